@@ -1,0 +1,1 @@
+"""Generator of synthetic catalogues: pictures, titles, users of several interests, purchases."""
