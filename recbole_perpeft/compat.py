@@ -1,0 +1,85 @@
+"""What RecBole 1.2 needs to run on today's numpy, scipy, pandas and torch; nothing else in the package patches.
+
+RecBole 1.2.1 was written for numpy 1, scipy 1.7, pandas 1 and torch 1. The repairs here are made in place once, when
+``recbole_perpeft`` is imported, and do nothing where an older library still has the name.
+"""
+
+import functools
+import warnings
+
+import numpy as np
+import torch
+from scipy.sparse import dok_matrix
+
+_REMOVED_NUMPY_NAMES = {
+    "bool": np.bool_,
+    "int": np.int_,
+    "float": np.float64,
+    "complex": np.complex128,
+    "object": np.object_,
+    "str": np.str_,
+    "long": np.int_,
+    "unicode": np.str_,
+    "float_": np.float64,
+    "complex_": np.complex128,
+    "unicode_": np.str_,
+}
+
+
+def apply() -> None:
+    """Repair numpy, scipy, pandas and torch names that RecBole 1.2 uses. Safe to call more than once."""
+    _restore_numpy_names()
+    _restore_dok_update()
+    _trust_own_checkpoints()
+    _quiet_pandas()
+
+
+def _restore_numpy_names() -> None:
+    """Give back the aliases that numpy 1.24 and 2.0 removed; RecBole reads ``np.float`` in losses and metrics."""
+    from recbole.config import Config
+
+    for name, value in _REMOVED_NUMPY_NAMES.items():
+        if name not in vars(np):
+            setattr(np, name, value)
+    # RecBole's own version of the same repair fails on numpy 2, where np.float_ is gone too
+    Config.compatibility_settings = lambda self: None
+
+
+def _restore_dok_update() -> None:
+    """Give back ``dok_matrix._update``, gone from scipy 1.13, with which LightGCN and others fill the graph."""
+    if hasattr(dok_matrix, "_update"):
+        return
+
+    def _update(self, data):
+        self._dict.update(data)
+
+    dok_matrix._update = _update
+
+
+def _trust_own_checkpoints() -> None:
+    """Let RecBole's trainer read the checkpoints that it wrote itself.
+
+    They hold a pickled Config, which ``torch.load`` refuses since torch 2.6 unless told to trust the file. Only the
+    name inside RecBole's trainer module is changed: everybody else's ``torch.load`` stays strict.
+    """
+    import recbole.trainer.trainer as trainer_module
+
+    if trainer_module.torch is not torch:
+        return
+    trainer_module.torch = _TorchWithTrustedLoad()
+
+
+class _TorchWithTrustedLoad:
+    """The torch module, except that ``load`` trusts its file."""
+
+    load = staticmethod(functools.partial(torch.load, weights_only=False))
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+def _quiet_pandas() -> None:
+    """Hide warnings about calls inside RecBole that work but print dozens of lines at every start."""
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
+    warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp.*", category=FutureWarning)

@@ -1,0 +1,192 @@
+"""RecBole's ``create_dataset`` and ``data_preparation``, with history masking and user-wise batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole import data as recbole_data
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.utils import ModelType
+
+from recbole_perpeft.config import Config
+from recbole_perpeft.errors import DataError
+from recbole_perpeft.sampling import UserBatchLoader
+
+
+class _UserSampleMixin:
+    """Keeps a seeded sample of the users (``user_sample``) after RecBole's own filters."""
+
+    def _data_filtering(self):
+        super()._data_filtering()
+        wanted = self.config["user_sample"]
+        users = np.sort(self.inter_feat[self.uid_field].unique())
+        if wanted is None or wanted >= len(users):
+            return
+        kept = np.random.default_rng(self.config["seed"]).choice(users, size=wanted, replace=False)
+        self.inter_feat = self.inter_feat[self.inter_feat[self.uid_field].isin(set(kept))].reset_index(drop=True)
+        self.logger.info(f"user_sample: kept {wanted} of {len(users)} users, drawn with seed {self.config['seed']}.")
+
+
+class GeneralDataset(_UserSampleMixin, Dataset):
+    """RecBole's Dataset with ``user_sample``."""
+
+
+class SequenceDataset(_UserSampleMixin, SequentialDataset):
+    """RecBole's SequentialDataset that remembers every user's purchases in order.
+
+    Attributes
+    ----------
+    sequences : dict[int, numpy.ndarray]
+        User id to his item ids, oldest first, held-out ones included. RecBole's own prefixes are cut to
+        ``MAX_ITEM_LIST_LENGTH`` items, too short a memory for masking a history.
+    """
+
+    def data_augmentation(self):
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
+        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
+        self.sequences = dict(zip(users[starts].tolist(), np.split(items, starts[1:]), strict=True))
+        super().data_augmentation()
+
+    def training_sequences(self) -> dict[int, np.ndarray]:
+        """User id to his training purchases, oldest first; to be asked of the training part.
+
+        A user's prefixes are split in time order and every one has one target, so the training purchases are the
+        first item and one more per training prefix.
+        """
+        users, counts = np.unique(self.inter_feat[self.uid_field].numpy(), return_counts=True)
+        return {user: self.sequences[user][: n + 1] for user, n in zip(users.tolist(), counts.tolist(), strict=True)}
+
+
+class MaskedFullSortLoader(FullSortEvalDataLoader):
+    """RecBole's full-ranking loader for sequential models that also masks what each user had bought before.
+
+    Held-out purchases masked too once they are past: the validation purchase in the test. Needs data without repeat
+    purchases, in which a target stands once in its sequence.
+    """
+
+    def collate_fn(self, index):
+        interaction, _, positive_u, positive_i = super().collate_fn(index)
+        users = interaction[self.uid_field].tolist()
+        masked = [self._before(user, item) for user, item in zip(users, positive_i.tolist(), strict=True)]
+        rows = torch.repeat_interleave(torch.arange(len(masked)), torch.tensor([len(items) for items in masked]))
+        return interaction, (rows, torch.from_numpy(np.concatenate(masked))), positive_u, positive_i
+
+    def _before(self, user: int, target: int) -> np.ndarray:
+        sequence = self._dataset.sequences[user]
+        return sequence[: int(np.argmax(sequence == target))]
+
+
+class UnmaskedFullSortLoader(FullSortEvalDataLoader):
+    """RecBole's full-ranking loader for general models, without the history mask that RecBole always applies."""
+
+    def collate_fn(self, index):
+        users, _, positive_u, positive_i = super().collate_fn(index)
+        return users, None, positive_u, positive_i
+
+
+def create_dataset(config: Config) -> Dataset:
+    """The data set of ``config``, filtered.
+
+    Raises
+    ------
+    DataError
+        If the folder or the ``.inter`` file is missing, a column is absent, nothing is left after filtering, or
+        repeat purchases are kept while the history is masked.
+    """
+    _check_files(config)
+    classes = {ModelType.SEQUENTIAL: SequenceDataset, ModelType.GENERAL: GeneralDataset}
+    special = hasattr(recbole_data.dataset, config["model"] + "Dataset")
+    if special or config["MODEL_TYPE"] not in classes:
+        return recbole_data.create_dataset(config)
+    try:
+        dataset = classes[config["MODEL_TYPE"]](config)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(
+            f"Data set {config['dataset']} in {config['data_path']} cannot be used: {error} Check its .inter file and "
+            f"the filters rm_dup_inter: {config['rm_dup_inter']}, user_inter_num_interval: "
+            f"{config['user_inter_num_interval']}, item_inter_num_interval: {config['item_inter_num_interval']}."
+        ) from error
+    _refuse_masked_repeats(config, dataset)
+    return dataset
+
+
+def data_preparation(config: Config, dataset: Dataset) -> tuple:
+    """Split ``dataset`` and make the train, validation and test loaders.
+
+    Returns
+    -------
+    tuple
+        ``(train_data, valid_data, test_data)``. Models of this package train on user-wise batches
+        (:class:`~recbole_perpeft.sampling.UserBatchLoader`); RecBole's own on RecBole's loaders.
+    """
+    if not isinstance(dataset, SequenceDataset | GeneralDataset):
+        return recbole_data.data_preparation(config, dataset)
+    train, valid, test = dataset.build()
+    for name, part in (("training", train), ("validation", valid), ("test", test)):
+        if len(part) == 0:
+            raise DataError(f"Data set {config['dataset']} has no {name} purchases under eval_args: {config['eval_args']}.")
+    samplers = create_samplers(config, dataset, [train, valid, test])
+    if hasattr(config.model_class, "backbone_name"):
+        train_data = UserBatchLoader(config, train)
+    else:
+        train_data = get_dataloader(config, "train")(config, train, samplers[0], shuffle=config["shuffle"])
+    valid_data = _evaluation_loader(config, "valid", valid, samplers[1])
+    test_data = _evaluation_loader(config, "test", test, samplers[2])
+    return train_data, valid_data, test_data
+
+
+def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):
+    loader = get_dataloader(config, phase)
+    if loader is FullSortEvalDataLoader:
+        # RecBole masks the history of general models always and that of sequential ones never
+        if isinstance(part, SequenceDataset) and config["mask_history"]:
+            loader = MaskedFullSortLoader
+        elif isinstance(part, GeneralDataset) and not config["mask_history"]:
+            loader = UnmaskedFullSortLoader
+    return loader(config, part, sampler, shuffle=False)
+
+
+def _check_files(config: Config) -> None:
+    folder = Path(config["data_path"])
+    if not folder.is_dir():
+        parent = folder.parent
+        there = sorted(path.name for path in parent.glob("*") if path.is_dir()) if parent.is_dir() else []
+        found = f"Data sets there: {', '.join(there)}." if there else "There is no data set there."
+        raise DataError(
+            f"Data set folder {folder} does not exist. {found} Put atomic files there, or set data_path to the folder "
+            f"that holds {config['dataset']}/{config['dataset']}.inter."
+        )
+    if config["benchmark_filename"] is None:
+        file = folder / f"{config['dataset']}.inter"
+        if not file.is_file():
+            raise DataError(f"{file} does not exist: a data set needs its purchases in an atomic .inter file.")
+        _check_columns(config, file)
+
+
+def _check_columns(config: Config, file: Path) -> None:
+    with open(file, encoding=config["encoding"] or "utf-8") as handle:
+        header = handle.readline().rstrip("\r\n")
+    columns = [field.split(":")[0] for field in header.split(config["field_separator"])]
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
+        if config[key] not in columns:
+            raise DataError(
+                f"{file} has no column {config[key]!r} ({key}); its header has {', '.join(columns)}. "
+                f"Rename the column or set {key}."
+            )
+
+
+def _refuse_masked_repeats(config: Config, dataset: Dataset) -> None:
+    if not config["mask_history"]:
+        return
+    repeats = int(dataset.inter_feat.duplicated([dataset.uid_field, dataset.iid_field]).sum())
+    if repeats:
+        raise DataError(
+            f"mask_history: True with {repeats} repeat purchases in {config['dataset']} would give the repeated targets "
+            "away: all their rivals from the history are masked. Set rm_dup_inter: first (keep the first purchase of "
+            "an item), or mask_history: False."
+        )
+

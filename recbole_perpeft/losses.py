@@ -1,0 +1,30 @@
+"""Losses that RecBole's backbones call as they call their own: ``loss_fct(...)``."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class BCELoss(nn.Module):
+    """The paper's loss: binary cross entropy of the positive plus that of the negative, each a mean.
+
+    Called like RecBole's ``BPRLoss``: ``forward(pos_score [n], neg_score [n]) -> scalar``.
+    """
+
+    def forward(self, pos_score: torch.Tensor, neg_score: torch.Tensor) -> torch.Tensor:
+        """The loss of scores, before any sigmoid."""
+        return F.softplus(-pos_score).mean() + F.softplus(neg_score).mean()
+
+
+class BatchSoftmaxLoss(nn.Module):
+    """Softmax cross entropy over the batch's items and shared negatives.
+
+    Called like ``nn.CrossEntropyLoss``: ``forward(logits [n, m + 1], targets [n]) -> scalar``. ``excluded``
+    (``[n, m + 1]``, set per step) marks what is no candidate of a row: padding and the user's own purchases.
+    """
+
+    excluded: torch.Tensor | None = None
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of ``logits`` over the rows of the batch's item table."""
+        return F.cross_entropy(logits.masked_fill(self.excluded, -torch.inf), targets)

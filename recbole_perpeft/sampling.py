@@ -1,0 +1,240 @@
+"""Training batches: users of one group together, all their prefixes at once, negatives from what the group buys."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+
+from recbole_perpeft.errors import DataError
+
+
+class UserBatch(Interaction):
+    """An Interaction whose item ids are rows of the small table of its own distinct items.
+
+    Attributes
+    ----------
+    items : torch.LongTensor
+        Catalogue ids of the batch's distinct items, ``[m]``; row ``i`` of the small table is ``items[i - 1]`` and
+        row 0 is padding.
+    group : int
+        The group of all users of the batch.
+    excluded : torch.BoolTensor
+        ``[n, m + 1]``: the items that are no negatives of a row: padding and the user's own training purchases.
+    """
+
+    def __init__(self, fields: dict, items: torch.Tensor, group: int, excluded: torch.Tensor):
+        super().__init__(fields)
+        self.items, self.group, self.excluded = items, group, excluded
+
+    def to(self, device, selected_field=None) -> "UserBatch":
+        """The batch on ``device``."""
+        fields = super().to(device, selected_field).interaction
+        return UserBatch(fields, self.items.to(device), self.group, self.excluded.to(device))
+
+
+@dataclass(frozen=True)
+class NegativePools:
+    """Where negatives come from: for each group the items that its users bought in training.
+
+    Parameters
+    ----------
+    pools
+        One sorted array of item ids per group.
+    histories
+        User id to his training purchases.
+    """
+
+    pools: list[np.ndarray]
+    histories: dict[int, np.ndarray]
+
+    @classmethod
+    def whole_catalogue(cls, n_items: int, num_groups: int, histories: dict[int, np.ndarray]) -> "NegativePools":
+        """All items for every group (stage 1, and without group negatives)."""
+        return cls([np.arange(1, n_items)] * num_groups, histories)
+
+    @classmethod
+    def of_groups(cls, groups: np.ndarray, num_groups: int, histories: dict[int, np.ndarray]) -> "NegativePools":
+        """Each group's own purchases. ``groups``: the group of every user id, ``[n_users]``."""
+        bought = [[] for _ in range(num_groups)]
+        for user, items in histories.items():
+            bought[groups[user]].append(items)
+        return cls([np.unique(np.concatenate(b)) if b else np.empty(0, np.int64) for b in bought], histories)
+
+    def check(self, groups: np.ndarray) -> None:
+        """Refuse pools in which some user finds no negative.
+
+        Raises
+        ------
+        DataError
+            Names the group, its size and the cure.
+        """
+        for user, items in self.histories.items():
+            group = int(groups[user])
+            pool = self.pools[group]
+            if np.isin(pool, items).all():
+                users = sum(int(groups[other]) == group for other in self.histories)
+                raise DataError(
+                    f"Group {group} ({users} users) bought {len(pool)} items, and one of its users bought all of them: "
+                    "no negative is left for him. Lower num_groups, or set group_negatives: False."
+                )
+
+    def draw(self, users: np.ndarray, group: int, rng: np.random.Generator) -> np.ndarray:
+        """One negative for each of ``users`` (with repeats), uniform over the pool without his own purchases.
+
+        The check is by item: the authors' code checks an index, so a user's purchases can come back as negatives.
+        """
+        pool = self.pools[group]
+        drawn = rng.choice(pool, size=len(users))
+        for user in np.unique(users):
+            rows = np.flatnonzero(users == user)
+            clash = rows[np.isin(drawn[rows], self.histories[user])]
+            if len(clash):
+                drawn[clash] = rng.choice(np.setdiff1d(pool, self.histories[user]), size=len(clash))
+        return drawn
+
+    def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
+        """``number`` different items of the group's pool (all of it, if it has fewer)."""
+        pool = self.pools[group]
+        return rng.choice(pool, size=min(number, len(pool)), replace=False)
+
+
+class GroupBatches:
+    """Batch sampler: positions of users, every batch of one group, batches of all groups shuffled together.
+
+    Parameters
+    ----------
+    groups
+        Group of each position, ``[n]``.
+    users_per_batch
+        Users of a batch; a group's last batch of an epoch may be smaller.
+    seed
+        With the epoch it decides the order; the same seed and epoch give the same batches in any process.
+    """
+
+    def __init__(self, groups: np.ndarray, users_per_batch: int, seed: int):
+        self.groups, self.users_per_batch, self.seed, self.epoch = groups, users_per_batch, seed, 0
+
+    def __len__(self) -> int:
+        return int(sum(-(-size // self.users_per_batch) for size in np.bincount(self.groups)))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch, 0])
+        batches = []
+        for group in np.unique(self.groups):
+            users = rng.permutation(np.flatnonzero(self.groups == group))
+            batches += [users[at : at + self.users_per_batch] for at in range(0, len(users), self.users_per_batch)]
+        for index in rng.permutation(len(batches)):
+            yield batches[index].tolist()
+
+
+class UserBatchLoader(AbstractDataLoader):
+    """Trains on all prefixes of ``users_per_batch`` users of one group at a time.
+
+    All prefixes of a user hold the same distinct items as one causal pass over his sequence, and give a causal
+    backbone's outputs at every position, but work for every RecBole backbone.
+
+    Parameters
+    ----------
+    config
+        Reads ``users_per_batch``, ``prefixes_per_user``, ``loss_type``, ``num_negatives`` and ``seed``.
+    dataset
+        The training part of a :class:`~recbole_perpeft.data.SequenceDataset`.
+    """
+
+    def __init__(self, config, dataset):
+        self.config, self._dataset, self.shuffle = config, dataset, True
+        self._sampler = self.model = None
+        self.histories = dataset.training_sequences()
+        rows_by_user = dataset.inter_feat[dataset.uid_field].numpy()
+        order = np.argsort(rows_by_user, kind="stable")
+        self.users, starts = np.unique(rows_by_user[order], return_index=True)  # [n_users_with_prefixes]
+        self._rows = np.split(order, starts[1:])
+        self._prefixes = dataset.inter_feat
+        self._set_plan(np.zeros(dataset.user_num, dtype=np.int64), self._all_items(config["num_groups"]))
+        torch.utils.data.DataLoader.__init__(
+            self,
+            dataset=range(len(self.users)),
+            batch_sampler=self._batches,
+            collate_fn=self.collate_fn,
+            num_workers=config["worker"],
+        )
+
+    def _all_items(self, num_groups: int) -> NegativePools:
+        return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories)
+
+    def _set_plan(self, groups: np.ndarray, pools: NegativePools) -> None:
+        pools.check(groups)
+        self.groups, self.pools = groups, pools
+        of_users = groups[self.users]
+        if hasattr(self, "_batches"):
+            self._batches.groups = of_users
+        else:
+            self._batches = GroupBatches(of_users, self.config["users_per_batch"], self.config["seed"])
+
+    def set_groups(self, groups: np.ndarray, group_negatives: bool) -> None:
+        """Batch by these groups from now on, with negatives from each group's purchases or from all items.
+
+        Parameters
+        ----------
+        groups
+            Group of every user id, ``[n_users]``.
+
+        Raises
+        ------
+        DataError
+            If some user would find no negative; names the group.
+        """
+        num_groups = self.config["num_groups"]
+        pools = NegativePools.of_groups(groups, num_groups, self.histories) if group_negatives else None
+        self._set_plan(groups, pools or self._all_items(num_groups))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Batches and negatives are those of ``epoch``, whatever ran before."""
+        self._batches.epoch = epoch
+
+    def _rng_of(self, positions: list[int]) -> np.random.Generator:
+        return np.random.default_rng([self.config["seed"], self._batches.epoch, 1, *positions])
+
+    def collate_fn(self, positions: list[int]) -> UserBatch:
+        """The batch of the users at ``positions``."""
+        rng = self._rng_of(positions)
+        most = self.config["prefixes_per_user"]
+        rows = [self._window(self._rows[position], most, rng) for position in positions]
+        data = self._prefixes[np.concatenate(rows)]
+        users, group = self.users[positions], int(self.groups[self.users[positions[0]]])
+        owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
+        return self._with_negatives(data, users, owner, group, rng)
+
+    def _window(self, rows: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
+        """All prefixes of a user or, beyond ``prefixes_per_user``, successive ones that start anywhere."""
+        if most is None or len(rows) <= most:
+            return rows
+        start = len(rows) - most if self.config["prefix_window"] == "last" else rng.integers(len(rows) - most + 1)
+        return rows[start : start + most]
+
+    def _with_negatives(self, data, users, owner, group: int, rng) -> UserBatch:
+        """Add negatives, then relabel every id to its row in the table of the batch's distinct items."""
+        dataset, number = self._dataset, self.config["num_negatives"]
+        sequence, target = dataset.item_id_list_field, dataset.iid_field
+        fields = {key: data[key] for key in (dataset.uid_field, sequence, dataset.item_list_length_field, target)}
+        extra = np.empty(0, dtype=np.int64)
+        if self.config["loss_type"] == "CE":
+            extra = self.pools.draw_shared(number, group, rng)
+        else:
+            fields = {key: values.repeat(number, *[1] * (values.dim() - 1)) for key, values in fields.items()}
+            owner = np.tile(owner, number)
+            negatives = self.pools.draw(users[owner], group, rng)
+            fields[self.config["NEG_PREFIX"] + target] = torch.from_numpy(negatives)
+        id_fields = [sequence, target, *(key for key in fields if key == self.config["NEG_PREFIX"] + target)]
+        items = np.union1d(extra, np.concatenate([fields[key].numpy().ravel() for key in id_fields]))
+        items = items[items > 0]  # [m]
+        for key in id_fields:
+            ids = fields[key].numpy()
+            fields[key] = torch.from_numpy(np.where(ids > 0, np.searchsorted(items, ids) + 1, 0))
+        own = np.stack([np.r_[True, np.isin(items, self.histories[user])] for user in users])  # [users, m + 1]
+        excluded = torch.from_numpy(own[owner])  # [n, m + 1]
+        excluded[torch.arange(len(excluded)), fields[target]] = False
+        return UserBatch(fields, torch.from_numpy(items), group, excluded)
