@@ -1,0 +1,1 @@
+"""Frozen foundation models, and what adapts them to each user group."""

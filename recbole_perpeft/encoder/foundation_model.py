@@ -1,0 +1,183 @@
+"""Frozen multimodal foundation models: pictures and texts in, one content feature per item out.
+
+As in the paper, the L2-normalised embeddings of image and text are concatenated.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+from transformers.modeling_outputs import ModelOutput
+
+from recbole_perpeft.encoder.errors import EncoderError, first_line
+from recbole_perpeft.encoder.processors import blank_pixels, pixel_affine
+
+MODALITIES = ("image", "text")
+
+
+class FoundationModel(nn.Module):
+    """A frozen encoder of pictures and texts.
+
+    Parameters
+    ----------
+    model : nn.Module
+        What peft wraps: a Hugging Face dual encoder (CLIP, SigLIP, ALIGN …) or an
+        :class:`~recbole_perpeft.encoder.pair.EncoderPair`. Has ``get_image_features``, ``get_text_features``.
+    name : str
+        Where the weights came from.
+    image_processor : BaseImageProcessor or None
+        None without the image modality.
+    tokenizer : PreTrainedTokenizerBase or None
+        None without the text modality.
+    max_text_length : int or None
+        Tokens read of a text.
+    fixed_text_length : bool
+        True if text must be padded to ``max_text_length`` and has no attention mask (SigLIP).
+
+    Attributes
+    ----------
+    modalities : tuple of str
+        "image" and "text", those in use, in this order.
+    feature_dim : int
+        Length of a feature, all modalities together.
+    num_parameters : int
+        Frozen parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        image_processor: BaseImageProcessor | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        max_text_length: int | None,
+        fixed_text_length: bool,
+    ) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.name = name
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+        self.max_text_length = max_text_length
+        self.fixed_text_length = fixed_text_length
+        in_use = (image_processor is not None, tokenizer is not None)
+        self.modalities = tuple(modality for modality, used in zip(MODALITIES, in_use, strict=True) if used)
+        if image_processor is not None:
+            scale, shift = pixel_affine(image_processor)
+            self.register_buffer("pixel_scale", scale, persistent=False)  # [1, 3, 1, 1]
+            self.register_buffer("pixel_shift", shift, persistent=False)  # [1, 3, 1, 1]
+        self._towers = {modality: self._trace(modality) for modality in self.modalities}
+        self._drop_unused()
+        self.feature_dim = sum(width for _, width in self._towers.values())
+        self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        # Noted before any adapter comes in: what never leaves eval mode, and what fingerprint() is of.
+        self._base_modules = list(self.model.modules())
+        self._fingerprint = _hash(self.model.state_dict().items())
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Encode a batch of items.
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            ``"pixels"`` uint8 [n, 3, H, W] from the image processor without rescaling and normalisation,
+            ``"input_ids"`` int64 [n, l], ``"attention_mask"`` int64 [n, l] (absent with a fixed text length).
+
+        Returns
+        -------
+        Tensor[n, feature_dim]
+            float32; the part of each modality has length 1.
+        """
+        parts = [F.normalize(self._encode(modality, batch).float(), dim=-1) for modality in self.modalities]
+        return torch.cat(parts, dim=-1)
+
+    def _encode(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        device = self.device
+        if modality == "image":
+            pixels = batch["pixels"].to(device).float()
+            normalised = pixels * self.pixel_scale + self.pixel_shift  # [n, 3, H, W]
+            return _pooled(self.model.get_image_features(pixel_values=normalised))
+        ids = batch["input_ids"].to(device)
+        mask = None if self.fixed_text_length else batch["attention_mask"].to(device)
+        return _pooled(self.model.get_text_features(input_ids=ids, attention_mask=mask))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.model.parameters()).device
+
+    def train(self, mode: bool = True) -> "FoundationModel":
+        """Set the mode of adapters; the frozen model's own dropouts stay off."""
+        super().train(mode)
+        for module in self._base_modules:
+            module.training = False
+        return self
+
+    def fingerprint(self) -> str:
+        """Return a hash over names and bytes of the frozen weights; adapters do not enter it."""
+        return self._fingerprint
+
+    def tower_modules(self, modality: str) -> dict[str, nn.Module]:
+        """Return the modules that encode a modality, by their names inside ``model``."""
+        children = self._towers[modality][0]
+        return {name: m for name, m in self.model.named_modules() if name.split(".")[0] in children}
+
+    def _trace(self, modality: str) -> tuple[set[str], int]:
+        """Encode one blank item: which children of the model run, and how long is the feature?"""
+        children = set()
+        hooks = [
+            child.register_forward_hook(lambda *_, name=name: children.add(name))
+            for name, child in self.model.named_children()
+        ]
+        try:
+            with torch.no_grad():
+                features = self._encode(modality, self._blank_batch(modality))
+            if features.ndim != 2 or not features.isfinite().all():
+                raise ValueError(f"its features have shape {tuple(features.shape)} or are not finite")
+        except EncoderError:
+            raise
+        except Exception as error:  # whatever an architecture that reads other inputs stumbles over
+            raise EncoderError(
+                f"{self.name} cannot encode a plain {modality} ({type(error).__name__}: "
+                f"{first_line(error)}). Choose a model that turns one {modality} into one vector."
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return children, features.shape[1]
+
+    def _blank_batch(self, modality: str) -> dict[str, torch.Tensor]:
+        if modality == "image":
+            return {"pixels": blank_pixels(self.image_processor)}
+        return self.tokenizer(
+            ["a"],
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_text_length,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+
+    def _drop_unused(self) -> None:
+        """Free what no modality in use runs, so that no adapter lands in it either."""
+        used = set().union(*(children for children, _ in self._towers.values()))
+        for name, _ in list(self.model.named_children()):
+            if name not in used:
+                setattr(self.model, name, None)
+
+
+def _pooled(output: torch.Tensor | ModelOutput) -> torch.Tensor:
+    return (
+        output if isinstance(output, torch.Tensor) else output.pooler_output
+    )  # an object since transformers 5
+
+
+def _hash(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for name, weight in weights:
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
