@@ -1,0 +1,226 @@
+"""The items' pictures as the encoder's image processor sees them, before rescaling and normalisation."""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from recbole_perpeft.content.errors import ContentError
+from recbole_perpeft.content.pictures import open_picture
+from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
+
+CHUNK = 64  # pictures per task and per write: 10 MB at 224 x 224
+PICTURES_PER_WORKER = 500  # a new process costs seconds of imports, a picture costs milliseconds
+SHOWN_PICTURES = 5
+_MAIN_GUARD = (
+    'put its work under `if __name__ == "__main__":`, as Python asks of scripts that start processes'
+)
+
+
+class BadPicture(NamedTuple):
+    """A picture that cannot be used, and why."""
+
+    row: int
+    reason: str
+
+
+def ensure_pixels(
+    cache_dir: Path,
+    item_ids: Sequence[str],
+    paths: Sequence[Path | None],
+    folder: Path,
+    processor,
+    *,
+    workers: int | None = None,
+    show_progress: bool = True,
+) -> tuple[Path, bool]:
+    """Make the pixel store of the items unless it is there.
+
+    Parameters
+    ----------
+    cache_dir
+        Where the stores lie.
+    item_ids
+        External item ids, one per row.
+    paths
+        The rows' pictures; None is shown as the processor's mean colour.
+    folder
+        The data set's folder, from which the pictures' paths are counted in the store's key.
+    processor
+        A Hugging Face image processor.
+    workers
+        How many processes open pictures; None takes the CPUs, or this process alone for few pictures.
+    show_progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    tuple of Path and bool
+        The store's folder, with ``pixels.npy``: uint8 ``[n_rows, 3, H, W]``; and whether it was there
+        already.
+
+    Raises
+    ------
+    ContentError
+        If pictures cannot be used (all are tried and reported together), the processor gives no uint8 pixels
+        of one size, or the store cannot be written.
+    """
+    _check_not_starting()
+    key = digest([list(item_ids), [_fingerprint(path, folder) for path in paths], _settings(processor)])
+    store = Path(cache_dir) / f"pixels-{key}"
+
+    def make(partial: Path) -> None:
+        bad = _write_pixels(partial / "pixels.npy", paths, processor, workers, show_progress)
+        if bad:
+            raise ContentError(_report(bad, item_ids, paths))
+
+    return store, ensure_store(store, make)
+
+
+def process_picture(image: Image.Image, processor) -> np.ndarray:
+    """Resize and crop an RGB picture with the encoder's processor.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 ``[3, H, W]``.
+
+    Raises
+    ------
+    ContentError
+        If the processor gives something else.
+    """
+    pixels = processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")[
+        "pixel_values"
+    ]
+    if pixels.ndim == 4 and pixels.shape[1] != 3:
+        pixels = np.moveaxis(pixels, -1, 1)  # [1, H, W, 3] -> [1, 3, H, W]
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:2] != (1, 3):
+        raise ContentError(
+            f"The image processor {type(processor).__name__} gives {pixels.dtype} {list(pixels.shape)} for "
+            "a picture where uint8 [1, 3, H, W] is needed: choose an encoder with fixed-size RGB input."
+        )
+    return pixels[0]  # [3, H, W]
+
+
+def _check_not_starting() -> None:
+    # A script without a main guard runs again in every process that it starts. Here such a process would wait
+    # for a store that its parent makes, while the parent waits for the process. `multiprocessing` itself
+    # looks at this flag.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ContentError(f"The script that was started does its work at import: {_MAIN_GUARD}.")
+
+
+def _fingerprint(path: Path | None, folder: Path) -> list | None:
+    if path is None:
+        return None
+    stat = path.stat()
+    return [os.path.relpath(path, folder), stat.st_size, stat.st_mtime_ns]
+
+
+def _settings(processor) -> list:
+    return [type(processor).__name__, processor.to_dict()]
+
+
+def _neutral(processor) -> np.ndarray:
+    """Return the mean colour at the processor's output size, uint8 ``[3, H, W]``."""
+    mean = processor.image_mean if processor.image_mean is not None else 0.5
+    colour = np.broadcast_to(np.round(255 * np.asarray(mean, dtype=np.float64)), 3).astype(np.uint8)
+    shape = process_picture(Image.new("RGB", (64, 64)), processor).shape
+    return np.broadcast_to(colour[:, None, None], shape)
+
+
+def _write_pixels(
+    file: Path, paths: Sequence[Path | None], processor, workers: int | None, show_progress: bool
+) -> list[BadPicture]:
+    neutral = _neutral(processor)
+    bad: list[BadPicture] = []
+    with (
+        ArrayWriter(file, np.uint8, (len(paths), *neutral.shape)) as writer,
+        tqdm(total=len(paths), initial=writer.n_rows, desc="Pictures", disable=not show_progress) as progress,
+    ):
+        starts = range(writer.n_rows, len(paths), CHUNK)
+        tasks = [(start, list(paths[start : start + CHUNK])) for start in starts]
+        if workers is None:
+            workers = min(_n_cpus(), sum(path is not None for path in paths) // PICTURES_PER_WORKER)
+        for pixels, bad_here in _process_chunks(tasks, processor, neutral, min(workers, len(tasks))):
+            bad += bad_here
+            if not bad:
+                writer.append(pixels)
+            progress.update(len(pixels))
+    return bad
+
+
+def _process_chunks(
+    tasks: list[tuple[int, list[Path | None]]], processor, neutral: np.ndarray, workers: int
+) -> Iterator[tuple[np.ndarray, list[BadPicture]]]:
+    """Yield the tasks' results in order."""
+    if workers <= 1:
+        for start, paths in tasks:
+            yield _process_chunk(start, paths, processor, neutral)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    try:
+        # A short queue: if the disk is slower than the workers, results do not pile up in memory.
+        queue: deque[Future] = deque()
+        for task in tasks:
+            queue.append(pool.submit(_process_chunk, *task, processor, neutral))
+            if len(queue) > 2 * workers:
+                yield queue.popleft().result()
+        while queue:
+            yield queue.popleft().result()
+    except BrokenProcessPool as error:
+        raise ContentError(
+            f"One of the {workers} processes that open pictures has died. Either memory ran out: set "
+            f"`content_workers: 1`. Or the script that was started does its work at import: {_MAIN_GUARD}."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _process_chunk(
+    start: int, paths: list[Path | None], processor, neutral: np.ndarray
+) -> tuple[np.ndarray, list[BadPicture]]:
+    pixels = np.empty((len(paths), *neutral.shape), dtype=np.uint8)  # [n, 3, H, W]
+    bad = []
+    for position, path in enumerate(paths):
+        if path is None:
+            pixels[position] = neutral
+            continue
+        try:
+            picture = process_picture(open_picture(path), processor)
+            if picture.shape != neutral.shape:
+                raise ContentError(
+                    f"the image processor makes it {list(picture.shape)} and others {list(neutral.shape)}"
+                )
+            pixels[position] = picture
+        except ContentError as error:
+            bad.append(BadPicture(start + position, str(error)))
+    return pixels, bad
+
+
+def _report(bad: list[BadPicture], item_ids: Sequence[str], paths: Sequence[Path | None]) -> str:
+    lines = [f"  item {item_ids[row]!r}: {paths[row]}: {reason}" for row, reason in bad[:SHOWN_PICTURES]]
+    if len(bad) > SHOWN_PICTURES:
+        lines.append(f"  and {len(bad) - SHOWN_PICTURES} more")
+    total = sum(path is not None for path in paths)
+    return "\n".join(
+        [
+            f"{len(bad)} of {total} pictures cannot be used:",
+            *lines,
+            "Repair or delete them; an item without a picture is missing, which `missing_content: "
+            "neutral` allows.",
+        ]
+    )
+
+
+def _n_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

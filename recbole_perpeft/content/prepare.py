@@ -1,0 +1,205 @@
+"""Checking the catalogue's content and making it ready for an encoder."""
+
+import logging
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from recbole_perpeft.content.errors import ContentError
+from recbole_perpeft.content.item_content import ItemContent
+from recbole_perpeft.content.item_file import read_item_texts
+from recbole_perpeft.content.pictures import find_by_column, find_by_item_id
+from recbole_perpeft.content.pixels import ensure_pixels
+from recbole_perpeft.content.store import digest
+from recbole_perpeft.content.texts import check_template, join_texts
+from recbole_perpeft.content.tokens import ensure_tokens
+
+MODALITIES = ("image", "text")
+MISSING_CONTENT = ("error", "neutral")
+SHOWN_ITEMS = 5
+
+
+def prepare_content(
+    item_ids: Sequence[str],
+    folder: str | PathLike,
+    *,
+    item_file: str | PathLike,
+    item_id_field: str = "item_id",
+    modalities: Sequence[str],
+    text_fields: Sequence[str],
+    text_template: str | None,
+    image_field: str | None,
+    image_dir: str,
+    missing_content: str,
+    image_processor,
+    tokenizer,
+    max_text_length: int,
+    fixed_text_length: bool,
+    cache_dir: str | PathLike,
+    workers: int | None = None,
+    show_progress: bool = True,
+    encoding: str = "utf-8",
+) -> ItemContent:
+    """Check the catalogue's content, make it ready for an encoder, and open it.
+
+    What was made before is opened and not made again, separately for pictures and texts.
+
+    Parameters
+    ----------
+    item_ids
+        External item ids in the order of RecBole's internal ids (``dataset.field2id_token[iid_field]``);
+        index 0 is the padding item.
+    folder
+        The data set's folder.
+    item_file
+        The ``.item`` atomic file. Read only if texts are wanted or `image_field` is set.
+    item_id_field
+        The column of the item ids.
+    modalities
+        Which of ``"image"`` and ``"text"`` to prepare. The other is not looked at.
+    text_fields
+        Columns that describe an item.
+    text_template
+        `str.format` template over them; None joins those that are not blank by ``". "``.
+    image_field
+        Column with the picture's path relative to `folder`; None finds pictures by item id in `image_dir`.
+    image_dir
+        The pictures' folder, absolute or relative to `folder`.
+    missing_content
+        ``"error"``, or ``"neutral"``: the processor's mean colour for a picture, the empty text for a text.
+    image_processor, tokenizer
+        The encoder's own, from Hugging Face; None for a modality that is not wanted.
+    max_text_length
+        Where texts are cut, in tokens.
+    fixed_text_length
+        See `ItemContent`.
+    cache_dir
+        Where the prepared content is kept.
+    workers
+        How many processes open pictures; None takes the CPUs, or this process alone for few pictures.
+    show_progress
+        Whether to show progress bars.
+    encoding
+        The item file's encoding.
+
+    Returns
+    -------
+    ItemContent
+        With ``len(item_ids)`` rows; row 0 is neutral.
+
+    Raises
+    ------
+    ContentError
+        If a setting, a file or the cache folder cannot be used, or content is missing.
+    """
+    item_ids = [str(item_id) for item_id in item_ids]
+    folder, cache_dir = Path(folder), Path(cache_dir)
+    _check_settings(modalities, missing_content, image_processor, tokenizer)
+    if "text" in modalities:
+        check_template(text_template, text_fields)
+
+    fields = [*text_fields] if "text" in modalities else []
+    if "image" in modalities and image_field is not None:
+        fields.append(image_field)
+    rows = read_item_texts(item_file, item_id_field, fields, encoding=encoding) if fields else {}
+
+    pixel_store = token_store = None
+    found = []
+    # Both modalities are checked before the long work on either.
+    if "image" in modalities:
+        paths = [None, *_find_pictures(item_ids[1:], rows, folder, image_field, image_dir)]
+        where = (
+            f"column {image_field!r} of {item_file}" if image_field else f"the folder {folder / image_dir}"
+        )
+        found.append(_count(item_ids, paths, "image", where, missing_content))
+    if "text" in modalities:
+        blank = dict.fromkeys(text_fields, "")
+        texts = [
+            "",
+            *(join_texts(rows.get(item_id, blank), text_fields, text_template) for item_id in item_ids[1:]),
+        ]
+        where = f"the columns {', '.join(text_fields)} of {item_file}"
+        found.append(_count(item_ids, texts, "text", where, missing_content))
+
+    stored = []
+    if "image" in modalities:
+        pixel_store, reused = ensure_pixels(
+            cache_dir, item_ids, paths, folder, image_processor, workers=workers, show_progress=show_progress
+        )
+        stored.append(f"{pixel_store} ({'reused' if reused else 'made'})")
+    if "text" in modalities:
+        token_store, reused = ensure_tokens(
+            cache_dir, item_ids, texts, tokenizer, max_text_length, show_progress=show_progress
+        )
+        stored.append(f"{token_store} ({'reused' if reused else 'made'})")
+    logging.getLogger().info(f"Item content: {', '.join(found)}; in {', '.join(stored)}")
+
+    return ItemContent(
+        modalities=tuple(name for name in MODALITIES if name in modalities),
+        n_items=len(item_ids),
+        key=digest(
+            [str(pixel_store and pixel_store.name), str(token_store and token_store.name), fixed_text_length]
+        ),
+        pixel_store=pixel_store,
+        token_store=token_store,
+        fixed_text_length=fixed_text_length,
+    )
+
+
+def _check_settings(modalities: Sequence[str], missing_content: str, image_processor, tokenizer) -> None:
+    if not modalities or isinstance(modalities, str) or not set(modalities) <= set(MODALITIES):
+        raise ContentError(
+            f"`modalities: {modalities}` must be a list of one or both of {', '.join(MODALITIES)}."
+        )
+    if missing_content not in MISSING_CONTENT:
+        raise ContentError(
+            f"`missing_content: {missing_content}` must be one of {', '.join(MISSING_CONTENT)}."
+        )
+    tools = {"image": (image_processor, "image processor"), "text": (tokenizer, "tokenizer")}
+    for modality in modalities:
+        tool, name = tools[modality]
+        if tool is None:
+            raise ContentError(
+                f"`modalities: {list(modalities)}` has {modality!r}, but the encoder has no {name}: "
+                f"{_drop(modality)}, or choose another encoder."
+            )
+
+
+def _drop(modality: str) -> str:
+    (other,) = set(MODALITIES) - {modality}
+    return f"drop it with `modalities: [{other}]`"
+
+
+def _find_pictures(
+    item_ids: list[str],
+    rows: dict[str, dict[str, str]],
+    folder: Path,
+    image_field: str | None,
+    image_dir: str,
+) -> list[Path | None]:
+    if image_field is None:
+        return find_by_item_id(item_ids, folder, image_dir)
+    return find_by_column(item_ids, {item_id: row[image_field] for item_id, row in rows.items()}, folder)
+
+
+def _count(item_ids: list[str], content: Sequence, modality: str, where: str, missing_content: str) -> str:
+    """Say in words how many items have content of a modality; an error if too few have."""
+    noun, substitute = {"image": ("picture", "the mean colour"), "text": ("text", "the empty text")}[modality]
+    n_items = len(item_ids) - 1
+    missing = [item_id for item_id, value in zip(item_ids[1:], content[1:], strict=True) if not value]
+    if not missing:
+        return f"{n_items} {noun}s"
+    examples = ", ".join(repr(item_id) for item_id in missing[:SHOWN_ITEMS]) + (
+        ", …" if len(missing) > SHOWN_ITEMS else ""
+    )
+    if len(missing) == n_items:
+        raise ContentError(
+            f"None of the {n_items} items ({examples}) has a {noun} in {where}. Check that the item ids are "
+            f"the same there, or leave {noun}s out: {_drop(modality)}."
+        )
+    if missing_content == "error":
+        raise ContentError(
+            f"{len(missing)} of {n_items} items have no {noun} in {where}: {examples}. Add them, or set "
+            f"`missing_content: neutral` to put {substitute} in their place (now `missing_content: error`)."
+        )
+    return f"{n_items - len(missing)} {noun}s ({len(missing)} missing, {substitute} stands in)"

@@ -1,0 +1,178 @@
+"""Folders of arrays that are made once and opened ever after.
+
+A store is made in ``<name>.partial`` under a lock and renamed when it is whole, so a folder without that
+suffix is whole. A second process that wants the same store waits for the first. A killed run leaves its
+partial folder, from which the next run goes on.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.lib import format as npy
+
+from recbole_perpeft.content.errors import ContentError
+
+FORMAT_VERSION = 1
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def digest(content: object) -> str:
+    """Return a name that changes with `content` (anything that JSON can write) and the stores' format."""
+    text = json.dumps([FORMAT_VERSION, content], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def ensure_store(folder: Path, make: Callable[[Path], None]) -> bool:
+    """Make a store unless it is there.
+
+    Parameters
+    ----------
+    folder
+        The store's folder; its parent is created.
+    make
+        Called with a folder to write the arrays into. What an interrupted run has left there is still in it.
+
+    Returns
+    -------
+    bool
+        Whether the store was there already.
+
+    Raises
+    ------
+    ContentError
+        If the folder cannot be written, or the disk is full; then nothing is left behind.
+    """
+    if folder.is_dir():
+        return True
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            if folder.is_dir():
+                return True
+            partial.mkdir(exist_ok=True)
+            try:
+                make(partial)
+            except (ContentError, OSError):
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            partial.rename(folder)
+    except OSError as error:
+        raise ContentError(
+            f"The cache of item content {folder.parent} cannot be written ({error}): set `content_cache` to "
+            "a folder that can."
+        ) from error
+    return False
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logging.getLogger().info(f"Waiting for another process that prepares {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class ArrayWriter:
+    """Writes an ``.npy`` file row by row, going on where an earlier run stopped.
+
+    Rows are written as a file, not through a memory map: a full disk is then an error and not a crash.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dtype
+        Type of the values.
+    shape
+        Shape of the whole array; rows are its first dimension.
+
+    Attributes
+    ----------
+    n_rows : int
+        How many rows are on disk.
+
+    Raises
+    ------
+    ContentError
+        If the disk has no room for the rest of the array, beforehand or while writing.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype | type, shape: tuple[int, ...]):
+        self.path = path
+        self._total_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        self._row_bytes = self._total_bytes // shape[0]
+        self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 - closed in __exit__
+        header = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(self._file, header)
+        start = self._file.tell()
+        self.n_rows = max(0, path.stat().st_size - start) // self._row_bytes
+        self._file.seek(start + self.n_rows * self._row_bytes)
+        self._file.truncate()
+
+    def __enter__(self) -> "ArrayWriter":
+        missing = self._total_bytes - self.n_rows * self._row_bytes
+        if shutil.disk_usage(self.path.parent).free < missing:
+            self._file.close()
+            raise self._disk_full()
+        return self
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write rows ``[n, ...]`` and see to it that they reach the disk."""
+        try:
+            self._file.write(np.ascontiguousarray(rows).data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise self._disk_full() from error
+            raise
+        self.n_rows += len(rows)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing writes what a full disk has refused once more; the first error is the one to show.
+        with suppress(OSError) if error else nullcontext():
+            self._file.close()
+
+    def _disk_full(self) -> ContentError:
+        cache = self.path.parent.parent
+        free = shutil.disk_usage(cache).free
+        return ContentError(
+            f"The disk of {cache} is full: {self.path.stem} of the items need {self._total_bytes} bytes "
+            f"({self._total_bytes / 1e9:.2f} GB), {free} are free. Make room, or set `content_cache` to a "
+            "folder on a larger disk."
+        )
+
+
+def open_array(path: Path) -> np.ndarray:
+    """Open an array of a store as a read-only memory map.
+
+    Raises
+    ------
+    ContentError
+        If the file is missing or damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise ContentError(
+            f"{path} is damaged ({error}): delete {path.parent}, it will be made again."
+        ) from error
