@@ -256,7 +256,9 @@ class Config(RecBoleConfig):
         for key, least in {"epochs": 0, "num_groups": 1, "global_epochs": 0, "users_per_batch": 1, "topk": 1}.items():
             value = self[key] if not isinstance(self[key], list | tuple) else min(self[key], default=0)
             if value is not None and (not isinstance(value, int) or value < least):
-                raise SettingError(f"{key}: {self[key]!r} is not possible: it must be a whole number of at least {least}.")
+                raise SettingError(
+                    f"{key}: {self[key]!r} is not possible: it must be a whole number of at least {least}."
+                )
         if hasattr(self.model_class, "backbone_name") and not 0 <= self["global_epochs"] <= self["epochs"]:
             raise SettingError(
                 f"global_epochs: {self['global_epochs']} is more than epochs: {self['epochs']}. epochs counts all "

@@ -128,7 +128,9 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
     train, valid, test = dataset.build()
     for name, part in (("training", train), ("validation", valid), ("test", test)):
         if len(part) == 0:
-            raise DataError(f"Data set {config['dataset']} has no {name} purchases under eval_args: {config['eval_args']}.")
+            raise DataError(
+                f"Data set {config['dataset']} has no {name} purchases under eval_args: {config['eval_args']}."
+            )
     samplers = create_samplers(config, dataset, [train, valid, test])
     if hasattr(config.model_class, "backbone_name"):
         train_data = UserBatchLoader(config, train)
@@ -189,4 +191,3 @@ def _refuse_masked_repeats(config: Config, dataset: Dataset) -> None:
             "away: all their rivals from the history are masked. Set rm_dup_inter: first (keep the first purchase of "
             "an item), or mask_history: False."
         )
-

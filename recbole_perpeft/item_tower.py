@@ -1,5 +1,6 @@
 """The item tower: what stands in the place of a backbone's item embedding (paper, section on the item embedding)."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,10 +59,7 @@ class MultimodalItemEmbedding(nn.Module):
         self.id_embedding, self.encoder = id_embedding, encoder
         self.content_weight, self.show_progress = content_weight, show_progress
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim)
-        self.projectors = nn.ModuleList([first])
-        for _ in range(num_groups - 1):
-            self.projectors.append(projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim))
-        self.copy_group(0)
+        self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
         self._table: torch.Tensor | None = None
         self._catalogues: dict[int, torch.Tensor] = {}
 
@@ -122,9 +120,7 @@ class MultimodalItemEmbedding(nn.Module):
     def _whole_table(self, group: int) -> torch.Tensor:
         ids = torch.arange(1, self.num_embeddings, device=self.id_embedding.weight.device)
         chunks = ids.split(self.encoder.encode_batch_size)
-        bar = tqdm(
-            chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=not self.show_progress
-        )
+        bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=not self.show_progress)
         rows = torch.cat([self.embed(chunk, group) for chunk in bar])
         return F.pad(rows, (0, 0, 1, 0))  # [n_items, embedding_dim]
 

@@ -1,0 +1,99 @@
+"""Checkpoints: what was trained, where training stands, and the identity of what was not trained."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+
+from recbole_perpeft.errors import CheckpointError
+
+FORMAT = 1
+
+
+def identity(config, dataset, model) -> dict[str, str]:
+    """What a checkpoint must meet again to make sense: data set, encoder, and the shape of what is trained.
+
+    Parameters
+    ----------
+    dataset
+        The training part.
+    model
+        A PerPEFT model.
+    """
+    digest = hashlib.sha256()
+    for field in (dataset.uid_field, dataset.iid_field):
+        digest.update("\0".join(map(str, dataset.field2id_token[field])).encode())
+    for user, items in dataset.sequences.items():
+        digest.update(f"{user}:{','.join(map(str, items.tolist()))};".encode())
+    encoder = model.item_embedding.encoder
+    return {
+        "model": config["model"],
+        "dataset": f"{config['dataset']} ({dataset.user_num - 1} users, {dataset.item_num - 1} items)",
+        "dataset hash": digest.hexdigest(),
+        "encoder": encoder.foundation.name,
+        "encoder hash": encoder.foundation.fingerprint(),
+        "modalities": ", ".join(encoder.foundation.modalities),
+        "peft_type": str(config["peft_type"]).upper(),
+        "peft_config": str(config["peft_config"]),
+        "num_groups": str(config["num_groups"]),
+    }
+
+
+def write(file: str | Path, state: dict) -> None:
+    """Write ``state`` to ``file`` so that a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written (a full disk, say).
+    """
+    file = Path(file)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"format": FORMAT, **state}, temporary)
+        os.replace(temporary, file)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"Checkpoint {file} cannot be written: {error}. The one written before it is whole. "
+            "Free the disk or set checkpoint_dir."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(file: str | Path, device: torch.device | str = "cpu") -> dict:
+    """Read a checkpoint of a PerPEFT model; nothing in the file is executed.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, broken, or no checkpoint of this package.
+    """
+    if not Path(file).is_file():
+        raise CheckpointError(f"Checkpoint {file} does not exist.")
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds on a broken or foreign file
+        raise CheckpointError(f"{file} is no checkpoint of a PerPEFT model, or is damaged: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{file} is no checkpoint of this version of recbole_perpeft (format {FORMAT}).")
+    return state
+
+
+def check_identity(file: str | Path, saved: dict[str, str], present: dict[str, str]) -> None:
+    """Refuse a checkpoint of other data, another encoder or another shape.
+
+    Raises
+    ------
+    CheckpointError
+        Names what differs, with both values.
+    """
+    differing = [
+        f"{key}: {saved.get(key)} in the checkpoint, {value} now"
+        for key, value in present.items()
+        if saved.get(key) != value
+    ]
+    if differing:
+        raise CheckpointError(f"Checkpoint {file} does not fit this run. {'; '.join(differing)}.")

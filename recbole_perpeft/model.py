@@ -1,0 +1,219 @@
+"""PerPEFT<Backbone>: RecBole's recommenders with the multimodal item tower in the place of their item embedding."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.loss import BPRLoss
+from recbole.model.sequential_recommender import SASRec
+from torch import nn
+
+from recbole_perpeft.content import prepare_content
+from recbole_perpeft.encoder import build_item_encoder, load_foundation
+from recbole_perpeft.grouping import Grouping
+from recbole_perpeft.item_tower import MultimodalItemEmbedding
+from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
+from recbole_perpeft.sampling import UserBatch
+
+__all__ = ["PerPEFTMixin", "PerPEFTSASRec"]
+
+_LOSSES = {"BCE": BCELoss, "BPR": BPRLoss, "CE": BatchSoftmaxLoss}
+
+
+class PerPEFTMixin:
+    """Puts the item tower into a RecBole backbone: ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``.
+
+    The tower comes in after the backbone's ``__init__``, because RecBole's backbones re-initialise every submodule at
+    the end of theirs.
+
+    Parameters
+    ----------
+    config : recbole_perpeft.config.Config
+        The settings.
+    dataset : recbole_perpeft.data.SequenceDataset
+        The training part; names the items.
+
+    Attributes
+    ----------
+    user_groups : torch.LongTensor
+        Group of every user id, ``[n_users]``; all 0 until users are grouped.
+    centroids : torch.FloatTensor
+        Mean user representation per group, ``[num_groups, hidden_size]``.
+    """
+
+    backbone_name: str
+
+    def __init__(self, config, dataset):
+        super().__init__(_with_known_loss(config), dataset)
+        self.loss_fct = _LOSSES[config["loss_type"]]()
+        self.l2_emb = config["l2_emb"]
+        self.item_embedding = self._make_tower(config, dataset)
+        n_users = dataset.num(self.USER_ID)
+        self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
+        self.register_buffer("centroids", torch.zeros(config["num_groups"], self.item_embedding.embedding_dim))
+
+    def _make_tower(self, config, dataset) -> MultimodalItemEmbedding:
+        folder = Path(config["data_path"])
+        foundation = load_foundation(
+            encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
+            image_encoder=config["image_encoder"],
+            text_encoder=config["text_encoder"],
+            modalities=tuple(config["modalities"]),
+            image_pooling=config["image_pooling"],
+            text_pooling=config["text_pooling"],
+            max_text_length=config["max_text_length"],
+            search_folders=(folder,),
+        )
+        content = prepare_content(
+            dataset.field2id_token[self.ITEM_ID],
+            folder,
+            item_file=folder / f"{config['dataset']}.item",
+            item_id_field=self.ITEM_ID,
+            modalities=foundation.modalities,
+            text_fields=config["text_fields"],
+            text_template=config["text_template"],
+            image_field=config["image_field"],
+            image_dir=config["image_dir"],
+            missing_content=config["missing_content"],
+            image_processor=foundation.image_processor,
+            tokenizer=foundation.tokenizer,
+            max_text_length=foundation.max_text_length,
+            fixed_text_length=foundation.fixed_text_length,
+            cache_dir=config["content_cache"],
+            workers=config["content_workers"],
+            show_progress=config["show_progress"],
+            encoding=config["encoding"] or "utf-8",
+        )
+        encoder = build_item_encoder(
+            foundation, content, config["peft_type"], config["peft_config"], config["num_groups"]
+        )
+        return MultimodalItemEmbedding(
+            self.item_embedding,
+            encoder,
+            config["num_groups"],
+            config["content_weight"],
+            config["projector_size"],
+            config["show_progress"],
+        )
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
+        """The backbone's loss on the small table of the batch's items, plus ``l2_emb`` times the ID table's norm."""
+        if isinstance(self.loss_fct, BatchSoftmaxLoss):
+            self.loss_fct.excluded = batch.excluded
+        with self.item_embedding.batch(batch.items, batch.group):
+            loss = super().calculate_loss(batch)
+        if self.l2_emb:
+            loss = loss + self.l2_emb * self.item_embedding.id_embedding.weight.norm()
+        return loss
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser holds: all but the foundation model, of every group."""
+        frozen = self.item_embedding.encoder.frozen_parameters()
+        return [parameter for parameter in self.parameters() if id(parameter) not in {id(p) for p in frozen}]
+
+    # -- scoring ----------------------------------------------------------------------------------------------------
+
+    def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor, Interaction]]:
+        """Rows of each group in ``interaction``, with the group's catalogue in use."""
+        groups = self.user_groups[interaction[self.USER_ID]]
+        for group in groups.unique().tolist():
+            rows = (groups == group).nonzero().squeeze(1)
+            with self.item_embedding.catalogue(group):
+                yield rows, interaction[rows]
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Scores of every item for each row's user under his own group, ``[n, n_items]``."""
+        parts = [
+            (rows, super(PerPEFTMixin, self).full_sort_predict(part)) for rows, part in self._by_group(interaction)
+        ]
+        return _in_order(parts, len(interaction))
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Score of each row's item for its user under his own group, ``[n]``."""
+        parts = [(rows, super(PerPEFTMixin, self).predict(part)) for rows, part in self._by_group(interaction)]
+        return _in_order(parts, len(interaction)).squeeze(1)
+
+    # -- groups -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
+        """Final sequence representation of each user under group 0's module (paper: what is clustered).
+
+        Parameters
+        ----------
+        sequences
+            User id to his training purchases, oldest first.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``[len(sequences), hidden_size]``, in the order of ``sequences``.
+        """
+        self.eval()
+        length = self.max_seq_length
+        padded = torch.zeros(len(sequences), length, dtype=torch.long)
+        for row, items in enumerate(sequences.values()):
+            last = torch.from_numpy(items[-length:].copy())
+            padded[row, : len(last)] = last
+        with self.item_embedding.catalogue(0):
+            outputs = [
+                self.forward(part.to(self.device), (part > 0).sum(dim=1).to(self.device)).cpu()
+                for part in padded.split(batch_size)
+            ]
+        return torch.cat(outputs).numpy()
+
+    def personalise(self, users: np.ndarray, grouping: Grouping) -> None:
+        """Put ``users`` into their groups and start every group from a copy of the global module and projector."""
+        self.user_groups[torch.from_numpy(users).to(self.user_groups.device)] = torch.from_numpy(grouping.groups).to(
+            self.user_groups.device
+        )
+        self.centroids.copy_(torch.from_numpy(grouping.centroids))
+        self.item_embedding.copy_group(0)
+        self.item_embedding.forget()
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self, *args, **kwargs) -> dict:
+        """What was trained, groups included; the frozen foundation model is left out."""
+        state = super().state_dict(*args, **kwargs)
+        for key in self._frozen_keys():
+            del state[key]
+        return state
+
+    def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
+        """Load what :meth:`state_dict` gave; the foundation model stays as it was loaded."""
+        frozen = {key: value for key, value in super().state_dict().items() if key in self._frozen_keys()}
+        return super().load_state_dict({**state_dict, **frozen}, strict=strict, assign=assign)
+
+    def _frozen_keys(self) -> set[str]:
+        prefix = "item_embedding.encoder."
+        return {prefix + key for key in self.item_embedding.encoder.frozen_state_keys()}
+
+
+def _with_known_loss(config):
+    """``config`` for a backbone that knows BPR and CE only: BCE is called as BPR is, with a positive and a negative."""
+    known = copy.copy(config)
+    known.final_config_dict = dict(config.final_config_dict)
+    if config["loss_type"] == "BCE":
+        known["loss_type"] = "BPR"
+    return known
+
+
+def _in_order(parts: list[tuple[torch.Tensor, torch.Tensor]], n: int) -> torch.Tensor:
+    """Scores of the parts in the order of their rows, ``[n, columns]``."""
+    first = parts[0][1]
+    scores = first.new_empty(n, first.numel() // len(parts[0][0]))
+    for rows, values in parts:
+        scores[rows] = values.view(len(rows), -1)
+    return scores
+
+
+class PerPEFTSASRec(PerPEFTMixin, SASRec):
+    """SASRec (Kang and McAuley, ICDM 2018) on items as the user's group sees them; the paper's backbone."""
+
+    backbone_name = "SASRec"

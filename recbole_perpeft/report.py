@@ -1,0 +1,44 @@
+"""What the log says about a stage: what is trained and how large it is, groups, pools."""
+
+import numpy as np
+from recbole.utils import set_color
+
+
+def count(parameters) -> int:
+    """Numbers in ``parameters``."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def stage_report(number: int, start: int, end: int, model, config) -> str:
+    """What stage ``number`` trains in epochs ``start`` to ``end - 1``, and its share of the foundation model."""
+    tower, groups = model.item_embedding, config["num_groups"]
+    foundation = tower.encoder.foundation.num_parameters
+    adapter = count(parameter for _, parameter in tower.encoder.adapter_parameters(0))
+    projector = count(tower.projectors[0].parameters())
+    shared = count(model.trainable_parameters()) - groups * (adapter + projector)
+    names = {1: "global PEFT, one module for all users", 3: f"personalised PEFT, one module per group, {groups} groups"}
+    active = 1 if number == 1 else groups
+    lines = [
+        set_color(f"Stage {number} of 3", "pink") + f": {names[number]}, epochs {start} to {end - 1}",
+        f"    foundation model {tower.encoder.foundation.name}: {foundation:,} parameters, frozen",
+        f"    PEFT module ({str(config['peft_type']).upper()}): {adapter:,} parameters a group, "
+        f"{adapter * active:,} in all, {_share(adapter, foundation)} and {_share(adapter * active, foundation)} of the "
+        "foundation model",
+        f"    projector: {projector:,} parameters a group, {projector * active:,} in all",
+        f"    shared (backbone and item ids): {shared:,} parameters",
+    ]
+    return "\n".join(lines)
+
+
+def grouping_report(method: str, sizes: list[int], pools: list[np.ndarray]) -> str:
+    """Group sizes and the size of each group's pool of negatives."""
+    lines = [set_color("Stage 2 of 3", "pink") + f": {sum(sizes)} users in {len(sizes)} groups by {method}"]
+    lines += [
+        f"    group {group}: {size} users, negatives from {len(pool)} items"
+        for group, (size, pool) in enumerate(zip(sizes, pools, strict=True))
+    ]
+    return "\n".join(lines)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3f} %"

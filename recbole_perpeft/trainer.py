@@ -1,0 +1,200 @@
+"""The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
+
+import math
+import os
+
+import numpy as np
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import get_local_time, init_seed, set_color
+
+from recbole_perpeft import checkpoint
+from recbole_perpeft.errors import CheckpointError, TrainingError
+from recbole_perpeft.grouping import group_users
+from recbole_perpeft.report import grouping_report, stage_report
+
+GLOBAL, PERSONALISED = "global", "personalised"
+
+
+class PerPEFTTrainer(Trainer):
+    """RecBole's Trainer, run once per training stage, with users grouped in between.
+
+    Epochs ``[0, global_epochs)`` are stage 1; then users are grouped; then stage 3 runs to ``epochs``. Each stage
+    selects its best epoch on the validation purchases: stage 3 starts from the best epoch of stage 1, and the model
+    that is tested is the best of stage 3. With ``num_groups: 1`` stage 1 takes all epochs.
+
+    The checkpoint file holds the best state so far, the last one with its optimiser, and where training stands; it is
+    rewritten after every validation. Everything random follows from the seed and the epoch, so a run that is resumed
+    ends as one that was never interrupted.
+    """
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}.pth"
+        self.saved_model_file = os.path.join(self.checkpoint_dir, name)
+        personal = config["num_groups"] > 1
+        self.global_epochs = config["global_epochs"] if personal else config["epochs"]
+        self.stage = GLOBAL
+        self.identity: dict[str, str] = {}
+        self._best_state: dict[str, torch.Tensor] | None = None
+
+    def _build_optimizer(self, **kwargs):
+        return super()._build_optimizer(params=self.model.trainable_parameters(), **kwargs)
+
+    # -- stages -----------------------------------------------------------------------------------------------------
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        """Train through the stages that are left.
+
+        Returns
+        -------
+        tuple
+            Best validation score and result of the last stage, as RecBole's ``fit``.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not finite.
+        DataError, SettingError
+            If the groups leave a user without negatives, or a group without users.
+        """
+        self.identity = self.identity or checkpoint.identity(self.config, train_data._dataset, self.model)
+        self._saved, self._validates = saved, bool(valid_data) and self.eval_step > 0
+
+        def after_validation(epoch, score):
+            self._write(epoch)
+            if callback_fn:
+                callback_fn(epoch, score)
+
+        arguments = (train_data, valid_data, verbose, saved, show_progress, after_validation)
+        if self.stage == GLOBAL:
+            self._fit_stage(1, self.global_epochs, *arguments)
+            if self.config["num_groups"] > 1 and self.config["epochs"] > self.global_epochs:
+                self._personalise(train_data)
+        if self.stage == PERSONALISED:
+            train_data.set_groups(self.model.user_groups.cpu().numpy(), self.config["group_negatives"])
+            self._fit_stage(3, self.config["epochs"], *arguments)
+        return self.best_valid_score, self.best_valid_result
+
+    def _fit_stage(self, number: int, epochs: int, *arguments) -> None:
+        self.epochs = epochs
+        self.eval_step = min(self.config["eval_step"], epochs)
+        stopped_early = self.cur_step > self.stopping_step  # a resumed run may stand just there
+        if self.start_epoch < epochs and not stopped_early:
+            self.logger.info(stage_report(number, self.start_epoch, epochs, self.model, self.config))
+            super().fit(*arguments)
+        elif self._best_state is None:
+            self._save_checkpoint(self.start_epoch - 1)
+        self.restore_best()
+
+    def _personalise(self, train_data) -> None:
+        """Stage 2: group the users by their training purchases, and start every group from the global module."""
+        sequences = train_data.histories
+        users = np.fromiter(sequences, dtype=np.int64)
+        representations = self.model.user_representations(sequences)
+        grouping = group_users(representations, self.config["grouping"], self.config["num_groups"], self.config["seed"])
+        self.model.personalise(users, grouping)
+        train_data.set_groups(self.model.user_groups.cpu().numpy(), self.config["group_negatives"])
+        self.logger.info(grouping_report(self.config["grouping"], grouping.sizes, train_data.pools.pools))
+        self.stage, self.start_epoch, self.cur_step = PERSONALISED, self.global_epochs, 0
+        self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
+        self.best_valid_result, self._best_state = None, None
+        self.optimizer = self._build_optimizer()
+        self._write(self.global_epochs - 1)
+
+    # -- epochs -----------------------------------------------------------------------------------------------------
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        init_seed(self.config["seed"] * 100_003 + epoch_idx, self.config["reproducibility"])
+        train_data.set_epoch(epoch_idx)
+        self._epoch = epoch_idx
+        encoder = self.model.item_embedding.encoder
+        before = encoder.items_encoded
+        loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        self._items_encoded = encoder.items_encoded - before
+        return loss
+
+    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+        output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
+        return output[:-1] + ", " + set_color("items encoded", "blue") + f": {self._items_encoded}]"
+
+    def _check_nan(self, loss):
+        if not torch.isfinite(loss):
+            kept = f" The last validated epoch is kept in {self.saved_model_file}." if self._best_state else ""
+            raise TrainingError(
+                f"The training loss is {loss.item()} in epoch {self._epoch}. Lower learning_rate "
+                f"({self.config['learning_rate']}) or set clip_grad_norm: {{max_norm: 1.0}}.{kept}"
+            )
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
+        self._best_state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        if not self._validates:
+            self._write(epoch)
+
+    def _write(self, epoch: int) -> None:
+        if not self._saved:
+            return
+        result = {key: float(value) for key, value in (self.best_valid_result or {}).items()}
+        last = {key: value.detach().cpu() for key, value in self.model.state_dict().items()}
+        state = {
+            "settings": self.config.settings(),
+            "identity": self.identity,
+            "stage": self.stage,
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": result,
+            "state_dict": self._best_state or last,
+            "last_state_dict": last,
+            "optimizer": self.optimizer.state_dict(),
+            "has_best": self._best_state is not None,
+        }
+        checkpoint.write(self.saved_model_file, state)
+
+    def restore_best(self) -> None:
+        """Put the best state of this stage into the model; without one, the model stays as it is."""
+        if self._best_state is not None:
+            self.model.load_state_dict(self._best_state)
+
+    def resume_checkpoint(self, resume_file):
+        """Go on where ``resume_file`` stands: same stage, next epoch, same optimiser.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be read or was made from other data, another encoder or another shape of model.
+        """
+        state = checkpoint.read(resume_file, self.device)
+        checkpoint.check_identity(resume_file, state["identity"], self.identity)
+        self.saved_model_file = str(resume_file)
+        self.stage, self.start_epoch, self.cur_step = state["stage"], state["epoch"] + 1, state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"] or None
+        self._best_state = {k: v.cpu() for k, v in state["state_dict"].items()} if state["has_best"] else None
+        self.model.load_state_dict(state["last_state_dict"])
+        self.optimizer = self._build_optimizer()
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(
+                f"Checkpoint {resume_file} holds another optimiser than learner: {self.config['learner']} ({error})."
+            ) from error
+        self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """RecBole's evaluation, by default of the best state (of ``model_file``, if given)."""
+        if load_best_model and model_file:
+            state = checkpoint.read(model_file, self.device)
+            checkpoint.check_identity(model_file, state["identity"], self.identity or state["identity"])
+            self.model.load_state_dict(state["state_dict"])
+        elif load_best_model:
+            self.restore_best()
+        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        broken = [name for name, value in result.items() if not math.isfinite(value)]
+        if broken:
+            raise TrainingError(f"Evaluation gave no finite value for {', '.join(broken)}: lower learning_rate.")
+        return result
