@@ -1,1 +1,17 @@
 """Frozen foundation models, and what adapts them to each user group."""
+
+from recbole_perpeft.encoder.adapters import PeftItemEncoder, build_item_encoder
+from recbole_perpeft.encoder.errors import EncoderError
+from recbole_perpeft.encoder.foundation import load_foundation
+from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
+
+__all__ = [
+    "EncoderError",
+    "FoundationModel",
+    "FrozenItemEncoder",
+    "ItemEncoder",
+    "PeftItemEncoder",
+    "build_item_encoder",
+    "load_foundation",
+]

@@ -57,9 +57,7 @@ def resolve_checkpoint(setting: str, name: str, search_folders: Sequence[str | P
     if not isinstance(name, str) or not name.strip():
         raise EncoderError(f"{setting}: {name!r} is no name. Give a hub name or the folder of a model.")
     path = Path(name).expanduser()
-    folders = [
-        folder for folder in (path, *(Path(base) / path for base in search_folders)) if folder.is_dir()
-    ]
+    folders = [folder for folder in (path, *(Path(base) / path for base in search_folders)) if folder.is_dir()]
     for folder in folders:
         if (folder / "config.json").is_file():
             return str(folder)
@@ -83,7 +81,8 @@ def load_config(setting: str, checkpoint: str) -> PreTrainedConfig:
         If it cannot be fetched or read, or transformers does not know the architecture.
     """
     try:
-        return AutoConfig.from_pretrained(checkpoint)
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(checkpoint)
     except Exception as error:  # the hub client, json and transformers each raise their own kinds
         raise _unloadable(setting, checkpoint, error) from error
 

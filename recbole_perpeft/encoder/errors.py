@@ -1,7 +1,9 @@
 """The error that every part of the encoder raises for a setting or a file that cannot be used."""
 
+from recbole_perpeft.errors import PerPEFTError
 
-class EncoderError(ValueError):
+
+class EncoderError(PerPEFTError):
     """A foundation model or adapter setting cannot be used; the message names the setting and the cure."""
 
 

@@ -158,9 +158,7 @@ def _open_single(
         )
     expected = {"image": "pixel_values", "text": "input_ids"}[modality]
     if cls.main_input_name != expected or config.is_encoder_decoder:
-        kind = (
-            "an encoder-decoder" if config.is_encoder_decoder else f"a model that reads {cls.main_input_name}"
-        )
+        kind = "an encoder-decoder" if config.is_encoder_decoder else f"a model that reads {cls.main_input_name}"
         raise EncoderError(
             f"{setting}: {checkpoint} (type {config.model_type!r}) is no {modality} encoder but {kind}. "
             f"Set the name of a model such as {'a ViT' if modality == 'image' else 'a BERT or MiniLM'}."

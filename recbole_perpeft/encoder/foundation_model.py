@@ -170,9 +170,7 @@ class FoundationModel(nn.Module):
 
 
 def _pooled(output: torch.Tensor | ModelOutput) -> torch.Tensor:
-    return (
-        output if isinstance(output, torch.Tensor) else output.pooler_output
-    )  # an object since transformers 5
+    return output if isinstance(output, torch.Tensor) else output.pooler_output  # an object since transformers 5
 
 
 def _hash(weights: Iterable[tuple[str, torch.Tensor]]) -> str:

@@ -42,8 +42,7 @@ def choose_image_pooling(setting: str | None, model: nn.Module) -> str:
     has_class_token = any(_CLASS_TOKEN.search(name) for name, _ in model.named_parameters())
     if setting == "cls" and not has_class_token:
         raise EncoderError(
-            f"image_pooling: cls needs a class token, which {type(model).__name__} has not. "
-            "Set image_pooling: mean."
+            f"image_pooling: cls needs a class token, which {type(model).__name__} has not. Set image_pooling: mean."
         )
     return setting or ("cls" if has_class_token else "mean")
 
@@ -106,9 +105,7 @@ def pool_image(output: ModelOutput, pooling: str) -> torch.Tensor:
     states = output.last_hidden_state
     if states.ndim == 4:
         if pooling == "cls":
-            raise EncoderError(
-                "image_pooling: cls needs an encoder with a class token. Set image_pooling: mean."
-            )
+            raise EncoderError("image_pooling: cls needs an encoder with a class token. Set image_pooling: mean.")
         return states.mean(dim=(2, 3))  # [n, d, height, width] -> [n, d]
     return states[:, 0] if pooling == "cls" else states.mean(dim=1)  # [n, positions, d] -> [n, d]
 
@@ -148,7 +145,5 @@ def pool_text(output: ModelOutput, pooling: str, mask: torch.Tensor | None) -> t
 def _own_pooled(output: ModelOutput, setting: str) -> torch.Tensor:
     pooled = getattr(output, "pooler_output", None)
     if pooled is None:
-        raise EncoderError(
-            f"{setting}: this encoder has no pooled output of its own. Set {setting}: mean or cls."
-        )
+        raise EncoderError(f"{setting}: this encoder has no pooled output of its own. Set {setting}: mean or cls.")
     return pooled

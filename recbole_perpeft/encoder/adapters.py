@@ -1,0 +1,198 @@
+"""One PEFT module per user group on one shared foundation model, through the peft library.
+
+The paper's personalised PEFT: ``z(i, g)`` reads item ``i`` through the module ``P_g`` of group ``g``.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from recbole_perpeft.content import ItemContent
+from recbole_perpeft.encoder.errors import EncoderError, first_line
+from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
+from recbole_perpeft.encoder.targets import make_peft_config
+
+
+class PeftItemEncoder(ItemEncoder):
+    """Runs the foundation model with the module of the active group.
+
+    The modules of all groups exist from the start, so ``state_dict`` has fixed keys, and start equal. They are
+    called ``group_0``, ``group_1`` … A backward pass reaches the active group's module only; the others keep
+    ``grad is None``, so that an optimiser over all of them neither moves nor decays them.
+
+    Parameters
+    ----------
+    foundation : FoundationModel
+        Adapted in place; serves one item encoder.
+    content : ItemContent
+        Pictures and texts of the catalogue.
+    peft_type : str
+        LORA, IA3 or another method of peft.
+    peft_config : mapping, optional
+        Fields of the method's configuration, which replace the paper's values.
+    num_groups : int
+        Number of user groups.
+    encode_batch_size : int, optional
+        Items per run of the foundation model where no gradient is needed.
+
+    Attributes
+    ----------
+    peft_model : peft.PeftModel
+        For saving modules in peft's own format. Its adapters are switched by :meth:`activate` alone.
+
+    Raises
+    ------
+    EncoderError
+        If the method or its configuration cannot be used on this model.
+    """
+
+    def __init__(
+        self,
+        foundation: FoundationModel,
+        content: ItemContent,
+        peft_type: str,
+        peft_config: Mapping[str, Any] | None,
+        num_groups: int,
+        encode_batch_size: int = 256,
+    ) -> None:
+        super().__init__(foundation, content, num_groups, encode_batch_size)
+        config = make_peft_config(peft_type, peft_config, foundation)
+        # Not a registered child: it wraps foundation.model, whose weights would appear twice in state_dict.
+        object.__setattr__(self, "peft_model", _inject(foundation.model, config, num_groups))
+        self._active = 0
+        self._enable_gradients()
+        self.copy_adapter(0)
+
+    def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
+        """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
+        with self.activate(group):
+            return self._run_foundation(items)
+
+    @contextlib.contextmanager
+    def activate(self, group: int) -> Iterator[None]:
+        """Make a group's module the active one, and the previous one again afterwards."""
+        self._check_group(group)
+        previous = self._active
+        self._switch(group)
+        try:
+            yield
+        finally:
+            self._switch(previous)
+
+    def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:
+        """Return names and trainable parameters of a group's own module."""
+        self._check_group(group)
+        return [(name, p) for name, p in self._trainable if _owner(name) == group]
+
+    @torch.no_grad()
+    def copy_adapter(self, source: int) -> None:
+        """Copy the parameters and buffers of a group's module into those of all other groups, in place."""
+        self._check_group(source)
+        tensors = self._adapter_tensors()
+        for name, tensor in tensors.items():
+            group = _owner(name)
+            if group != source:
+                tensor.copy_(tensors[_rename(name, group, source)])
+
+    def frozen_state_keys(self) -> set[str]:
+        """Return the keys of ``state_dict()`` that a checkpoint can leave out: the foundation model's."""
+        return {key for key in self.state_dict() if _owner(key) is None}
+
+    def _adapter_tensors(self) -> dict[str, torch.Tensor]:
+        named = (*self.named_parameters(), *self.named_buffers())
+        return {name: tensor for name, tensor in named if _owner(name) is not None}
+
+    def _switch(self, group: int) -> None:
+        if group == self._active:
+            return
+        wanted = [parameter.requires_grad for _, parameter in self._trainable]
+        self.peft_model.set_adapter(f"group_{group}")
+        self._active = group
+        # peft freezes what it deactivates, and optimisers would lose sight of it
+        for (_, parameter), requires_grad in zip(self._trainable, wanted, strict=True):
+            parameter.requires_grad_(requires_grad)
+
+    def _enable_gradients(self) -> None:
+        """Let the modules of all groups train at once; what is not active stays out of the graph anyway."""
+        trainable = {}
+        for group in range(self.num_groups):
+            self.peft_model.set_adapter(f"group_{group}")
+            trainable.update((name, p) for name, p in self.named_parameters() if p.requires_grad)
+        self.peft_model.set_adapter("group_0")
+        shared = [name for name in trainable if _owner(name) is None]
+        if shared or not trainable:
+            what = f"would train {shared[0]} of the model that all groups share" if shared else "trains nothing"
+            raise EncoderError(f"peft_config: it {what}. Leave out what touches the shared weights (such as bias).")
+        for parameter in trainable.values():
+            parameter.requires_grad_(True)
+        self._trainable = [(name, p) for name, p in self.named_parameters() if name in trainable]
+
+
+def build_item_encoder(
+    foundation: FoundationModel,
+    content: ItemContent,
+    peft_type: str | None,
+    peft_config: Mapping[str, Any] | None,
+    num_groups: int,
+    encode_batch_size: int = 256,
+) -> ItemEncoder:
+    """Build the item encoder that ``peft_type`` names.
+
+    Parameters
+    ----------
+    foundation : FoundationModel
+        The frozen model.
+    content : ItemContent
+        Pictures and texts of the catalogue.
+    peft_type : str or None
+        "NONE" (or None) adapts nothing and does not read ``peft_config``; else a method of peft.
+    peft_config : mapping or None
+        Fields of the method's configuration.
+    num_groups : int
+        Number of user groups.
+    encode_batch_size : int, optional
+        Items per run of the foundation model where no gradient is needed.
+
+    Returns
+    -------
+    ItemEncoder
+
+    Raises
+    ------
+    EncoderError
+        If a setting cannot be used.
+    """
+    if peft_type is None or str(peft_type).upper() == "NONE":
+        return FrozenItemEncoder(foundation, content, num_groups, encode_batch_size)
+    return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, encode_batch_size)
+
+
+def _inject(model: nn.Module, config: Any, num_groups: int) -> PeftModel:
+    try:
+        peft_model = get_peft_model(model, copy.deepcopy(config), adapter_name="group_0")
+        for group in range(1, num_groups):
+            peft_model.add_adapter(f"group_{group}", copy.deepcopy(config))
+    except Exception as error:  # each method of peft checks layers and values in its own way
+        raise EncoderError(
+            f"peft_config: peft cannot put {config.peft_type.value} into this model ({first_line(error)}). "
+            "Correct peft_config."
+        ) from error
+    return peft_model
+
+
+def _owner(name: str) -> int | None:
+    """Tell the group that a tensor belongs to by its name; None for the foundation model's."""
+    for part in name.split("."):
+        if part.startswith("group_") and part[6:].isdigit():
+            return int(part[6:])
+    return None
+
+
+def _rename(name: str, old: int, new: int) -> str:
+    return ".".join(f"group_{new}" if part == f"group_{old}" else part for part in name.split("."))

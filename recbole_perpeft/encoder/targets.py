@@ -1,0 +1,196 @@
+"""Which layers of a foundation model get adapters, and a peft configuration that says so."""
+
+import copy
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftType, PromptLearningConfig
+from torch import nn
+
+from recbole_perpeft.encoder.errors import EncoderError, first_line
+from recbole_perpeft.encoder.foundation_model import FoundationModel
+
+# The paper's settings: LoRA on query and value projections, (IA)3 on key, value and the feed-forward input.
+_LORA_DEFAULTS = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}
+# How architectures name these layers; the first line whose names all occur in a tower counts.
+_QUERY_VALUE = (
+    ("q_proj", "v_proj"),  # CLIP, SigLIP, ViT
+    ("query", "value"),  # BERT, RoBERTa, BEiT
+    ("q_lin", "v_lin"),  # DistilBERT
+    ("query_proj", "value_proj"),  # DeBERTa
+    ("q", "v"),  # MPNet
+    ("qkv",),  # BLIP's image tower
+)
+_KEY_VALUE = (
+    ("k_proj", "v_proj"),
+    ("key", "value"),
+    ("k_lin", "v_lin"),
+    ("key_proj", "value_proj"),
+    ("k", "v"),
+    ("qkv",),
+)
+_FEED_FORWARD = (("fc1",), ("intermediate.dense",), ("lin1",))  # CLIP and ViT; BERT; DistilBERT
+# These need calls between steps or arguments at every forward that an item encoder does not make.
+_UNUSABLE = {PeftType.ADALORA, PeftType.POLY, PeftType.ADAPTION_PROMPT}
+_OWN_FIELDS = {"peft_type", "inference_mode"}  # set by peft_type, and never true here
+
+
+def usable_peft_types() -> list[str]:
+    """Return the names of the peft methods that put adapters into layers, besides "NONE"."""
+    return sorted(
+        peft_type.value
+        for peft_type, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()
+        if peft_type not in _UNUSABLE and not issubclass(cls, PromptLearningConfig) and "target_modules" in _fields(cls)
+    )
+
+
+def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundation: FoundationModel) -> PeftConfig:
+    """Build the peft configuration of every group's module.
+
+    Parameters
+    ----------
+    peft_type : str
+        A name of :func:`usable_peft_types`, in any case. LORA and IA3 have the paper's defaults; the others
+        need ``target_modules``.
+    settings : mapping, optional
+        ``peft_config``: fields of peft's configuration class, which replace the defaults.
+    foundation : FoundationModel
+        The model that is adapted; the layers are looked up in it.
+
+    Returns
+    -------
+    PeftConfig
+
+    Raises
+    ------
+    EncoderError
+        If the method or a field does not exist, peft refuses a value, or a tower has no layer of these names.
+    """
+    name = str(peft_type).upper()
+    if name not in usable_peft_types():
+        raise EncoderError(f"peft_type: {peft_type!r} is not known. {_nearest(name, [*usable_peft_types(), 'NONE'])}")
+    cls = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name)]
+    if not isinstance(settings or {}, Mapping):
+        raise EncoderError(f"peft_config: {settings!r} is no mapping. Write fields and values, such as r: 4.")
+    settings = copy.deepcopy(dict(settings or {}))
+    fields = sorted(_fields(cls) - _OWN_FIELDS)
+    for field in settings:
+        if field not in fields:
+            raise EncoderError(f"peft_config: {name} has no field {field!r}. {_nearest(str(field), fields)}")
+    if name == "LORA":
+        settings = _LORA_DEFAULTS | settings
+    if settings.get("target_modules") is None:
+        settings["target_modules"] = _default_targets(name, foundation)
+    _check_targets(settings["target_modules"], foundation)
+    if name == "IA3" and "feedforward_modules" not in settings:
+        settings["feedforward_modules"] = _feed_forward_of(settings["target_modules"], foundation)
+    try:
+        return cls(**settings)
+    except Exception as error:  # each configuration class checks its values in its own way
+        raise EncoderError(f"peft_config: peft refuses it for {name} ({first_line(error)}). Correct it.") from error
+
+
+def layer_names(foundation: FoundationModel, modality: str) -> list[str]:
+    """Return the short names of a tower's linear layers, by which ``target_modules`` can call them."""
+    names = set()
+    for name, module in foundation.tower_modules(modality).items():
+        if isinstance(module, nn.Linear):
+            *_, parent, last = ("", *name.split("."))
+            # "dense" alone would call every linear layer of a BERT
+            names.add(f"{parent}.{last}" if last == "dense" or last.isdigit() else last)
+    return sorted(names)
+
+
+def _default_targets(name: str, foundation: FoundationModel) -> list[str]:
+    if name not in ("LORA", "IA3"):
+        raise EncoderError(
+            f"peft_config: {name} has no default layers. Set target_modules in peft_config, from "
+            f"{_all_layer_names(foundation)}."
+        )
+    families = (_QUERY_VALUE,) if name == "LORA" else (_KEY_VALUE, _FEED_FORWARD)
+    targets = set()
+    for modality in foundation.modalities:
+        for family in families:
+            found = _first_present(family, foundation, modality)
+            if not found:
+                raise EncoderError(
+                    f"peft_config: the {modality} encoder has none of the layers that {name} adapts by "
+                    f"default. Set target_modules in peft_config, from {_all_layer_names(foundation)}."
+                )
+            targets.update(found)
+    return sorted(targets)
+
+
+def _first_present(family: tuple[tuple[str, ...], ...], foundation: FoundationModel, modality: str) -> tuple[str, ...]:
+    linear = [name for name, m in foundation.tower_modules(modality).items() if isinstance(m, nn.Linear)]
+    for names in family:
+        if all(any(_is_called(name, target) for name in linear) for target in names):
+            return names
+    return ()
+
+
+def _feed_forward_of(targets: list[str] | str, foundation: FoundationModel) -> list[str]:
+    """Choose which targets (IA)3 scales at their input."""
+    usual = {name for names in _FEED_FORWARD for name in names}
+    if not isinstance(targets, str):
+        return sorted(usual & set(targets))
+    return sorted({name for m in foundation.modalities for name in usual if _first_present(((name,),), foundation, m)})
+
+
+def _check_targets(targets: Any, foundation: FoundationModel) -> None:
+    """Check that every name calls a layer, and that every tower has one of them."""
+    if targets == "all-linear":
+        return
+    if not isinstance(targets, str | list | tuple | set) or not targets:
+        raise EncoderError(
+            f"peft_config: target_modules {targets!r} is neither a list of layer names nor a regular "
+            f"expression. Choose from {_all_layer_names(foundation)}."
+        )
+    if isinstance(targets, str):
+        try:
+            pattern = re.compile(targets)
+        except re.error as error:
+            raise EncoderError(
+                f"peft_config: target_modules {targets!r} is no regular expression ({error}). Correct it, "
+                "or give a list of layer names."
+            ) from error
+    towers = {modality: list(foundation.tower_modules(modality)) for modality in foundation.modalities}
+    if not isinstance(targets, str):
+        every = [name for names in towers.values() for name in names]
+        for target in targets:
+            if not any(_is_called(name, str(target)) for name in every):
+                raise EncoderError(
+                    f"peft_config: target_modules has {target!r}, but no layer is called that. "
+                    f"Choose from {_all_layer_names(foundation)}."
+                )
+    for modality, names in towers.items():
+        found = (
+            any(pattern.fullmatch(name) for name in names)
+            if isinstance(targets, str)
+            else any(_is_called(name, str(target)) for name in names for target in targets)
+        )
+        if not found:
+            raise EncoderError(
+                f"peft_config: target_modules {targets!r} matches no layer of the {modality} encoder. Add one "
+                f"of {', '.join(layer_names(foundation, modality))}."
+            )
+
+
+def _is_called(module: str, target: str) -> bool:
+    return module == target or module.endswith(f".{target}")  # as peft matches names in a list
+
+
+def _all_layer_names(foundation: FoundationModel) -> str:
+    return "; ".join(f"{m}: {', '.join(layer_names(foundation, m)) or 'none'}" for m in foundation.modalities)
+
+
+def _fields(cls: type[PeftConfig]) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {close[0]}?" if close else f"Known are {', '.join(known)}."
