@@ -2,9 +2,9 @@
 
     python -m dataset.make.pretrain_encoder --out dataset/demo/encoder
 
-In a shop's catalogue some aspects stand in the picture only and others in the title only. Contrastive training
-keeps what the two share, so here pictures show and captions mention random subsets of *all* aspects: both towers
-learn to read every aspect. The encoder sees neither the demo's items nor any purchase.
+In a shop's catalogue some aspects stand in the picture only and others in the title only. Contrastive
+training keeps what the two share, so here pictures show and captions mention random subsets of *all* aspects:
+both towers learn to read every aspect. The encoder sees neither the demo's items nor any purchase.
 
 The default settings take about TRAINING_MINUTES minutes on two CPU cores.
 """
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("dataset/demo/encoder"))
     parser.add_argument("--n_items", type=int, default=8000, help="items per pre-training catalogue")
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--learning_rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=1)
