@@ -84,8 +84,7 @@ def read_item_texts(
         item_id = _unquote(record[id_position], separator, all_quoted)
         if item_id not in texts:
             texts[item_id] = {
-                field: _unquote(record[position], separator, all_quoted)
-                for field, position in positions.items()
+                field: _unquote(record[position], separator, all_quoted) for field, position in positions.items()
             }
         start = end
     return texts
@@ -95,15 +94,12 @@ def _decode(path: Path, encoding: str) -> str:
     try:
         codec = codecs.lookup(encoding).name
     except LookupError:
-        raise ContentError(
-            f"`encoding: {encoding}` is not an encoding that Python knows; try `utf-8`."
-        ) from None
+        raise ContentError(f"`encoding: {encoding}` is not an encoding that Python knows; try `utf-8`.") from None
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ContentError(
-            f"The item file {path} cannot be read ({error.strerror}): titles and picture paths are columns "
-            "of it."
+            f"The item file {path} cannot be read ({error.strerror}): titles and picture paths are columns of it."
         ) from None
     try:
         return data.decode("utf-8-sig" if codec == "utf-8" else codec)
@@ -120,9 +116,7 @@ def _position(field: str, columns: list[str], path: Path) -> int:
         return columns.index(field)
     nearest = difflib.get_close_matches(field, columns, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ContentError(
-        f"{path} has no column {field!r}; it has {', '.join(columns) or 'an empty header'}.{hint}"
-    )
+    raise ContentError(f"{path} has no column {field!r}; it has {', '.join(columns) or 'an empty header'}.{hint}")
 
 
 def _read_record(

@@ -1,7 +1,6 @@
 """Finding the items' pictures and opening them as RGB."""
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 # Processors scale the short side to the encoder's size first: beyond this ratio the long side would fill the
 # memory.
 MAX_ASPECT_RATIO = 1000
+_TOO_LARGE = "more than {} pixels, Pillow's limit against decompression bombs"
 
 
 def find_by_item_id(item_ids: Sequence[str], folder: Path, image_dir: str) -> list[Path | None]:
@@ -121,21 +121,22 @@ def open_picture(path: Path) -> Image.Image:
     try:
         if path.stat().st_size == 0:
             raise ContentError("the file is empty (0 bytes)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                return _to_rgb(image)
+        with Image.open(path, formats=FORMATS) as image:
+            return _to_rgb(image)
     except ContentError:
         raise
     except UnidentifiedImageError:
         raise ContentError(f"not a picture in one of the formats {', '.join(FORMATS)}") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ContentError(f"more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except Image.DecompressionBombError:
+        raise ContentError(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
         raise ContentError(f"cut short or damaged ({error})") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    # Pillow refuses beyond twice its limit and warns before that; here its limit is the limit.
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise ContentError(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS))
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise ContentError(f"{image.width} x {image.height} pixels is not the shape of a picture")
     image.load()

@@ -1,11 +1,10 @@
 """The items' pictures as the encoder's image processor sees them, before rescaling and normalisation."""
 
-import multiprocessing
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +17,7 @@ from recbole_perpeft.content.pictures import open_picture
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
 
 CHUNK = 64  # pictures per task and per write: 10 MB at 224 x 224
-PICTURES_PER_WORKER = 500  # a new process costs seconds of imports, a picture costs milliseconds
 SHOWN_PICTURES = 5
-_MAIN_GUARD = (
-    'put its work under `if __name__ == "__main__":`, as Python asks of scripts that start processes'
-)
 
 
 class BadPicture(NamedTuple):
@@ -57,7 +52,7 @@ def ensure_pixels(
     processor
         A Hugging Face image processor.
     workers
-        How many processes open pictures; None takes the CPUs, or this process alone for few pictures.
+        How many threads open pictures; None takes as many as there are CPUs.
     show_progress
         Whether to show a progress bar.
 
@@ -73,7 +68,6 @@ def ensure_pixels(
         If pictures cannot be used (all are tried and reported together), the processor gives no uint8 pixels
         of one size, or the store cannot be written.
     """
-    _check_not_starting()
     key = digest([list(item_ids), [_fingerprint(path, folder) for path in paths], _settings(processor)])
     store = Path(cache_dir) / f"pixels-{key}"
 
@@ -96,27 +90,21 @@ def process_picture(image: Image.Image, processor) -> np.ndarray:
     Raises
     ------
     ContentError
-        If the processor gives something else.
+        If the processor fails or gives something else.
     """
-    pixels = processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")[
-        "pixel_values"
-    ]
+    try:
+        inputs = processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
+    except Exception as error:  # processors raise many kinds
+        raise ContentError(f"the image processor {type(processor).__name__} fails ({error})") from error
+    pixels = inputs["pixel_values"]
     if pixels.ndim == 4 and pixels.shape[1] != 3:
         pixels = np.moveaxis(pixels, -1, 1)  # [1, H, W, 3] -> [1, 3, H, W]
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:2] != (1, 3):
         raise ContentError(
-            f"The image processor {type(processor).__name__} gives {pixels.dtype} {list(pixels.shape)} for "
+            f"the image processor {type(processor).__name__} gives {pixels.dtype} {list(pixels.shape)} for "
             "a picture where uint8 [1, 3, H, W] is needed: choose an encoder with fixed-size RGB input."
         )
     return pixels[0]  # [3, H, W]
-
-
-def _check_not_starting() -> None:
-    # A script without a main guard runs again in every process that it starts. Here such a process would wait
-    # for a store that its parent makes, while the parent waits for the process. `multiprocessing` itself
-    # looks at this flag.
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ContentError(f"The script that was started does its work at import: {_MAIN_GUARD}.")
 
 
 def _fingerprint(path: Path | None, folder: Path) -> list | None:
@@ -142,16 +130,18 @@ def _write_pixels(
     file: Path, paths: Sequence[Path | None], processor, workers: int | None, show_progress: bool
 ) -> list[BadPicture]:
     neutral = _neutral(processor)
+    workers = workers or _n_cpus()
     bad: list[BadPicture] = []
     with (
         ArrayWriter(file, np.uint8, (len(paths), *neutral.shape)) as writer,
         tqdm(total=len(paths), initial=writer.n_rows, desc="Pictures", disable=not show_progress) as progress,
+        # Threads, not processes: Pillow decodes and resizes outside Python's lock, and a process would first
+        # import torch for seconds and hold it in memory.
+        ThreadPoolExecutor(workers) as pool,
+        warnings.catch_warnings(),
     ):
-        starts = range(writer.n_rows, len(paths), CHUNK)
-        tasks = [(start, list(paths[start : start + CHUNK])) for start in starts]
-        if workers is None:
-            workers = min(_n_cpus(), sum(path is not None for path in paths) // PICTURES_PER_WORKER)
-        for pixels, bad_here in _process_chunks(tasks, processor, neutral, min(workers, len(tasks))):
+        warnings.simplefilter("ignore")  # Pillow's, about EXIF blocks and the like, which do not matter here
+        for pixels, bad_here in _process_chunks(pool, workers, paths, writer.n_rows, processor, neutral):
             bad += bad_here
             if not bad:
                 writer.append(pixels)
@@ -160,34 +150,26 @@ def _write_pixels(
 
 
 def _process_chunks(
-    tasks: list[tuple[int, list[Path | None]]], processor, neutral: np.ndarray, workers: int
+    pool: ThreadPoolExecutor,
+    workers: int,
+    paths: Sequence[Path | None],
+    first: int,
+    processor,
+    neutral: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, list[BadPicture]]]:
-    """Yield the tasks' results in order."""
-    if workers <= 1:
-        for start, paths in tasks:
-            yield _process_chunk(start, paths, processor, neutral)
-        return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    try:
-        # A short queue: if the disk is slower than the workers, results do not pile up in memory.
-        queue: deque[Future] = deque()
-        for task in tasks:
-            queue.append(pool.submit(_process_chunk, *task, processor, neutral))
-            if len(queue) > 2 * workers:
-                yield queue.popleft().result()
-        while queue:
+    """Yield the chunks' results in order, from row `first` on."""
+    # A short queue: if the disk is slower than the workers, results do not pile up in memory.
+    queue: deque[Future] = deque()
+    for start in range(first, len(paths), CHUNK):
+        queue.append(pool.submit(_process_chunk, start, paths[start : start + CHUNK], processor, neutral))
+        if len(queue) > 2 * workers:
             yield queue.popleft().result()
-    except BrokenProcessPool as error:
-        raise ContentError(
-            f"One of the {workers} processes that open pictures has died. Either memory ran out: set "
-            f"`content_workers: 1`. Or the script that was started does its work at import: {_MAIN_GUARD}."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    while queue:
+        yield queue.popleft().result()
 
 
 def _process_chunk(
-    start: int, paths: list[Path | None], processor, neutral: np.ndarray
+    start: int, paths: Sequence[Path | None], processor, neutral: np.ndarray
 ) -> tuple[np.ndarray, list[BadPicture]]:
     pixels = np.empty((len(paths), *neutral.shape), dtype=np.uint8)  # [n, 3, H, W]
     bad = []
@@ -216,8 +198,7 @@ def _report(bad: list[BadPicture], item_ids: Sequence[str], paths: Sequence[Path
         [
             f"{len(bad)} of {total} pictures cannot be used:",
             *lines,
-            "Repair or delete them; an item without a picture is missing, which `missing_content: "
-            "neutral` allows.",
+            "Repair or delete them; an item without a picture is missing, which `missing_content: neutral` allows.",
         ]
     )
 

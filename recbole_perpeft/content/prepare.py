@@ -76,7 +76,7 @@ def prepare_content(
     cache_dir
         Where the prepared content is kept.
     workers
-        How many processes open pictures; None takes the CPUs, or this process alone for few pictures.
+        How many threads open pictures; None takes as many as there are CPUs.
     show_progress
         Whether to show progress bars.
     encoding
@@ -108,9 +108,7 @@ def prepare_content(
     # Both modalities are checked before the long work on either.
     if "image" in modalities:
         paths = [None, *_find_pictures(item_ids[1:], rows, folder, image_field, image_dir)]
-        where = (
-            f"column {image_field!r} of {item_file}" if image_field else f"the folder {folder / image_dir}"
-        )
+        where = f"column {image_field!r} of {item_file}" if image_field else f"the folder {folder / image_dir}"
         found.append(_count(item_ids, paths, "image", where, missing_content))
     if "text" in modalities:
         blank = dict.fromkeys(text_fields, "")
@@ -137,9 +135,7 @@ def prepare_content(
     return ItemContent(
         modalities=tuple(name for name in MODALITIES if name in modalities),
         n_items=len(item_ids),
-        key=digest(
-            [str(pixel_store and pixel_store.name), str(token_store and token_store.name), fixed_text_length]
-        ),
+        key=digest([str(pixel_store and pixel_store.name), str(token_store and token_store.name), fixed_text_length]),
         pixel_store=pixel_store,
         token_store=token_store,
         fixed_text_length=fixed_text_length,
@@ -148,13 +144,9 @@ def prepare_content(
 
 def _check_settings(modalities: Sequence[str], missing_content: str, image_processor, tokenizer) -> None:
     if not modalities or isinstance(modalities, str) or not set(modalities) <= set(MODALITIES):
-        raise ContentError(
-            f"`modalities: {modalities}` must be a list of one or both of {', '.join(MODALITIES)}."
-        )
+        raise ContentError(f"`modalities: {modalities}` must be a list of one or both of {', '.join(MODALITIES)}.")
     if missing_content not in MISSING_CONTENT:
-        raise ContentError(
-            f"`missing_content: {missing_content}` must be one of {', '.join(MISSING_CONTENT)}."
-        )
+        raise ContentError(f"`missing_content: {missing_content}` must be one of {', '.join(MISSING_CONTENT)}.")
     tools = {"image": (image_processor, "image processor"), "text": (tokenizer, "tokenizer")}
     for modality in modalities:
         tool, name = tools[modality]

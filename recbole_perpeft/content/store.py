@@ -173,6 +173,4 @@ def open_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise ContentError(
-            f"{path} is damaged ({error}): delete {path.parent}, it will be made again."
-        ) from error
+        raise ContentError(f"{path} is damaged ({error}): delete {path.parent}, it will be made again.") from error

@@ -32,8 +32,7 @@ def check_template(template: str | None, fields: Sequence[str]) -> None:
             template.format(**dict.fromkeys(fields, ""))
     except (ValueError, KeyError, IndexError) as error:
         raise ContentError(
-            f"`text_template: {template}` is not a template ({error}): write columns in braces, as in "
-            f"{{title}}."
+            f"`text_template: {template}` is not a template ({error}): write columns in braces, as in {{title}}."
         ) from None
     if unknown or not names:
         found = f"names {', '.join(f'{{{name}}}' for name in unknown)}" if unknown else "names no column"
@@ -63,8 +62,4 @@ def join_texts(values: Mapping[str, str], fields: Sequence[str], template: str |
     present = [values[field] for field in fields if values[field].strip()]
     if not present:
         return ""
-    return (
-        ". ".join(present)
-        if template is None
-        else template.format(**{field: values[field] for field in fields})
-    )
+    return ". ".join(present) if template is None else template.format(**{field: values[field] for field in fields})

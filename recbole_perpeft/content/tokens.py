@@ -84,9 +84,7 @@ def _with_padding(tokenizer):
     return tokenizer
 
 
-def _write_tokens(
-    folder: Path, texts: Sequence[str], tokenizer, max_length: int, show_progress: bool
-) -> None:
+def _write_tokens(folder: Path, texts: Sequence[str], tokenizer, max_length: int, show_progress: bool) -> None:
     with (
         ArrayWriter(folder / "tokens.npy", np.int32, (len(texts), max_length)) as tokens,
         ArrayWriter(folder / "lengths.npy", np.int32, (len(texts),)) as lengths,
