@@ -28,6 +28,19 @@ _TEXT_KEYS = {
     "image_pooling", "text_pooling",
 }  # fmt: skip
 
+_CHOICES = {
+    "loss_type": ("BCE", "BPR", "CE"),
+    "grouping": ("kmeans", "random"),
+    "prefix_window": ("random", "last"),
+    "missing_content": ("error", "neutral"),
+}
+
+_AT_LEAST = {
+    "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
+    "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
+    "MAX_ITEM_LIST_LENGTH": 1,
+}  # fmt: skip
+
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
 _DERIVED_KEYS = {
     "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "valid_metric_bigger",
@@ -227,13 +240,12 @@ class Config(RecBoleConfig):
     # -- what follows from the values -------------------------------------------------------------------------------
 
     def _get_final_config_dict(self):
-        final = super()._get_final_config_dict()
+        self.final_config_dict = final = super()._get_final_config_dict()
+        self._check_values()
         if final.get("load_col") is None and "load_col" not in self.external_config_dict:
             final["load_col"] = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])
-        self.final_config_dict = final
-        self._check_values()
         return final
 
     def _fit_negatives_to_loss(self, final: dict) -> None:
@@ -250,16 +262,24 @@ class Config(RecBoleConfig):
             self.final_config_dict["data_path"] = str(demo)
 
     def _check_values(self) -> None:
-        for key, allowed in {"loss_type": ("BCE", "BPR", "CE"), "grouping": ("kmeans", "random")}.items():
-            if hasattr(self.model_class, "backbone_name") and self[key] not in allowed:
+        """Refuse values that would fail hours later, or deep inside torch."""
+        for key, least in _AT_LEAST.items():
+            for value in self[key] if isinstance(self[key], list) else [self[key]]:
+                if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                    raise SettingError(f"{key}: {value!r} is not possible: it must be a whole number from {least} up.")
+        if not hasattr(self.model_class, "backbone_name"):
+            return
+        for key, allowed in _CHOICES.items():
+            if self[key] not in allowed:
                 raise SettingError.unknown(key, self[key], allowed)
-        for key, least in {"epochs": 0, "num_groups": 1, "global_epochs": 0, "users_per_batch": 1, "topk": 1}.items():
-            value = self[key] if not isinstance(self[key], list | tuple) else min(self[key], default=0)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise SettingError(
-                    f"{key}: {self[key]!r} is not possible: it must be a whole number of at least {least}."
-                )
-        if hasattr(self.model_class, "backbone_name") and not 0 <= self["global_epochs"] <= self["epochs"]:
+        for key in ("learning_rate", "content_weight", "weight_decay", "l2_emb"):
+            if isinstance(self[key], bool) or not isinstance(self[key], int | float) or self[key] < 0:
+                raise SettingError(f"{key}: {self[key]!r} is not possible: it must be a number from 0 up.")
+        if self["num_negatives"] < 1 and self["loss_type"] != "CE":
+            raise SettingError(f"num_negatives: 0 is not possible with loss_type: {self['loss_type']}, which needs one.")
+        if self["global_epochs"] is None:
+            self["global_epochs"] = -(-self["epochs"] // 3)
+        if self["global_epochs"] > self["epochs"]:
             raise SettingError(
                 f"global_epochs: {self['global_epochs']} is more than epochs: {self['epochs']}. epochs counts all "
                 f"stages, so set epochs to at least {self['global_epochs']}."

@@ -187,7 +187,7 @@ def _refuse_masked_repeats(config: Config, dataset: Dataset) -> None:
     repeats = int(dataset.inter_feat.duplicated([dataset.uid_field, dataset.iid_field]).sum())
     if repeats:
         raise DataError(
-            f"mask_history: True with {repeats} repeat purchases in {config['dataset']} would give the repeated targets "
+            f"mask_history: True with {repeats} repeat purchases in {config['dataset']} would give repeated targets "
             "away: all their rivals from the history are masked. Set rm_dup_inter: first (keep the first purchase of "
             "an item), or mask_history: False."
         )

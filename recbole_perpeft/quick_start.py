@@ -121,17 +121,23 @@ def _train_and_test(config: Config, saved: bool, verbose: bool) -> dict:
     show = config["show_progress"] and verbose
     score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
     test_result = trainer.evaluate(test_data, load_best_model=_has_best(trainer, saved), show_progress=show)
+    result, test_result = _plain(result), _plain(test_result)
     if verbose:
         logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
         logger.info(set_color("best valid ", "yellow") + f": {result}")
         logger.info(set_color("test result", "yellow") + f": {test_result}")
         _say_where(trainer, saved)
     return {
-        "best_valid_score": score,
+        "best_valid_score": float(score),
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": result,
         "test_result": test_result,
     }
+
+
+def _plain(result: dict | None) -> dict:
+    """Metrics as Python floats: numpy's would be printed as ``np.float64(0.1)``."""
+    return {name: float(value) for name, value in (result or {}).items()}
 
 
 def _has_best(trainer: Trainer, saved: bool) -> bool:

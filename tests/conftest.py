@@ -1,0 +1,48 @@
+"""Fixtures that several tests share: a tiny data set with pictures and titles, a tiny CLIP, quiet runs."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+import pytest
+import torch
+
+from recbole_perpeft.config import Config
+from recbole_perpeft.quick_start import _prepare
+from tests.tiny_data import random_sequences, write_atomic
+from tests.tiny_models import save_tiny_clip
+
+TINY = {
+    "hidden_size": 16, "inner_size": 16, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 8, "projector_size": 8, "num_groups": 3,
+    "users_per_batch": 8, "num_negatives": 4, "epochs": 4, "global_epochs": 2, "topk": [5, 10], "valid_metric": "NDCG@10",
+    "show_progress": False, "content_workers": 1, "peft_config": {"r": 2}, "learning_rate": 0.01,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory):
+    """A folder with the data set ``tiny`` (40 users, 30 items) whose folder holds the encoder ``clip``."""
+    root = tmp_path_factory.mktemp("data")
+    place = write_atomic(root, "tiny", *random_sequences())
+    save_tiny_clip(place / "clip")
+    return root
+
+
+@pytest.fixture
+def tiny(tiny_root, tmp_path, monkeypatch):
+    """``tiny(**settings)`` gives a Config of a PerPEFTSASRec run on ``tiny`` that writes below ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+
+    def make(model="PerPEFTSASRec", dataset="tiny", **settings):
+        paths = {"data_path": str(tiny_root), "content_cache": str(tiny_root / "cache"), "encoder": "clip"}
+        return Config(model, dataset, config_dict={**TINY, **paths, **settings})
+
+    return make
+
+
+@pytest.fixture
+def prepare(tiny):
+    """``prepare(**settings)`` gives ``(dataset, trainer, train_data, valid_data, test_data)`` of a tiny run."""
+    return lambda **settings: _prepare(tiny(**settings))

@@ -1,0 +1,54 @@
+"""Users into groups."""
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_perpeft.errors import SettingError
+from recbole_perpeft.grouping import group_users, nearest_centroid
+
+
+def blobs(n=30, groups=3, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = np.arange(n) % groups
+    return truth, (10 * np.eye(groups)[truth] + rng.normal(size=(n, groups))).astype(np.float32)
+
+
+def test_kmeans_finds_separate_groups_and_their_means():
+    truth, points = blobs()
+    grouping = group_users(points, "kmeans", 3, seed=1)
+    for group in range(3):
+        members = grouping.groups == group
+        assert len(set(truth[members])) == 1
+        np.testing.assert_allclose(grouping.centroids[group], points[members].mean(axis=0), rtol=1e-5)
+    assert grouping.sizes == [10, 10, 10]
+
+
+def test_the_seed_decides():
+    points = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    for method in ("kmeans", "random"):
+        first, again, other = (group_users(points, method, 5, seed=seed).groups for seed in (1, 1, 2))
+        assert (first == again).all()
+        assert (first != other).any()
+
+
+def test_random_groups_have_equal_sizes():
+    assert sorted(group_users(np.zeros((31, 2), np.float32), "random", 4, seed=0).sizes) == [7, 8, 8, 8]
+
+
+def test_a_new_user_gets_the_nearest_centroid():
+    _, points = blobs()
+    grouping = group_users(points, "kmeans", 3, seed=1)
+    found = nearest_centroid(torch.from_numpy(points), torch.from_numpy(grouping.centroids))
+    assert (found.numpy() == grouping.groups).all()
+
+
+def test_more_groups_than_users_is_refused():
+    with pytest.raises(SettingError, match="num_groups: 5 is more than the 4 users"):
+        group_users(np.zeros((4, 2), np.float32), "random", 5, seed=0)
+
+
+def test_groups_that_would_end_without_users_are_refused():
+    points = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
+    with pytest.raises(SettingError, match="only 2 different representations: 2 groups would end with no users"):
+        group_users(points, "kmeans", 4, seed=0)
