@@ -105,7 +105,11 @@ class PeftItemEncoder(ItemEncoder):
         return {key for key in self.state_dict() if _owner(key) is None}
 
     def _adapter_tensors(self) -> dict[str, torch.Tensor]:
-        named = (*self.named_parameters(), *self.named_buffers())
+        # duplicates stay: some methods let groups share a buffer of random projections
+        named = (
+            *self.named_parameters(remove_duplicate=False),
+            *self.named_buffers(remove_duplicate=False),
+        )
         return {name: tensor for name, tensor in named if _owner(name) is not None}
 
     def _switch(self, group: int) -> None:

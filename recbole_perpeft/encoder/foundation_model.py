@@ -13,6 +13,7 @@ from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
 from recbole_perpeft.encoder.errors import EncoderError, first_line
+from recbole_perpeft.encoder.pair import EncoderPair
 from recbole_perpeft.encoder.processors import blank_pixels, pixel_affine
 
 MODALITIES = ("image", "text")
@@ -25,7 +26,7 @@ class FoundationModel(nn.Module):
     ----------
     model : nn.Module
         What peft wraps: a Hugging Face dual encoder (CLIP, SigLIP, ALIGN …) or an
-        :class:`~recbole_perpeft.encoder.pair.EncoderPair`. Has ``get_image_features``, ``get_text_features``.
+        :class:`EncoderPair`. Has ``get_image_features``, ``get_text_features``.
     name : str
         Where the weights came from.
     image_processor : BaseImageProcessor or None
@@ -140,8 +141,9 @@ class FoundationModel(nn.Module):
         except EncoderError:
             raise
         except Exception as error:  # whatever an architecture that reads other inputs stumbles over
+            setting = f"{modality}_encoder" if isinstance(self.model, EncoderPair) else "encoder"
             raise EncoderError(
-                f"{self.name} cannot encode a plain {modality} ({type(error).__name__}: "
+                f"{setting}: {self.name} cannot encode a plain {modality} ({type(error).__name__}: "
                 f"{first_line(error)}). Choose a model that turns one {modality} into one vector."
             ) from error
         finally:

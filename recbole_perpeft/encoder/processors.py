@@ -136,6 +136,11 @@ def load_tokenizer(setting: str, checkpoint: str, config: PreTrainedConfig) -> T
             f"{setting}: the tokenizer of {checkpoint} cannot be loaded ({first_line(error)}). "
             "Save the model's tokenizer into its folder (tokenizer.json, tokenizer_config.json)."
         ) from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes of missing files
+        raise EncoderError(
+            f"{setting}: {checkpoint} has no vocabulary for its tokenizer. Save the model's tokenizer into its "
+            "folder (tokenizer.json, tokenizer_config.json)."
+        )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise EncoderError(

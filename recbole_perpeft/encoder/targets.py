@@ -33,8 +33,16 @@ _KEY_VALUE = (
     ("qkv",),
 )
 _FEED_FORWARD = (("fc1",), ("intermediate.dense",), ("lin1",))  # CLIP and ViT; BERT; DistilBERT
-# These need calls between steps or arguments at every forward that an item encoder does not make.
-_UNUSABLE = {PeftType.ADALORA, PeftType.POLY, PeftType.ADAPTION_PROMPT}
+_UNUSABLE = {
+    # need calls between steps or arguments at every forward that an item encoder does not make
+    PeftType.ADALORA,
+    PeftType.POLY,
+    PeftType.ADAPTION_PROMPT,
+    # adapt something else than layers of a frozen encoder, or cannot be copied from one group to another
+    PeftType.LILY,
+    PeftType.SHADOW,
+    PeftType.TRAINABLE_TOKENS,
+}
 _OWN_FIELDS = {"peft_type", "inference_mode"}  # set by peft_type, and never true here
 
 

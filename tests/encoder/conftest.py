@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from recbole_perpeft.content import ItemContent, prepare_content
@@ -11,6 +12,15 @@ from recbole_perpeft.encoder import FoundationModel
 from tests.tiny_models import save_tiny_bert, save_tiny_clip, save_tiny_siglip, save_tiny_vit
 
 TITLES = ["golf travel bag", "tent", "a very long title", "ball", "shoe 42", "x", "camp stove", "red hat"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny models lose more time to waiting threads than they win."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
