@@ -123,7 +123,6 @@ def _load_pair(
                 f"Set {modality}_encoder, or leave {modality} out of modalities."
             )
     image = text = image_processor = tokenizer = length = None
-    fixed = False
     checkpoints = []
     if "image" in modalities:
         checkpoint, config, cls = _open_single("image", names["image"], search_folders)
@@ -135,13 +134,11 @@ def _load_pair(
         checkpoint, config, cls = _open_single("text", names["text"], search_folders)
         tokenizer = load_tokenizer("text_encoder", checkpoint, config)
         length = text_length(max_text_length, tokenizer, config)
-        fixed = has_fixed_text_length(config)
-        # a fixed-length tower was trained through its own pooled output, and has no mask to average over
-        poolings = poolings | {"text": poolings["text"] or ("pooler" if fixed else "mean")}
+        poolings = poolings | {"text": poolings["text"] or "mean"}
         text = _load_single("text", checkpoint, cls, config, poolings["text"] == "pooler")
         checkpoints.append(checkpoint)
     pair = EncoderPair(image, text, poolings["image"], poolings["text"])
-    return FoundationModel(pair, " + ".join(checkpoints), image_processor, tokenizer, length, fixed)
+    return FoundationModel(pair, " + ".join(checkpoints), image_processor, tokenizer, length, False)
 
 
 def _open_single(

@@ -75,8 +75,8 @@ class EncoderPair(nn.Module):
         """Encode normalised pixels [n, 3, H, W] into [n, d]."""
         return pool_image(self.image(pixel_values=pixel_values), self.image_pooling)
 
-    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Encode tokens [n, l] into [n, d]; the mask is None for a fixed text length."""
+    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Encode tokens [n, l] with their mask [n, l] into [n, d]."""
         output = self.text(input_ids=input_ids, attention_mask=attention_mask)
         return pool_text(output, self.text_pooling, attention_mask)
 
@@ -110,7 +110,7 @@ def pool_image(output: ModelOutput, pooling: str) -> torch.Tensor:
     return states[:, 0] if pooling == "cls" else states.mean(dim=1)  # [n, positions, d] -> [n, d]
 
 
-def pool_text(output: ModelOutput, pooling: str, mask: torch.Tensor | None) -> torch.Tensor:
+def pool_text(output: ModelOutput, pooling: str, mask: torch.Tensor) -> torch.Tensor:
     """Pool the states of a text encoder.
 
     Parameters
@@ -119,8 +119,8 @@ def pool_text(output: ModelOutput, pooling: str, mask: torch.Tensor | None) -> t
         ``last_hidden_state`` is [n, l, d].
     pooling : {"mean", "cls", "pooler"}
         Mean over the positions of the mask; first position; the encoder's own pooled output.
-    mask : Tensor[n, l] or None
-        1 for text, 0 for padding. None counts every position.
+    mask : Tensor[n, l]
+        1 for text, 0 for padding.
 
     Returns
     -------
@@ -136,8 +136,6 @@ def pool_text(output: ModelOutput, pooling: str, mask: torch.Tensor | None) -> t
     states = output.last_hidden_state
     if pooling == "cls":
         return states[:, 0]
-    if mask is None:
-        return states.mean(dim=1)
     weights = mask.unsqueeze(-1).to(states.dtype)  # [n, l, 1]
     return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)  # [n, d]
 

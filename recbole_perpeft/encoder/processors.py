@@ -15,7 +15,7 @@ from recbole_perpeft.encoder.errors import EncoderError, first_line
 logger = getLogger(__name__)
 
 # SigLIP's text towers pool the last position and were trained on text padded to full length without a mask.
-_FIXED_LENGTH_TYPES = {"siglip", "siglip2", "siglip_text_model", "siglip2_text_model"}
+_FIXED_LENGTH_TYPES = {"siglip", "siglip2"}
 _DEFAULT_TEXT_LENGTH = 128  # titles are short; a longer limit only costs memory
 
 
