@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -118,13 +118,14 @@ class ArrayWriter:
         self.path = path
         self._total_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         self._row_bytes = self._total_bytes // shape[0]
-        self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115 - closed in __exit__
+        # Unbuffered: what a full disk has refused is not written once more on closing.
+        mode = "r+b" if path.exists() else "w+b"
+        self._file = open(path, mode, buffering=0)  # noqa: SIM115 - closed in __exit__
         header = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(self._file, header)
         start = self._file.tell()
         self.n_rows = max(0, path.stat().st_size - start) // self._row_bytes
         self._file.seek(start + self.n_rows * self._row_bytes)
-        self._file.truncate()
 
     def __enter__(self) -> "ArrayWriter":
         missing = self._total_bytes - self.n_rows * self._row_bytes
@@ -136,8 +137,9 @@ class ArrayWriter:
     def append(self, rows: np.ndarray) -> None:
         """Write rows ``[n, ...]`` and see to it that they reach the disk."""
         try:
-            self._file.write(np.ascontiguousarray(rows).data)
-            self._file.flush()
+            left = memoryview(rows.tobytes())
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             if error.errno in _DISK_FULL:
@@ -148,9 +150,7 @@ class ArrayWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Closing writes what a full disk has refused once more; the first error is the one to show.
-        with suppress(OSError) if error else nullcontext():
-            self._file.close()
+        self._file.close()
 
     def _disk_full(self) -> ContentError:
         cache = self.path.parent.parent

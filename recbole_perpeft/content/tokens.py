@@ -85,6 +85,8 @@ def _with_padding(tokenizer):
 
 
 def _write_tokens(folder: Path, texts: Sequence[str], tokenizer, max_length: int, show_progress: bool) -> None:
+    for name in ("tokens.npy", "lengths.npy"):
+        (folder / name).unlink(missing_ok=True)  # of a killed run: seconds of work, not worth going on from
     with (
         ArrayWriter(folder / "tokens.npy", np.int32, (len(texts), max_length)) as tokens,
         ArrayWriter(folder / "lengths.npy", np.int32, (len(texts),)) as lengths,

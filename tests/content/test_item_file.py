@@ -160,6 +160,13 @@ def test_unbalanced_quote_before_a_quoted_tab(tmp_path):
     assert read_item_texts(path, "item_id", ["title"]) == {"1": {"title": '"Unfinished'}, "2": {"title": "a\tb"}}
 
 
+def test_unbalanced_quote_does_not_hide_a_broken_line(tmp_path):
+    path = tmp_path / "shop.item"
+    path.write_text('item_id:token\ttitle:token_seq\n1\t"Unfinished\njunk"x\n2\ty\n', encoding="utf-8")
+    with pytest.raises(ContentError, match="line 3: 1 columns"):
+        read_item_texts(path, "item_id", ["title"])
+
+
 def test_first_of_repeated_items_counts(tmp_path):
     path = tmp_path / "shop.item"
     path.write_text("item_id:token\ttitle:token_seq\n1\tfirst\n1\tsecond\n", encoding="utf-8")

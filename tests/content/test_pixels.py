@@ -114,6 +114,23 @@ def test_bad_pictures_are_reported_together(workers: int, make, pictures, tmp_pa
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
 
 
+def test_a_killed_run_does_not_hide_a_bad_picture(make, pictures, monkeypatch):
+    monkeypatch.setattr(pixels, "CHUNK", 2)
+    pictures[3].write_bytes(b"no picture")
+
+    def open_some(path):
+        if path == pictures[8]:
+            raise KeyboardInterrupt
+        return open_picture(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels, "open_picture", open_some)
+        with pytest.raises(KeyboardInterrupt):
+            make(workers=1)
+    with pytest.raises(ContentError, match="1 of 10 pictures"):
+        make(workers=1)
+
+
 def test_a_processor_without_fixed_size(make):
     with pytest.raises(ContentError, match=r"9 of 10 pictures .*\n.*makes it \[3, .*\] and others"):
         make(processor=CLIPImageProcessor(size={"shortest_edge": 16}, do_center_crop=False))

@@ -61,7 +61,10 @@ def touch(catalogue):
 
 
 def repaint(catalogue):
-    save_picture(catalogue / "images" / "a.png", seed=99)
+    path = catalogue / "images" / "a.png"
+    times = path.stat()
+    save_picture(path, seed=99, size=(60, 50))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def retitle(catalogue):

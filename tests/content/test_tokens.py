@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_perpeft.content import ContentError
+from recbole_perpeft.content import tokens as tokens_module
 from recbole_perpeft.content.tokens import ensure_tokens
 
 from .conftest import byte_tokenizer
@@ -55,6 +56,26 @@ def test_reused_although_a_call_leaves_traces_in_the_tokenizer(make):
     assert make(tokenizer)[2] is False
     tokenizer(["something", "else"], padding=True, truncation=True, max_length=3)
     assert make(tokenizer)[2] is True
+
+
+def test_killed_run_begins_anew(make, monkeypatch):
+    monkeypatch.setattr(tokens_module, "CHUNK", 1)
+    tokenizer = byte_tokenizer(pad_token="<pad>")
+    usual_call = type(tokenizer).__call__
+
+    def killed_at_the_last_text(self, texts, **options):
+        if texts == TEXTS[-1:]:
+            raise KeyboardInterrupt
+        return usual_call(self, texts, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tokenizer), "__call__", killed_at_the_last_text)
+        with pytest.raises(KeyboardInterrupt):
+            make(tokenizer)
+    tokens, lengths, reused = make(tokenizer)
+    assert not reused
+    assert lengths.tolist() == [1, 4, 8]
+    assert [tokenizer.decode(tokens[1, :4]), tokenizer.decode(tokens[2])] == ["shoe", "a long t"]
 
 
 @pytest.mark.parametrize(
