@@ -32,6 +32,7 @@ def apply() -> None:
     _restore_dok_update()
     _trust_own_checkpoints()
     _quiet_pandas()
+    _end_anomaly_mode()
 
 
 def _restore_numpy_names() -> None:
@@ -83,3 +84,14 @@ def _quiet_pandas() -> None:
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
     warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp.*", category=FutureWarning)
+
+
+def _end_anomaly_mode() -> None:
+    """Switch off the autograd debugging that RecBole's SINE switches on for the whole process when it is imported.
+
+    Importing any sequential model imports SINE too. Anomaly mode records a stack trace for every operation and looks
+    for NaN in every gradient, which makes each training step of every model slower.
+    """
+    import recbole.model.sequential_recommender  # noqa: F401  imported here so that no later import switches it on
+
+    torch.autograd.set_detect_anomaly(False)
