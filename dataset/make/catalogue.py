@@ -8,7 +8,7 @@ from dataset.make.aspects import ASPECTS, INDEX, N_VALUES, PICTURE, TITLE, shown
 from dataset.make.pictures import draw
 from dataset.make.titles import write_titles
 
-N_JITTER = 8
+N_JITTER = 7
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Catalogue:
         Value of every aspect of every item.
     titles : list of str
         What the shop writes: the aspects that belong in a title, nothing of the others.
-    jitter : ndarray of float, shape [n_items, 8]
+    jitter : ndarray of float, shape [n_items, 7]
         How the pictures differ beyond the aspects.
     """
 
@@ -75,12 +75,10 @@ def draw_values(n_items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
     -------
     values : ndarray of int, shape [n_items, n_aspects]
         Values of the aspects.
-    jitter : ndarray of float, shape [n_items, 8]
+    jitter : ndarray of float, shape [n_items, 7]
         Numbers in [-1, 1].
     """
-    return rng.integers(0, N_VALUES, size=(n_items, len(N_VALUES))), rng.uniform(
-        -1, 1, size=(n_items, N_JITTER)
-    )
+    return rng.integers(0, N_VALUES, size=(n_items, len(N_VALUES))), rng.uniform(-1, 1, size=(n_items, N_JITTER))
 
 
 def make_catalogue(n_items: int, seed: int) -> Catalogue:
@@ -100,6 +98,4 @@ def make_catalogue(n_items: int, seed: int) -> Catalogue:
     """
     rng = np.random.default_rng([seed, 1])
     values, jitter = draw_values(n_items, rng)
-    return Catalogue(
-        values=values, titles=write_titles(values, np.array(shown_in(TITLE)), rng), jitter=jitter
-    )
+    return Catalogue(values=values, titles=write_titles(values, np.array(shown_in(TITLE)), rng), jitter=jitter)

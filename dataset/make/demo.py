@@ -68,9 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument(
-        "--out", type=Path, default=Path("dataset/demo"), help="folder; its name is the data set's"
-    )
+    parser.add_argument("--out", type=Path, default=Path("dataset/demo"), help="folder; its name is the data set's")
     parser.add_argument("--n_items", type=int, default=N_ITEMS)
     parser.add_argument("--n_users", type=int, default=N_USERS)
     parser.add_argument("--side", type=int, default=SIDE, help="side of the pictures in pixels")

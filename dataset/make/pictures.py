@@ -117,14 +117,12 @@ def _draw_chunk(values: np.ndarray, shown: np.ndarray, jitter: np.ndarray, side:
     pictures = scenes[:, 0, None, None] * (1 - below) + scenes[:, 1, None, None] * below
 
     # coordinates of the product, about [-1, 1]: [n, side, side]
-    half_side = HALF_SIDE * (1 + 0.10 * jitter[:, 2, None, None])
-    p = (x - 0.5 - 0.04 * jitter[:, 0, None, None]) / half_side
-    q = (y - 0.52 - 0.04 * jitter[:, 1, None, None]) / half_side
+    half_side = HALF_SIDE * (1 + 0.06 * jitter[:, 2, None, None])
+    p = (x - 0.5 - 0.02 * jitter[:, 0, None, None]) / half_side
+    q = (y - 0.52 - 0.02 * jitter[:, 1, None, None]) / half_side
     pixel = 1 / (half_side * side)  # a pixel's side in the product's coordinates: [n, 1, 1]
 
-    colours = np.where(
-        shown[:, INDEX["colour"], None], COLOURS[values[:, INDEX["colour"]]], np.float32(NEUTRAL_COLOUR)
-    )
+    colours = np.where(shown[:, INDEX["colour"], None], COLOURS[values[:, INDEX["colour"]]], np.float32(NEUTRAL_COLOUR))
     colours = np.clip(colours * (1 + 0.10 * jitter[:, 3:6]), 0, 1)  # [n, 3]
 
     inside = np.empty((n_items, side, side), dtype=np.float32)
@@ -137,12 +135,11 @@ def _draw_chunk(values: np.ndarray, shown: np.ndarray, jitter: np.ndarray, side:
         inside[rows] = np.clip(0.5 - product_distance(product, p[rows], q[rows]) / pixel[rows], 0, 1)
     for motif in np.unique(motifs):
         rows = motifs == motif
-        phase = 0.3 * jitter[rows, 6, None, None]
-        dark[rows] = motif_share(motif, p[rows] + phase, q[rows] + phase, pixel[rows])
+        dark[rows] = motif_share(motif, p[rows], q[rows], pixel[rows])
     shade = 1 - dark * (1 - MOTIF_DARKNESS)  # [n, side, side]
     body = colours[:, None, None] * shade[..., None]
     pictures = pictures * (1 - inside[..., None]) + body * inside[..., None]
-    pictures *= 1 + 0.06 * jitter[:, 7, None, None, None]
+    pictures *= 1 + 0.06 * jitter[:, 6, None, None, None]
 
     for name, (tiles, rows, columns) in _corner_tiles(side).items():
         here = shown[:, INDEX[name]]
@@ -159,7 +156,7 @@ def draw(values: np.ndarray, shown: np.ndarray, jitter: np.ndarray, side: int) -
         Values of the items.
     shown : ndarray of bool, shape [n_items, n_aspects] or [n_aspects]
         Which aspects the pictures show; the others are drawn neutrally.
-    jitter : ndarray of float, shape [n_items, 8]
+    jitter : ndarray of float, shape [n_items, 7]
         Numbers in [-1, 1] that move, scale and tint the product.
     side : int
         Side of the square pictures in pixels.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
+from dataset.make.aspects import NAMES
 from dataset.make.catalogue import draw_values
 from dataset.make.demo import SEED as DEMO_SEED
 from dataset.make.demo import SIDE
@@ -26,8 +27,12 @@ from dataset.make.titles import write_titles
 
 PRETRAINING_SEEDS = (101, 102, 103, 104)
 SHOWN_SHARE = 0.85
-# share of the shown aspects that a caption mentions: drawn anew for every caption, between these
-MENTIONED_SHARE = (0.5, 1.0)
+# A batch has topics: its captions speak of these aspects only. Were all aspects named all the time, the easiest few
+# would already tell the pictures of a batch apart and the others would be learnt late or never. So those are topics
+# less often.
+EASY = ("colour", "use")
+TOPIC_SHARE = np.array([0.6 if name in EASY else 0.9 for name in NAMES])
+MENTIONED_SHARE = 0.9
 
 
 class PretrainingPairs:
@@ -60,7 +65,7 @@ class PretrainingPairs:
         return len(self.values)
 
     def captions(self, rows: np.ndarray, rng: np.random.Generator) -> list[str]:
-        """Write a caption for each of some pictures, naming some of the aspects that the picture shows.
+        """Write a caption for each of some pictures, about the same few of the aspects.
 
         Parameters
         ----------
@@ -74,8 +79,8 @@ class PretrainingPairs:
         list of str
             The captions.
         """
-        share = rng.uniform(*MENTIONED_SHARE, size=(len(rows), 1))
-        mentioned = self.shown[rows] & (rng.random(self.shown[rows].shape) < share)
+        topics = rng.random(len(NAMES)) < TOPIC_SHARE
+        mentioned = self.shown[rows] & topics & (rng.random(self.shown[rows].shape) < MENTIONED_SHARE)
         return write_titles(self.values[rows], mentioned, rng)
 
     def pixels(self, rows: np.ndarray) -> torch.Tensor:
@@ -112,9 +117,7 @@ def train(
     """
     rng = np.random.default_rng([seed, 4])
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, learning_rate, total_steps=steps, pct_start=0.08
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=0.08)
     model.train()
     started = time.time()
     for step in range(1, steps + 1):
@@ -142,9 +145,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("dataset/demo/encoder"))
-    parser.add_argument("--n_items", type=int, default=8000, help="items per pre-training catalogue")
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--n_items", type=int, default=6000, help="items per pre-training catalogue")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch_size", type=int, default=192)
     parser.add_argument("--learning_rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -153,7 +156,8 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     pairs = PretrainingPairs(args.n_items, PRETRAINING_SEEDS)
-    tokenizer = build_tokenizer(pairs.captions(np.arange(len(pairs)), np.random.default_rng([args.seed, 5])))
+    rng = np.random.default_rng([args.seed, 5])
+    tokenizer = build_tokenizer([text for _ in range(100) for text in pairs.captions(np.arange(300), rng)])
     model = CLIPModel(CLIPConfig(**small_clip_config(tokenizer, SIDE)))
     train(model, tokenizer, pairs, args.steps, args.batch_size, args.learning_rate, args.seed)
     save_encoder(model, tokenizer, SIDE, args.out)

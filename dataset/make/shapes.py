@@ -21,15 +21,11 @@ def _disc(p: np.ndarray, q: np.ndarray, centre_p: float, centre_q: float, radius
     return np.hypot(p - centre_p, q - centre_q) - radius
 
 
-def _ring(
-    p: np.ndarray, q: np.ndarray, centre_p: float, centre_q: float, radius: float, width: float
-) -> np.ndarray:
+def _ring(p: np.ndarray, q: np.ndarray, centre_p: float, centre_q: float, radius: float, width: float) -> np.ndarray:
     return np.abs(_disc(p, q, centre_p, centre_q, radius)) - width / 2
 
 
-def _trapezium(
-    p: np.ndarray, q: np.ndarray, top: float, bottom: float, at_top: float, at_bottom: float
-) -> np.ndarray:
+def _trapezium(p: np.ndarray, q: np.ndarray, top: float, bottom: float, at_top: float, at_bottom: float) -> np.ndarray:
     """Symmetric about p = 0, with half widths `at_top` and `at_bottom`."""
     slope = (at_bottom - at_top) / (bottom - top)
     side = (np.abs(p) - at_top - slope * (q - top)) / np.sqrt(1 + slope**2)
