@@ -9,7 +9,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_local_time, init_seed, set_color
 
 from recbole_perpeft import checkpoint
-from recbole_perpeft.errors import CheckpointError, TrainingError
+from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
 from recbole_perpeft.grouping import group_users
 from recbole_perpeft.report import grouping_report, stage_report
 
@@ -72,7 +72,7 @@ class PerPEFTTrainer(Trainer):
             if self.config["num_groups"] > 1 and self.config["epochs"] > self.global_epochs:
                 self._personalise(train_data)
         if self.stage == PERSONALISED:
-            train_data.set_groups(self.model.user_groups.cpu().numpy(), self.config["group_negatives"])
+            self._use_groups(train_data)
             self._fit_stage(3, self.config["epochs"], *arguments)
         return self.best_valid_score, self.best_valid_result
 
@@ -94,13 +94,20 @@ class PerPEFTTrainer(Trainer):
         representations = self.model.user_representations(sequences)
         grouping = group_users(representations, self.config["grouping"], self.config["num_groups"], self.config["seed"])
         self.model.personalise(users, grouping)
-        train_data.set_groups(self.model.user_groups.cpu().numpy(), self.config["group_negatives"])
+        self._use_groups(train_data)
         self.logger.info(grouping_report(self.config["grouping"], grouping.sizes, train_data.pools.pools))
         self.stage, self.start_epoch, self.cur_step = PERSONALISED, self.global_epochs, 0
         self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
         self.best_valid_result, self._best_state = None, None
         self.optimizer = self._build_optimizer()
         self._write(self.global_epochs - 1)
+
+    def _use_groups(self, train_data) -> None:
+        try:
+            train_data.set_groups(self.model.user_groups.cpu().numpy(), self.config["group_negatives"])
+        except DataError as error:
+            kept = f" Stage 1 is not lost: add --resume={self.saved_model_file}" if self._saved else ""
+            raise DataError(f"{error}{kept}") from error
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,133 @@
+"""Splits, masks and filters, for RecBole's own models and ours alike."""
+
+import numpy as np
+import pytest
+
+from recbole_perpeft.data import create_dataset
+from recbole_perpeft.errors import DataError
+from recbole_perpeft.quick_start import run
+from tests.conftest import TINY
+from tests.tiny_data import random_sequences, write_atomic
+
+SEQUENTIAL, GENERAL = ["PerPEFTSASRec", "SASRec", "GRU4Rec"], ["BPR", "LightGCN"]
+
+
+def external(dataset, field, ids):
+    return [str(token) for token in dataset.field2id_token[field][ids]]
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL + GENERAL)
+@pytest.mark.parametrize("mask", [True, False])
+def test_each_user_is_asked_for_his_last_purchase_with_what_he_bought_before_masked(prepare, model, mask):
+    dataset, _, _, valid_data, test_data = prepare(model=model, mask_history=mask)
+    sequences, _ = random_sequences()
+    for loader, held_out in ((valid_data, -2), (test_data, -1)):
+        seen = 0
+        for interaction, history, positive_u, positive_i in loader:
+            users = external(dataset, "user_id", interaction["user_id"].numpy())
+            targets = external(dataset, "item_id", positive_i.numpy())
+            assert positive_u.tolist() == list(range(len(users)))
+            assert targets == [sequences[user][held_out] for user in users]
+            masked = {row: set() for row in range(len(users))}
+            if history is not None:
+                for row, item in zip(history[0].tolist(), external(dataset, "item_id", history[1]), strict=True):
+                    masked[row].add(item)
+            expected = [set(sequences[user][:held_out]) if mask else set() for user in users]
+            assert [masked[row] for row in range(len(users))] == expected
+            seen += len(users)
+        assert seen == len(sequences)
+
+
+@pytest.mark.parametrize("model", SEQUENTIAL + GENERAL)
+def test_masking_changes_the_score(tiny, model):
+    settings = {"epochs": 2, "global_epochs": 1, "group_negatives": False}
+    masked, unmasked = (
+        run(config_dict=tiny(model=model, mask_history=mask, **settings).settings(), saved=False) for mask in (True, False)
+    )
+    assert masked["test_result"]["hit@10"] >= unmasked["test_result"]["hit@10"]
+    assert masked["test_result"] != unmasked["test_result"]
+
+
+def repeating(tmp_path):
+    sequences, items = random_sequences()
+    sequences["u0"] = ["i1", "i2", "i1", "i3", "i4", "i2", "i5"]
+    write_atomic(tmp_path, "repeats", sequences, items)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_the_first_purchase_of_an_item_is_kept(tiny, tmp_path, model):
+    dataset = create_dataset(tiny(model=model, dataset="repeats", data_path=repeating(tmp_path)))
+    rows = dataset.inter_feat[dataset.inter_feat["user_id"] == dataset.token2id("user_id", "u0")]
+    kept = external(dataset, "item_id", rows.sort_values("timestamp")["item_id"].to_numpy())
+    assert kept == ["i1", "i2", "i3", "i4", "i5"]
+
+
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec", "BPR"])
+def test_kept_repeats_are_never_masked(tiny, tmp_path, model):
+    path = repeating(tmp_path)
+    with pytest.raises(DataError, match="mask_history: True with 2 repeat purchases.*Set rm_dup_inter: first"):
+        create_dataset(tiny(model=model, dataset="repeats", data_path=path, rm_dup_inter=None))
+    dataset = create_dataset(
+        tiny(model=model, dataset="repeats", data_path=path, rm_dup_inter=None, mask_history=False)
+    )
+    assert dataset.inter_num == sum(map(len, random_sequences()[0].values())) - len(random_sequences()[0]["u0"]) + 7
+
+
+def test_users_of_fewer_than_four_purchases_are_left_out(tiny, tmp_path):
+    sequences, items = random_sequences()
+    sequences["few"] = ["i1", "i2", "i3"]
+    write_atomic(tmp_path, "short", sequences, items)
+    dataset = create_dataset(tiny(dataset="short", data_path=str(tmp_path)))
+    assert "few" not in dataset.field2token_id["user_id"]
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_user_sample_keeps_the_same_users_for_every_model(tiny, model):
+    def users(**settings):
+        dataset = create_dataset(tiny(model=model, user_sample=10, **settings))
+        return set(dataset.field2id_token["user_id"][1:])
+
+    assert len(users()) == 10
+    assert users() == users()
+    assert users() != users(seed=1)
+    other = create_dataset(tiny(model="GRU4Rec", user_sample=10))
+    assert users() == set(other.field2id_token["user_id"][1:])
+
+
+def broken(tmp_path, text):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "bad.inter").write_text(text)
+    return {"dataset": "bad", "data_path": str(tmp_path)}
+
+
+def test_data_that_cannot_be_used_says_which_file_and_what_to_do(tiny, tmp_path, tiny_root):
+    with pytest.raises(DataError, match="nowhere does not exist. Data sets there: .*tiny"):
+        create_dataset(tiny(dataset="nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty.inter does not exist"):
+        create_dataset(tiny(dataset="empty", data_path=str(tmp_path)))
+    settings = broken(tmp_path, "user_id:token\titem:token\ttimestamp:float\nu\ti\t1\n")
+    with pytest.raises(DataError, match=r"bad.inter has no column 'item_id' \(ITEM_ID_FIELD\).*or set ITEM_ID_FIELD"):
+        create_dataset(tiny(**settings))
+
+
+def test_a_filter_that_leaves_nothing_names_the_filters(tiny):
+    with pytest.raises(DataError, match=r"user_inter_num_interval: \[100,inf\)"):
+        create_dataset(tiny(user_inter_num_interval="[100,inf)"))
+
+
+def test_histories_hold_items_beyond_the_longest_sequence(prepare):
+    _, _, train_data, valid_data, _ = prepare(MAX_ITEM_LIST_LENGTH=2)
+    sequences, _ = random_sequences()
+    total = sum(len(history[1]) for _, history, _, _ in valid_data)
+    assert total == sum(len(items) - 2 for items in sequences.values())
+    assert sum(map(len, train_data.histories.values())) == total
+    assert TINY["MAX_ITEM_LIST_LENGTH"] > 2
+
+
+def test_item_columns_are_not_loaded_by_default_and_can_be(tiny, tiny_root):
+    assert create_dataset(tiny()).item_feat is None
+    wide = create_dataset(tiny(load_col={"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}))
+    assert "title" in wide.item_feat
+    assert np.isin(create_dataset(tiny()).field2id_token["item_id"], wide.field2id_token["item_id"]).all()

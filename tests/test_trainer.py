@@ -1,0 +1,331 @@
+"""Stages, seeds, resuming, selection by validation, and what a checkpoint holds."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_perpeft import checkpoint
+from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
+from recbole_perpeft.quick_start import _prepare, load, run
+from tests.tiny_data import random_sequences, write_atomic
+from tests.tiny_models import save_tiny_clip
+
+
+KMEANS = {"grouping": "kmeans", "group_negatives": False}
+
+
+class Killed(Exception):
+    """Stands for a killed process."""
+
+
+def fit(prepare, stop_after=None, **settings):
+    """Train a tiny model; with ``stop_after``, die just after that epoch was validated and written."""
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+
+    def callback(epoch, score):
+        if epoch == stop_after:
+            raise Killed
+
+    try:
+        trainer.fit(train_data, valid_data, verbose=False, callback_fn=callback)
+    except Killed:
+        return trainer, None
+    return trainer, trainer.evaluate(test_data)
+
+
+def same(first, second):
+    return all(torch.equal(value, second[key]) for key, value in first.items()) and first.keys() == second.keys()
+
+
+@pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS])
+def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
+    caplog.set_level("INFO")
+    trainer, result = fit(prepare, **settings)
+    model = trainer.model
+    assert trainer.stage == "personalised"
+    groups = model.user_groups[1:]
+    assert set(groups.tolist()) == {0, 1, 2}
+    modules = [torch.cat([p.flatten() for p in model.item_embedding.group_parameters(group)]) for group in range(3)]
+    assert not torch.equal(modules[0], modules[1])
+    assert not torch.equal(modules[1], modules[2])
+    assert set(result) == {f"{metric}@{k}" for metric in ("ndcg", "recall", "hit") for k in (5, 10)}
+    log = caplog.text
+    assert "Stage 1 of 3" in log
+    assert "Stage 2 of 3" in log
+    assert f"group 0: {int((groups == 0).sum())} users" in log
+    adapter = sum(p.numel() for _, p in model.item_embedding.encoder.adapter_parameters(0))
+    assert f"{adapter:,} parameters a group, {3 * adapter:,} in all" in log
+    assert f"{100 * adapter / 22513:.3f} % and {300 * adapter / 22513:.3f} % of the foundation model" in log
+
+
+def test_the_log_gives_seconds_and_items_per_epoch(prepare, caplog):
+    caplog.set_level("INFO")
+    _, trainer, train_data, valid_data, _ = prepare(epochs=2, global_epochs=2)
+    train_data.set_epoch(0)
+    expected = sum(len(batch.items) for batch in train_data)
+    trainer.fit(train_data, valid_data)
+    assert f"items encoded: {expected}]" in "".join(caplog.text.split("\x1b[1;34m")).replace("\x1b[0m", "")
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BPR", "BCE"])
+def test_the_seed_decides_the_numbers(prepare, loss_type):
+    first, again, other = (fit(prepare, seed=seed, loss_type=loss_type, num_groups=2) for seed in (3, 3, 4))
+    assert same(first[0].model.state_dict(), again[0].model.state_dict())
+    assert first[1] == again[1]
+    assert not same(first[0].model.state_dict(), other[0].model.state_dict())
+
+
+@pytest.mark.parametrize(("epoch", "settings"), [(0, {}), (1, {}), (2, {}), (3, {}), (1, KMEANS), (2, KMEANS)])
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epoch, settings):
+    whole, result = fit(prepare, **settings)
+    killed, _ = fit(prepare, stop_after=epoch, **settings)
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    trainer.resume_checkpoint(killed.saved_model_file)
+    assert trainer.start_epoch == epoch + 1
+    score = trainer.fit(train_data, valid_data, verbose=False)
+    assert score == (whole.best_valid_score, whole.best_valid_result)
+    assert trainer.evaluate(test_data) == result
+    assert same(trainer.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_run_killed_after_grouping_resumes_in_the_personalised_stage(prepare, monkeypatch):
+    whole, result = fit(prepare)
+    _, trainer, train_data, valid_data, _ = prepare()
+    monkeypatch.setattr(trainer, "_use_groups", lambda data: None if trainer.stage == "global" else killed())
+
+    def killed():
+        raise Killed
+
+    with pytest.raises(Killed):
+        trainer.fit(train_data, valid_data, verbose=False)
+    state = checkpoint.read(trainer.saved_model_file)
+    assert (state["stage"], state["epoch"]) == ("personalised", 1)
+    _, again, train_data, valid_data, test_data = prepare()
+    again.resume_checkpoint(trainer.saved_model_file)
+    again.fit(train_data, valid_data, verbose=False)
+    assert again.evaluate(test_data) == result
+    assert same(again.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_stage_that_stopped_early_stays_stopped_when_resumed(prepare):
+    settings = {"epochs": 8, "global_epochs": 6, "stopping_step": 0, "learning_rate": 0.3}
+    whole, result = fit(prepare, **settings)
+    stopped = []
+    _, trainer, train_data, valid_data, _ = prepare(**settings)
+    trainer.fit(train_data, valid_data, verbose=False, callback_fn=lambda epoch, score: stopped.append(epoch))
+    last_global = max(epoch for epoch in stopped if epoch < 6)
+    assert last_global < 5  # or this shows nothing
+    killed, _ = fit(prepare, stop_after=last_global, **settings)
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    trainer.resume_checkpoint(killed.saved_model_file)
+    trainer.fit(train_data, valid_data, verbose=False)
+    assert trainer.evaluate(test_data) == result
+
+
+def test_the_best_validated_epoch_is_tested(prepare):
+    _, trainer, train_data, valid_data, test_data = prepare(epochs=6, global_epochs=2, learning_rate=0.1)
+    states, scores = {}, {}
+
+    def keep(epoch, score):
+        scores[epoch] = score
+        states[epoch] = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+
+    best_score, _ = trainer.fit(train_data, valid_data, verbose=False, callback_fn=keep)
+    personalised = {epoch: score for epoch, score in scores.items() if epoch >= 2}
+    best = max(personalised, key=lambda epoch: (personalised[epoch], epoch))
+    assert best_score == scores[best]
+    trainer.evaluate(test_data)
+    assert same(trainer.model.state_dict(), states[best])
+    assert len({tuple(state["position_embedding.weight"][0].tolist()) for state in states.values()}) == 6
+
+
+def test_one_group_is_global_peft_for_all_epochs(prepare):
+    trainer, _ = fit(prepare, num_groups=1)
+    assert trainer.stage == "global"
+    assert trainer.train_loss_dict.keys() == {0, 1, 2, 3}
+
+
+def test_without_validation_the_last_epoch_is_kept(prepare):
+    _, trainer, train_data, _, test_data = prepare()
+    trainer.fit(train_data, None, verbose=False)
+    assert trainer.stage == "personalised"
+    assert checkpoint.read(trainer.saved_model_file)["epoch"] == 3
+    trainer.evaluate(test_data)
+
+
+def enough_users(tmp_path, changed=None):
+    """A data set whose items all occur early, so that ids do not depend on what is held out.
+
+    ``changed``: the held-out purchases of that part are others.
+    """
+    sequences, items = random_sequences(n_users=90)
+    rng = np.random.default_rng(9)
+    for bought in sequences.values() if changed else ():
+        others = [item for item in items if item not in bought]
+        bought[{"validation": -2, "test": -1}[changed]] = others[rng.integers(len(others))]
+    place = write_atomic(tmp_path / str(changed), "tiny", sequences, items)
+    save_tiny_clip(place / "clip")
+    return str(tmp_path / str(changed))
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_held_out_purchases_never_reach_training_grouping_or_pools(prepare, tmp_path, part):
+    settings = {"stopping_step": 100, **KMEANS}
+    outcomes = []
+    for changed in (None, part):
+        path = enough_users(tmp_path, changed)
+        dataset, trainer, train_data, valid_data, _ = prepare(**settings, data_path=path)
+        names = {field: dataset.field2id_token[field] for field in ("user_id", "item_id")}
+        history = {
+            names["user_id"][user]: names["item_id"][items].tolist() for user, items in train_data.histories.items()
+        }
+        scores = {}
+        trainer.fit(train_data, valid_data, verbose=False, callback_fn=scores.__setitem__)
+        outcomes.append((history, scores, list(names["item_id"]), trainer))
+    (history, scores, ids, trainer), (other_history, other_scores, other_ids, other) = outcomes
+    assert history == other_history
+    assert ids == other_ids  # else the comparison of weights below means nothing
+    if part == "test":
+        assert scores == other_scores
+        assert same(trainer.model.state_dict(), other.model.state_dict())
+    else:
+        assert scores != other_scores
+        # the first epoch has seen no validation yet: what is trained cannot depend on it
+        assert trainer.train_loss_dict[0] == other.train_loss_dict[0]
+        assert trainer.train_loss_dict[1] == other.train_loss_dict[1]
+
+
+def test_the_test_part_is_read_once(tiny, monkeypatch):
+    from recbole_perpeft import trainer as module
+
+    read = []
+    original = module.PerPEFTTrainer.evaluate
+
+    def evaluate(self, eval_data, *args, **kwargs):
+        lengths = eval_data._dataset.inter_feat["item_length"]
+        read.append(int(lengths.sum()))
+        return original(self, eval_data, *args, **kwargs)
+
+    monkeypatch.setattr(module.PerPEFTTrainer, "evaluate", evaluate)
+    run(config_dict=tiny().settings(), saved=False)
+    assert len(read) == 5
+    assert len(set(read[:4])) == 1  # validation, after each of four epochs
+    assert read[4] > read[3]  # the test rows are one purchase longer
+
+
+def test_a_checkpoint_is_small_and_names_what_it_left_out(prepare):
+    trainer, _ = fit(prepare)
+    state = checkpoint.read(trainer.saved_model_file)
+    foundation = trainer.model.item_embedding.encoder.foundation
+    assert not any("position_ids" in key or "base_layer.weight" in key for key in state["state_dict"])
+    trained = sum(p.numel() for p in trainer.model.trainable_parameters())
+    assert sum(value.numel() for value in state["state_dict"].values()) < 1.1 * trained
+    assert state["identity"]["encoder hash"] == foundation.fingerprint()
+
+
+def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
+    result = run(config_dict=tiny(num_groups=2).settings())["test_result"]
+    file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
+    code = (
+        "import sys; from recbole_perpeft.quick_start import load; import torch; torch.set_num_threads(1);"
+        f"_, trainer, _, _, test = load({str(file)!r}); print(dict(trainer.evaluate(test)))"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
+    assert done.returncode == 0, done.stderr
+    printed = eval(done.stdout.strip().splitlines()[-1], {"np": np})
+    assert {key: float(value) for key, value in printed.items()} == result
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_groups": 2}, "num_groups: 3 in the checkpoint, 2 now"),
+        ({"peft_type": "IA3", "peft_config": {}}, "peft_type: LORA in the checkpoint, IA3 now"),
+        ({"user_sample": 20}, r"dataset: tiny \(40 users"),
+        ({"encoder": "other"}, "encoder hash: .* in the checkpoint"),
+        ({"modalities": ["text"]}, "modalities: image, text in the checkpoint, text now"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(prepare, tiny_root, change, message):
+    if "encoder" in change and not (tiny_root / "tiny" / "other").exists():
+        torch.manual_seed(1)
+        folder = save_tiny_clip(tiny_root / "tiny" / "other")
+        from transformers import CLIPModel
+
+        model = CLIPModel.from_pretrained(folder)
+        with torch.no_grad():
+            model.visual_projection.weight.add_(0.1)
+        model.save_pretrained(folder)
+    trainer, _ = fit(prepare, epochs=1, global_epochs=1)
+    _, other, *_ = prepare(**{"epochs": 1, "global_epochs": 1, **change})
+    with pytest.raises(CheckpointError, match=message):
+        other.resume_checkpoint(trainer.saved_model_file)
+
+
+def test_files_that_are_no_checkpoint_are_refused(prepare, tmp_path):
+    _, trainer, *_ = prepare()
+    with pytest.raises(CheckpointError, match="does not exist"):
+        trainer.resume_checkpoint(tmp_path / "none.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load(tmp_path / "text.pth")
+    torch.save({"a": 1}, tmp_path / "foreign.pth")
+    with pytest.raises(CheckpointError, match="no checkpoint of this version"):
+        load(tmp_path / "foreign.pth")
+
+
+def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare):
+    _, trainer, train_data, valid_data, _ = prepare()
+    original = trainer.model.calculate_loss
+    trainer.model.calculate_loss = lambda batch: original(batch) * (torch.nan if trainer._epoch == 1 else 1)
+    with pytest.raises(TrainingError, match="loss is nan in epoch 1. Lower learning_rate .* is kept in saved"):
+        trainer.fit(train_data, valid_data, verbose=False)
+    assert checkpoint.read(trainer.saved_model_file)["epoch"] == 0
+
+
+def test_a_group_without_negatives_loses_nothing(prepare, monkeypatch):
+    from recbole_perpeft import trainer as module
+
+    def lonely(representations, method, num_groups, seed):
+        grouping = original(representations, "random", num_groups, seed)
+        groups = np.where(np.arange(len(representations)) == 0, 2, grouping.groups % 2)
+        return type(grouping)(groups, grouping.centroids)
+
+    original = module.group_users
+    monkeypatch.setattr(module, "group_users", lonely)
+    _, trainer, train_data, valid_data, _ = prepare()
+    with pytest.raises(DataError, match=r"Group 2 \(1 users\).*Stage 1 is not lost: add --resume=saved"):
+        trainer.fit(train_data, valid_data, verbose=False)
+    file = trainer.saved_model_file
+    _, trainer, train_data, valid_data, _ = prepare(group_negatives=False)
+    trainer.resume_checkpoint(file)
+    trainer.fit(train_data, valid_data, verbose=False)
+    assert trainer.stage == "personalised"
+
+
+def test_a_full_disk_says_which_file_and_keeps_the_one_before(tmp_path, monkeypatch):
+    file = tmp_path / "a.pth"
+    checkpoint.write(file, {"epoch": 1})
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(CheckpointError, match="a.pth cannot be written: .*No space left.*or set checkpoint_dir"):
+        checkpoint.write(file, {"epoch": 2})
+    assert checkpoint.read(file)["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_resuming_through_a_setting(tiny, tmp_path):
+    first = run(config_dict=tiny(num_groups=2).settings())
+    file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
+    again = run(config_dict=tiny(num_groups=2, resume=str(file)).settings())
+    assert again == first
+    _, trainer, *_ = _prepare(tiny(num_groups=2))
+    assert trainer.stage == "global"
