@@ -8,7 +8,7 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
-from recbole_perpeft.errors import DataError
+from recbole_perpeft.errors import DataError, SettingError
 
 
 class UserBatch(Interaction):
@@ -142,6 +142,11 @@ class UserBatchLoader(AbstractDataLoader):
         Reads ``users_per_batch``, ``prefixes_per_user``, ``loss_type``, ``num_negatives`` and ``seed``.
     dataset
         The training part of a :class:`~recbole_perpeft.data.SequenceDataset`.
+
+    Raises
+    ------
+    SettingError
+        If there are more groups than users.
     """
 
     def __init__(self, config, dataset):
@@ -151,6 +156,11 @@ class UserBatchLoader(AbstractDataLoader):
         rows_by_user = dataset.inter_feat[dataset.uid_field].numpy()
         order = np.argsort(rows_by_user, kind="stable")
         self.users, starts = np.unique(rows_by_user[order], return_index=True)  # [n_users_with_prefixes]
+        if config["num_groups"] > len(self.users):
+            raise SettingError(
+                f"num_groups: {config['num_groups']} is more than the {len(self.users)} users who train. "
+                f"Set it to at most {len(self.users)}."
+            )
         self._rows = np.split(order, starts[1:])
         self._prefixes = dataset.inter_feat
         self._set_plan(np.zeros(dataset.user_num, dtype=np.int64), self._all_items(config["num_groups"]))

@@ -1,0 +1,47 @@
+"""RecBole's own models run on today's libraries, through the same entry."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_perpeft.quick_start import run
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BPR", "LightGCN", "NeuMF", "MultiVAE", "EASE", "Pop"])
+def test_recboles_models_run_to_a_test_score(tiny, model):
+    settings = {"epochs": 2, "global_epochs": 1}
+    result = run(config_dict=tiny(model=model, **settings).settings())
+    assert set(result) == {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"}
+    assert 0 <= result["test_result"]["ndcg@10"] <= 1
+    assert result["best_valid_score"] == result["best_valid_result"]["ndcg@10"]
+
+
+def test_names_that_recbole_reads_are_back():
+    assert np.float is np.float64
+    assert np.zeros(1, dtype=np.long).dtype == np.int_
+    from scipy.sparse import dok_matrix
+
+    matrix = dok_matrix((2, 2))
+    matrix._update({(0, 1): 3.0})
+    assert matrix.toarray().tolist() == [[0, 3], [0, 0]]
+
+
+def test_nobody_elses_torch_load_is_changed():
+    import recbole.trainer.trainer as trainer_module
+
+    assert torch.load is not trainer_module.torch.load
+    assert trainer_module.torch.optim is torch.optim
+
+
+def test_importing_any_model_of_recbole_leaves_autograd_as_it_was():
+    code = (
+        "import recbole_perpeft, torch; from recbole.utils import get_model; get_model('SINE'); get_model('SASRec');"
+        "print(torch.is_anomaly_enabled())"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root})
+    assert done.stdout.strip() == "False", done.stderr
