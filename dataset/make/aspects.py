@@ -90,7 +90,7 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect(
         name="brand",
         values=_same("disc", "ring", "cross", "triangle", "square", "diamond", "crescent", "twinbar"),
-        front=(),
+        front=("{} mark",),
         tail=("{} logo", "with {} mark", "{} brand"),
         shown_in=(PICTURE,),
     ),

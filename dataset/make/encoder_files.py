@@ -10,7 +10,7 @@ WIDTH = 96
 PROJECTION = 96
 LAYERS = 3
 HEADS = 4
-FEED_FORWARD = 192
+FEED_FORWARD = 384
 PATCH = 12
 MAX_TOKENS = 40
 VOCABULARY = 640
@@ -63,7 +63,7 @@ def build_tokenizer(captions: list[str]) -> PreTrainedTokenizerBase:
 
 
 def small_clip_config(tokenizer: PreTrainedTokenizerBase, side: int) -> dict:
-    """Arguments of a `CLIPConfig` of about 0.6 million parameters.
+    """Arguments of a `CLIPConfig` of 0.8 million parameters.
 
     Parameters
     ----------

@@ -61,6 +61,20 @@ SWATCHES = np.array(
     ],
     dtype=np.float32,
 )
+# ink and ground
+MARKS = np.array(
+    [
+        [(0.10, 0.10, 0.10), (1.00, 1.00, 1.00)],  # disc
+        [(1.00, 1.00, 1.00), (0.80, 0.10, 0.10)],  # ring
+        [(1.00, 1.00, 1.00), (0.05, 0.45, 0.20)],  # cross
+        [(0.95, 0.80, 0.10), (0.10, 0.10, 0.10)],  # triangle
+        [(0.10, 0.20, 0.70), (1.00, 1.00, 1.00)],  # square
+        [(0.85, 0.15, 0.55), (1.00, 1.00, 1.00)],  # diamond
+        [(1.00, 1.00, 1.00), (0.15, 0.20, 0.50)],  # crescent
+        [(0.10, 0.10, 0.10), (0.95, 0.75, 0.15)],  # twinbar
+    ],
+    dtype=np.float32,
+)
 TAGS = np.array(
     [
         [(0.10, 0.20, 0.55), (1.00, 1.00, 1.00)],  # Fjord
@@ -97,7 +111,8 @@ def _corner_tiles(side: int) -> dict[str, tuple[np.ndarray, slice, slice]]:
     patterns = ("banded", "pinstriped", "diagonal", "checked") * 2
     x, y = _pixel_centres(tile)
     ink = np.stack(glyphs(2 * x - 1, 2 * y - 1, 2 / tile))
-    brands = np.repeat((1 - 0.95 * ink)[..., None], 3, axis=-1)
+    ink = ink[..., None]
+    brands = MARKS[:, 1, None, None] * (1 - ink) + MARKS[:, 0, None, None] * ink
     return {
         "brand": (brands, near, far),
         "series": (_two_tone(TAGS, ("half",) * len(TAGS), tile), near, near),
