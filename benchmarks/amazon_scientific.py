@@ -2,8 +2,8 @@
 
     python benchmarks/amazon_scientific.py --source /path/to/amazon-scientific --out /path/to/datasets
 
-``source`` holds ``items.tsv`` (asin, title) and ``users.tsv`` (user, asins oldest first, separated by spaces). There are
-no dates: a purchase's timestamp is its place in the user's sequence.
+``source`` holds ``items.tsv`` (asin, title) and ``users.tsv`` (user, asins oldest first, separated by spaces).
+There are no dates: a purchase's timestamp is its place in the user's sequence.
 """
 
 import argparse

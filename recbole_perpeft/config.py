@@ -276,7 +276,9 @@ class Config(RecBoleConfig):
             if isinstance(self[key], bool) or not isinstance(self[key], int | float) or self[key] < 0:
                 raise SettingError(f"{key}: {self[key]!r} is not possible: it must be a number from 0 up.")
         if self["num_negatives"] < 1 and self["loss_type"] != "CE":
-            raise SettingError(f"num_negatives: 0 is not possible with loss_type: {self['loss_type']}, which needs one.")
+            raise SettingError(
+                f"num_negatives: 0 is not possible with loss_type: {self['loss_type']}, which needs one."
+            )
         if self["global_epochs"] is None:
             self["global_epochs"] = -(-self["epochs"] // 3)
         if self["global_epochs"] > self["epochs"]:

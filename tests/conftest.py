@@ -15,7 +15,8 @@ from tests.tiny_models import save_tiny_clip
 
 TINY = {
     "hidden_size": 16, "inner_size": 16, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 8, "projector_size": 8, "num_groups": 3,
-    "users_per_batch": 8, "num_negatives": 4, "epochs": 4, "global_epochs": 2, "topk": [5, 10], "valid_metric": "NDCG@10",
+    "users_per_batch": 8, "num_negatives": 4, "epochs": 4, "global_epochs": 2, "topk": [5, 10],
+    "valid_metric": "NDCG@10",
     # forty random users have no interests to find: k-means may leave one alone, so tests of it say so
     "grouping": "random", "show_progress": False, "content_workers": 1, "peft_config": {"r": 2}, "learning_rate": 0.01,
 }  # fmt: skip

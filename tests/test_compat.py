@@ -43,5 +43,7 @@ def test_importing_any_model_of_recbole_leaves_autograd_as_it_was():
         "print(torch.is_anomaly_enabled())"
     )
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
     assert done.stdout.strip() == "False", done.stderr

@@ -42,7 +42,8 @@ def test_each_user_is_asked_for_his_last_purchase_with_what_he_bought_before_mas
 def test_masking_changes_the_score(tiny, model):
     settings = {"epochs": 2, "global_epochs": 1, "group_negatives": False}
     masked, unmasked = (
-        run(config_dict=tiny(model=model, mask_history=mask, **settings).settings(), saved=False) for mask in (True, False)
+        run(config_dict=tiny(model=model, mask_history=mask, **settings).settings(), saved=False)
+        for mask in (True, False)
     )
     assert masked["test_result"]["hit@10"] >= unmasked["test_result"]["hit@10"]
     assert masked["test_result"] != unmasked["test_result"]

@@ -38,7 +38,8 @@ def demo_run(tiny, tmp_path):
     def make(**settings):
         config = tiny(
             dataset="demo", data_path=str(DEMO), encoder=str(folder), user_sample=80, topk=[20, 30],
-            valid_metric="NDCG@20", metric_decimal_place=9, num_groups=3, content_cache=str(tmp_path / "cache"), **settings,
+            valid_metric="NDCG@20", metric_decimal_place=9, num_groups=3, content_cache=str(tmp_path / "cache"),
+            **settings,
         )  # fmt: skip
         from recbole_perpeft.trainer import PerPEFTTrainer
 

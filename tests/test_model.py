@@ -117,7 +117,7 @@ def test_a_step_moves_the_groups_own_module_and_no_other(prepare, peft):
     now = dict(model.named_parameters()) | dict(model.named_buffers())
     changed = {name for name, value in before.items() if not torch.equal(value, now[name])}
     encoder, projectors = "item_embedding.encoder.", "item_embedding.projectors."
-    own = {name for name in now if f"group_3" in name or name.startswith(f"{projectors}3.")}
+    own = {name for name in now if "group_3" in name or name.startswith(f"{projectors}3.")}
     shared = {name for name in now if not name.startswith((encoder, projectors))}
     assert changed <= own | shared
     adapters = {name for name in changed if name.startswith(encoder)}

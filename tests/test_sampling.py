@@ -29,7 +29,9 @@ def test_an_epoch_holds_every_prefix_of_every_user_once(prepare, loss_type):
         assert (groups[users] == batch.group).all()
         assert len(np.unique(users)) <= 8
         sequences, targets = catalogue_ids(batch, "item_id_list"), catalogue_ids(batch, "item_id")
-        for user, sequence, length, target in zip(users, sequences, batch["item_length"].tolist(), targets, strict=True):
+        for user, sequence, length, target in zip(
+            users, sequences, batch["item_length"].tolist(), targets, strict=True
+        ):
             history = train_data.histories[int(user)].tolist()
             position = history.index(target)
             assert sequence[:length].tolist() == history[max(0, position - 8) : position]
@@ -63,7 +65,9 @@ def test_negatives_are_in_the_groups_pool_and_never_the_users_own(prepare, loss_
                 assert negative in bought[batch.group]
                 assert negative not in train_data.histories[user]
                 drawn[batch.group].add(negative)
-    firsts = {group: {int(items[0]) for u, items in train_data.histories.items() if groups[u] == group} for group in range(3)}
+    firsts = {
+        group: {int(items[0]) for u, items in train_data.histories.items() if groups[u] == group} for group in range(3)
+    }
     assert all(firsts[group] <= drawn[group] for group in range(3))  # a user's first item is in no target
 
 
@@ -135,7 +139,9 @@ def test_a_user_without_a_negative_is_refused_with_the_cure():
     histories = {1: np.array([1, 2, 3]), 2: np.array([1, 2])}
     groups = np.array([0, 0, 0])
     pools = NegativePools.of_groups(groups, 1, histories)
-    with pytest.raises(DataError, match=r"Group 0 \(2 users\) bought 3 items.*Lower num_groups, or set group_negatives"):
+    with pytest.raises(
+        DataError, match=r"Group 0 \(2 users\) bought 3 items.*Lower num_groups, or set group_negatives"
+    ):
         pools.check(groups)
     NegativePools.whole_catalogue(5, 1, histories).check(groups)
 

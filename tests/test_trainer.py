@@ -14,7 +14,6 @@ from recbole_perpeft.quick_start import _prepare, load, run
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 
-
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
 
 
@@ -235,7 +234,13 @@ def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
         f"_, trainer, _, _, test = load({str(file)!r}); print(dict(trainer.evaluate(test)))"
     )
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+    )
     assert done.returncode == 0, done.stderr
     printed = eval(done.stdout.strip().splitlines()[-1], {"np": np})
     assert {key: float(value) for key, value in printed.items()} == result

@@ -53,6 +53,10 @@ class ItemEncoder(nn.Module):
         self.feature_dim = foundation.feature_dim
         self.items_encoded = 0
 
+    def __repr__(self) -> str:
+        # a printed model would list every layer of the foundation model once for each group's adapter
+        return f"{type(self).__name__}({self.foundation.name}, {self.foundation.num_parameters:,} frozen parameters)"
+
     @abstractmethod
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Encode items for a group.
