@@ -79,13 +79,13 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     """
     state = checkpoint.read(checkpoint_file)
     config = Config(config_dict={**state["settings"], **(config_dict or {})})
-    _, trainer, train_data, valid_data, test_data = _prepare(config)
+    _, trainer, train_data, valid_data, test_data = prepare(config)
     trainer.resume_checkpoint(checkpoint_file)
     trainer.restore_best()
     return config, trainer, train_data, valid_data, test_data
 
 
-def _prepare(config: Config) -> tuple:
+def prepare(config: Config) -> tuple:
     """Data, model and trainer of ``config``: ``(dataset, trainer, train_data, valid_data, test_data)``."""
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
@@ -112,7 +112,7 @@ def _train_and_test(config: Config, saved: bool, verbose: bool) -> dict:
         logger.info(config)
     else:
         logger.setLevel(logging.ERROR)
-    dataset, trainer, train_data, valid_data, test_data = _prepare(config)
+    dataset, trainer, train_data, valid_data, test_data = prepare(config)
     if verbose:
         logger.info(dataset)
         logger.info(trainer.model)

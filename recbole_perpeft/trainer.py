@@ -69,8 +69,10 @@ class PerPEFTTrainer(Trainer):
         arguments = (train_data, valid_data, verbose, saved, show_progress, after_validation)
         if self.stage == GLOBAL:
             self._fit_stage(1, self.global_epochs, *arguments)
-            if self.config["num_groups"] > 1 and self.config["epochs"] > self.global_epochs:
+            if self.config["epochs"] > self.global_epochs:
                 self._personalise(train_data)
+            elif self.config["num_groups"] > 1:
+                self.logger.warning(f"global_epochs takes all {self.global_epochs} epochs: users are not grouped.")
         if self.stage == PERSONALISED:
             self._use_groups(train_data)
             self._fit_stage(3, self.config["epochs"], *arguments)

@@ -8,8 +8,8 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 import pytest
 import torch
 
+from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
-from recbole_perpeft.quick_start import _prepare
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 
@@ -47,4 +47,4 @@ def tiny(tiny_root, tmp_path, monkeypatch):
 @pytest.fixture
 def prepare(tiny):
     """``prepare(**settings)`` gives ``(dataset, trainer, train_data, valid_data, test_data)`` of a tiny run."""
-    return lambda **settings: _prepare(tiny(**settings))
+    return lambda **settings: quick_start.prepare(tiny(**settings))

@@ -10,7 +10,7 @@ import torch
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
-from recbole_perpeft.quick_start import _prepare, load, run
+from recbole_perpeft.quick_start import load, run
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 
@@ -332,5 +332,3 @@ def test_resuming_through_a_setting(tiny, tmp_path):
     file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
     again = run(config_dict=tiny(num_groups=2, resume=str(file)).settings())
     assert again == first
-    _, trainer, *_ = _prepare(tiny(num_groups=2))
-    assert trainer.stage == "global"

@@ -15,7 +15,7 @@ from dataset.make.purchases import Purchases, make_purchases
 
 SEED = 2026
 N_ITEMS = 640
-N_USERS = 1500
+N_USERS = 2000
 SIDE = 48
 
 # pictures in memory at a time

@@ -29,14 +29,14 @@ SAME_ASPECTS: dict[str, float] = {"motif": 1.0, "material": 0.5}
 
 # a user's tastes for his first and second choice of an aspect's values
 TASTES = (1.0, 0.7)
-STRENGTH = 5.0
+STRENGTH = 7.0
 POPULARITY_SPREAD = 0.5
 RANDOM_SHARE = 0.1
 # share of users whose first choice in the first aspect changes somewhere along the way
 DRIFT_SHARE = 0.3
 
 SHORTEST, LONGEST = 5, 15
-MEAN_LENGTH = 8.5
+MEAN_LENGTH = 10.0
 FIRST_DAY = 1_672_531_200  # 1 January 2023
 DAY = 86_400
 
