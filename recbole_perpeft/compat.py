@@ -31,7 +31,7 @@ def apply() -> None:
     _restore_numpy_names()
     _restore_dok_update()
     _trust_own_checkpoints()
-    _quiet_pandas()
+    _quiet_warnings()
     _end_anomaly_mode()
 
 
@@ -79,11 +79,12 @@ class _TorchWithTrustedLoad:
         return getattr(torch, name)
 
 
-def _quiet_pandas() -> None:
-    """Hide warnings about calls inside RecBole that work but print dozens of lines at every start."""
+def _quiet_warnings() -> None:
+    """Hide warnings about calls inside RecBole and peft that work but print dozens of lines at every start."""
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
-    warnings.filterwarnings("ignore", message=r".*torch\.cuda\.amp.*", category=FutureWarning)
+    for message in (r".*torch\.cuda\.amp.*", r".*is_gradient_checkpointing.*"):
+        warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 
 
 def _end_anomaly_mode() -> None:
