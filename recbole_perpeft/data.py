@@ -94,8 +94,8 @@ def create_dataset(config: Config) -> Dataset:
     Raises
     ------
     DataError
-        If the folder or the ``.inter`` file is missing, a column is absent, nothing is left after filtering, or
-        repeat purchases are kept while the history is masked.
+        If the folder or the ``.inter`` file is missing, a column is absent, nothing is left after filtering, repeat
+        purchases are kept while the history is masked, or a sequential model gets pre-split files.
     """
     _check_files(config)
     classes = {ModelType.SEQUENTIAL: SequenceDataset, ModelType.GENERAL: GeneralDataset}
@@ -161,6 +161,12 @@ def _check_files(config: Config) -> None:
         raise DataError(
             f"Data set folder {folder} does not exist. {found} Put atomic files there, or set data_path to the folder "
             f"that holds {config['dataset']}/{config['dataset']}.inter."
+        )
+    if config["benchmark_filename"] and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        raise DataError(
+            f"benchmark_filename: {config['benchmark_filename']} splits {config['dataset']} beforehand, so no "
+            "user's whole sequence is known, which masking and user-wise batches need. Put all purchases into one "
+            ".inter file."
         )
     if config["benchmark_filename"] is None:
         file = folder / f"{config['dataset']}.inter"

@@ -132,3 +132,11 @@ def test_item_columns_are_not_loaded_by_default_and_can_be(tiny, tiny_root):
     wide = create_dataset(tiny(load_col={"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}))
     assert "title" in wide.item_feat
     assert np.isin(create_dataset(tiny()).field2id_token["item_id"], wide.field2id_token["item_id"]).all()
+
+
+def test_presplit_files_are_refused_for_sequential_models(tiny, tmp_path):
+    place = write_atomic(tmp_path, "split", *random_sequences())
+    (place / "split.part1.inter").write_text((place / "split.inter").read_text())
+    settings = {"dataset": "split", "data_path": str(tmp_path), "benchmark_filename": ["part1"]}
+    with pytest.raises(DataError, match=r"benchmark_filename: \['part1'\] splits split beforehand"):
+        create_dataset(tiny(**settings))
