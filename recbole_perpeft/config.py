@@ -232,7 +232,9 @@ class Config(RecBoleConfig):
         # RecBole appends the keys of the data set's YAML to these shared lists at every construction
         self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
         super()._load_internal_config_dict(backbone or model, model_class, dataset)
-        ours = ["overall", *(["model/PerPEFT"] if backbone else []), f"model/{model}", f"dataset/{dataset}"]
+        ours = ["overall", f"model/{model}", f"dataset/{dataset}"]
+        if backbone:  # what is for PerPEFT models only must not shorten a built-in model's training
+            ours = ["overall", "model/PerPEFT", *ours[1:], f"dataset/{dataset}-PerPEFT"]
         for file in ours:
             if (PROPERTIES / f"{file}.yaml").is_file():
                 self._update_internal_config_dict(PROPERTIES / f"{file}.yaml")
@@ -279,7 +281,8 @@ class Config(RecBoleConfig):
             raise SettingError(
                 f"num_negatives: 0 is not possible with loss_type: {self['loss_type']}, which needs one."
             )
-        if self["global_epochs"] is None:
+        only_epochs = "epochs" in self.external_config_dict and "global_epochs" not in self.external_config_dict
+        if self["global_epochs"] is None or only_epochs:
             self["global_epochs"] = -(-self["epochs"] // 3)
         if self["global_epochs"] > self["epochs"]:
             raise SettingError(

@@ -147,3 +147,10 @@ def test_settings_make_the_same_config_again():
     first = make(values={"epochs": 12, "peft_config": {"r": 2}}, line=["--seed=9"], model="PerPEFTSASRec")
     second = Config(config_dict=first.settings())
     assert first.final_config_dict == second.final_config_dict
+
+
+def test_short_training_on_the_demo_is_for_perpeft_models_only():
+    assert make(model="PerPEFTSASRec")["epochs"] == 8
+    assert make(model="SASRec")["epochs"] == 300  # RecBole's own
+    changed = make(model="PerPEFTSASRec", line=["--epochs=5"])
+    assert (changed["epochs"], changed["global_epochs"]) == (5, 2)  # a third, as everywhere else
