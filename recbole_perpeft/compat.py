@@ -5,6 +5,9 @@ RecBole 1.2.1 was written for numpy 1, scipy 1.7, pandas 1 and torch 1. The repa
 """
 
 import functools
+import importlib.util
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -27,12 +30,27 @@ _REMOVED_NUMPY_NAMES = {
 
 
 def apply() -> None:
-    """Repair numpy, scipy, pandas and torch names that RecBole 1.2 uses. Safe to call more than once."""
+    """Repair what RecBole 1.2 uses of numpy, scipy, pandas and torch, and a missing package. Can be called twice."""
+    _do_without_kmeans_pytorch()
     _restore_numpy_names()
     _restore_dok_update()
     _trust_own_checkpoints()
     _quiet_warnings()
     _end_anomaly_mode()
+
+
+def _do_without_kmeans_pytorch() -> None:
+    """Let RecBole 1.2.0 import its models: it imports LDiffRec among them, whose package it does not require."""
+    if importlib.util.find_spec("kmeans_pytorch") is not None:
+        return
+
+    def kmeans(*args, **kwargs):
+        raise ImportError("RecBole's LDiffRec needs a further package: pip install kmeans_pytorch")
+
+    module = types.ModuleType("kmeans_pytorch")
+    module.kmeans = kmeans
+    module.__spec__ = importlib.util.spec_from_loader("kmeans_pytorch", loader=None)  # or find_spec would fail on it
+    sys.modules["kmeans_pytorch"] = module
 
 
 def _restore_numpy_names() -> None:
