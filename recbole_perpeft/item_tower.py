@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from recbole_perpeft.errors import TrainingError
 
+_CHUNKS_WORTH_A_BAR = 8
+
 
 def projector(content_size: int, inner_size: int, hidden_size: int) -> nn.Sequential:
     """The paper's R_g: Linear, LayerNorm, ReLU, Linear, LayerNorm; ``[n, content_size] -> [n, hidden_size]``."""
@@ -120,7 +122,8 @@ class MultimodalItemEmbedding(nn.Module):
     def _whole_table(self, group: int) -> torch.Tensor:
         ids = torch.arange(1, self.num_embeddings, device=self.id_embedding.weight.device)
         chunks = ids.split(self.encoder.encode_batch_size)
-        bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=not self.show_progress)
+        hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
+        bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
         rows = torch.cat([self.embed(chunk, group) for chunk in bar])
         return F.pad(rows, (0, 0, 1, 0))  # [n_items, embedding_dim]
 
