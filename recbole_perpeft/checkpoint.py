@@ -85,6 +85,8 @@ def read(file: str | Path, device: torch.device | str = "cpu") -> dict:
 def check_identity(file: str | Path, saved: dict[str, str], present: dict[str, str]) -> None:
     """Refuse a checkpoint of other data, another encoder or another shape.
 
+    Where the encoder lies does not matter, only its weights: a folder may have moved since.
+
     Raises
     ------
     CheckpointError
@@ -93,7 +95,8 @@ def check_identity(file: str | Path, saved: dict[str, str], present: dict[str, s
     differing = [
         f"{key}: {saved.get(key)} in the checkpoint, {value} now"
         for key, value in present.items()
-        if saved.get(key) != value
+        if saved.get(key) != value and key != "encoder"
     ]
     if differing:
-        raise CheckpointError(f"Checkpoint {file} does not fit this run. {'; '.join(differing)}.")
+        encoders = f" (encoder: {saved.get('encoder')} then, {present['encoder']} now)"
+        raise CheckpointError(f"Checkpoint {file} does not fit this run. {'; '.join(differing)}{encoders}.")

@@ -1,6 +1,7 @@
 """Stages, seeds, resuming, selection by validation, and what a checkpoint holds."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -270,6 +271,13 @@ def test_a_checkpoint_of_something_else_is_refused(prepare, tiny_root, change, m
     _, other, *_ = prepare(**{"epochs": 1, "global_epochs": 1, **change})
     with pytest.raises(CheckpointError, match=message):
         other.resume_checkpoint(trainer.saved_model_file)
+
+
+def test_an_encoder_may_move(prepare, tiny_root, tmp_path):
+    trainer, result = fit(prepare, num_groups=2)
+    moved = shutil.copytree(tiny_root / "tiny" / "clip", tmp_path / "elsewhere")
+    _, again, _, _, test_data = load(trainer.saved_model_file, {"encoder": str(moved)})
+    assert again.evaluate(test_data) == result
 
 
 def test_files_that_are_no_checkpoint_are_refused(prepare, tmp_path):
