@@ -19,9 +19,9 @@ GLOBAL, PERSONALISED = "global", "personalised"
 class PerPEFTTrainer(Trainer):
     """RecBole's Trainer, run once per training stage, with users grouped in between.
 
-    Epochs ``[0, global_epochs)`` are stage 1; then users are grouped; then stage 3 runs to ``epochs``. Each stage
-    selects its best epoch on the validation purchases: stage 3 starts from the best epoch of stage 1, and the model
-    that is tested is the best of stage 3. With ``num_groups: 1`` stage 1 takes all epochs.
+    Epochs ``[0, global_epochs)`` are stage 1; then users are grouped; then stage 3 runs to ``epochs``. The validation
+    purchases select the best epoch: stage 3 starts from the best one of stage 1, and the model that is tested is the
+    best of stage 3, or that start if nothing beats it. With ``num_groups: 1`` stage 1 takes all epochs.
 
     The checkpoint file holds the best state so far, the last one with its optimiser, and where training stands; it is
     rewritten after every validation. Everything random follows from the seed and the epoch, so a run that is resumed
@@ -37,6 +37,7 @@ class PerPEFTTrainer(Trainer):
         self.stage = GLOBAL
         self.identity: dict[str, str] = {}
         self._best_state: dict[str, torch.Tensor] | None = None
+        self.best_epoch = -1
 
     def _build_optimizer(self, **kwargs):
         return super()._build_optimizer(params=self.model.trainable_parameters(), **kwargs)
@@ -76,6 +77,11 @@ class PerPEFTTrainer(Trainer):
         if self.stage == PERSONALISED:
             self._use_groups(train_data)
             self._fit_stage(3, self.config["epochs"], *arguments)
+            if self._validates and self.best_epoch < self.global_epochs:
+                self.logger.warning(
+                    "No epoch of stage 3 beat stage 1 in validation: the model kept is the global one, the same for "
+                    "all groups. Train stage 1 to its end first (global_epochs), or set fewer groups or more epochs."
+                )
         return self.best_valid_score, self.best_valid_result
 
     def _fit_stage(self, number: int, epochs: int, *arguments) -> None:
@@ -99,8 +105,8 @@ class PerPEFTTrainer(Trainer):
         self._use_groups(train_data)
         self.logger.info(grouping_report(self.config["grouping"], grouping.sizes, train_data.pools.pools))
         self.stage, self.start_epoch, self.cur_step = PERSONALISED, self.global_epochs, 0
-        self.best_valid_score = -np.inf if self.valid_metric_bigger else np.inf
-        self.best_valid_result, self._best_state = None, None
+        if self._best_state is not None:  # the start of stage 3 scores as the best of stage 1 and is the one to beat
+            self._best_state = self._snapshot()
         self.optimizer = self._build_optimizer()
         self._write(self.global_epochs - 1)
 
@@ -139,9 +145,12 @@ class PerPEFTTrainer(Trainer):
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
-        self._best_state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        self._best_state, self.best_epoch = self._snapshot(), epoch
         if not self._validates:
             self._write(epoch)
+
+    def _snapshot(self) -> dict[str, torch.Tensor]:
+        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
 
     def _write(self, epoch: int) -> None:
         if not self._saved:
@@ -160,6 +169,7 @@ class PerPEFTTrainer(Trainer):
             "last_state_dict": last,
             "optimizer": self.optimizer.state_dict(),
             "has_best": self._best_state is not None,
+            "best_epoch": self.best_epoch,
         }
         checkpoint.write(self.saved_model_file, state)
 
@@ -183,6 +193,7 @@ class PerPEFTTrainer(Trainer):
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"] or None
         self._best_state = {k: v.cpu() for k, v in state["state_dict"].items()} if state["has_best"] else None
+        self.best_epoch = state["best_epoch"]
         self.model.load_state_dict(state["last_state_dict"])
         self.optimizer = self._build_optimizer()
         try:

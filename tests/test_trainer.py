@@ -1,6 +1,7 @@
 """Stages, seeds, resuming, selection by validation, and what a checkpoint holds."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,17 @@ def fit(prepare, stop_after=None, **settings):
     return trainer, trainer.evaluate(test_data)
 
 
+def scripted(trainer, scores):
+    """Let the validation after epoch i give ``scores[i]``."""
+    remaining = iter(scores)
+
+    def valid_epoch(valid_data, show_progress=False):
+        score = next(remaining)
+        return score, {"ndcg@10": score}
+
+    trainer._valid_epoch = valid_epoch
+
+
 def same(first, second):
     return all(torch.equal(value, second[key]) for key, value in first.items()) and first.keys() == second.keys()
 
@@ -44,8 +56,10 @@ def same(first, second):
 @pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS])
 def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
     caplog.set_level("INFO")
-    trainer, result = fit(prepare, **settings)
-    model = trainer.model
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    scripted(trainer, (1, 2, 3, 4))
+    trainer.fit(train_data, valid_data, verbose=False)
+    result, model = trainer.evaluate(test_data), trainer.model
     assert trainer.stage == "personalised"
     groups = model.user_groups[1:]
     assert set(groups.tolist()) == {0, 1, 2}
@@ -126,21 +140,39 @@ def test_a_stage_that_stopped_early_stays_stopped_when_resumed(prepare):
     assert trainer.evaluate(test_data) == result
 
 
-def test_the_best_validated_epoch_is_tested(prepare):
-    _, trainer, train_data, valid_data, test_data = prepare(epochs=6, global_epochs=2, learning_rate=0.1)
-    states, scores = {}, {}
+@pytest.mark.parametrize(("scores", "best"), [((1, 2, 3, 5, 4), 3), ((1, 4, 2, 4, 3), 3), ((1, 2, 3, 4, 5), 4)])
+def test_the_best_validated_epoch_is_tested(prepare, scores, best):
+    _, trainer, train_data, valid_data, test_data = prepare(epochs=5)
+    scripted(trainer, scores)
+    states = {}
 
     def keep(epoch, score):
-        scores[epoch] = score
         states[epoch] = {key: value.clone() for key, value in trainer.model.state_dict().items()}
 
     best_score, _ = trainer.fit(train_data, valid_data, verbose=False, callback_fn=keep)
-    personalised = {epoch: score for epoch, score in scores.items() if epoch >= 2}
-    best = max(personalised, key=lambda epoch: (personalised[epoch], epoch))
-    assert best_score == scores[best]
+    assert best_score == max(scores)
     trainer.evaluate(test_data)
     assert same(trainer.model.state_dict(), states[best])
-    assert len({tuple(state["position_embedding.weight"][0].tolist()) for state in states.values()}) == 6
+    assert not same(states[best], states[4 if best == 3 else 3])
+    assert same(checkpoint.read(trainer.saved_model_file)["state_dict"], states[best])
+
+
+def test_stage_3_starts_from_the_best_of_stage_1_and_keeps_it_if_nothing_beats_it(prepare, caplog):
+    _, trainer, train_data, valid_data, test_data = prepare(epochs=5, global_epochs=3)
+    scripted(trainer, (1, 5, 3, 4, 2))
+    states = {}
+
+    def keep(epoch, score):
+        states[epoch] = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+
+    assert trainer.fit(train_data, valid_data, verbose=False, callback_fn=keep)[0] == 5
+    assert "No epoch of stage 3 beat stage 1 in validation" in caplog.text
+    kept = trainer.model.state_dict()
+    assert set(kept["user_groups"][1:].tolist()) == {0, 1, 2}
+    for key, value in kept.items():
+        if key not in ("user_groups", "centroids"):
+            of_global = states[1][re.sub(r"group_\d", "group_0", re.sub(r"projectors\.\d", "projectors.0", key))]
+            assert torch.equal(value, of_global), key
 
 
 def test_one_group_is_global_peft_for_all_epochs(prepare):
