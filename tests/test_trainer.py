@@ -1,56 +1,17 @@
-"""Stages, seeds, resuming, selection by validation, and what a checkpoint holds."""
+"""Stages, seeds, resuming, and selection by validation."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from recbole_perpeft import checkpoint
-from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
-from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.errors import DataError, TrainingError
+from recbole_perpeft.quick_start import run
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
-
-KMEANS = {"grouping": "kmeans", "group_negatives": False}
-
-
-class Killed(Exception):
-    """Stands for a killed process."""
-
-
-def fit(prepare, stop_after=None, **settings):
-    """Train a tiny model; with ``stop_after``, die just after that epoch was validated and written."""
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-
-    def callback(epoch, score):
-        if epoch == stop_after:
-            raise Killed
-
-    try:
-        trainer.fit(train_data, valid_data, verbose=False, callback_fn=callback)
-    except Killed:
-        return trainer, None
-    return trainer, trainer.evaluate(test_data)
-
-
-def scripted(trainer, scores):
-    """Let the validation after epoch i give ``scores[i]``."""
-    remaining = iter(scores)
-
-    def valid_epoch(valid_data, show_progress=False):
-        score = next(remaining)
-        return score, {"ndcg@10": score}
-
-    trainer._valid_epoch = valid_epoch
-
-
-def same(first, second):
-    return all(torch.equal(value, second[key]) for key, value in first.items()) and first.keys() == second.keys()
+from tests.training import KMEANS, Killed, fit, same, scripted
 
 
 @pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS])
@@ -249,81 +210,6 @@ def test_the_test_part_is_read_once(tiny, monkeypatch):
     assert read[4] > read[3]  # the test rows are one purchase longer
 
 
-def test_a_checkpoint_is_small_and_names_what_it_left_out(prepare):
-    trainer, _ = fit(prepare)
-    state = checkpoint.read(trainer.saved_model_file)
-    foundation = trainer.model.item_embedding.encoder.foundation
-    assert not any("position_ids" in key or "base_layer.weight" in key for key in state["state_dict"])
-    trained = sum(p.numel() for p in trainer.model.trainable_parameters())
-    assert sum(value.numel() for value in state["state_dict"].values()) < 1.1 * trained
-    assert state["identity"]["encoder hash"] == foundation.fingerprint()
-
-
-def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
-    result = run(config_dict=tiny(num_groups=2).settings())["test_result"]
-    file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
-    code = (
-        "import sys; from recbole_perpeft.quick_start import load; import torch; torch.set_num_threads(1);"
-        f"_, trainer, _, _, test = load({str(file)!r}); print(dict(trainer.evaluate(test)))"
-    )
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": root},
-    )
-    assert done.returncode == 0, done.stderr
-    printed = eval(done.stdout.strip().splitlines()[-1], {"np": np})
-    assert {key: float(value) for key, value in printed.items()} == result
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"num_groups": 2}, "num_groups: 3 in the checkpoint, 2 now"),
-        ({"peft_type": "IA3", "peft_config": {}}, "peft_type: LORA in the checkpoint, IA3 now"),
-        ({"user_sample": 20}, r"dataset: tiny \(40 users"),
-        ({"encoder": "other"}, "encoder hash: .* in the checkpoint"),
-        ({"modalities": ["text"]}, "modalities: image, text in the checkpoint, text now"),
-    ],
-)
-def test_a_checkpoint_of_something_else_is_refused(prepare, tiny_root, change, message):
-    if "encoder" in change and not (tiny_root / "tiny" / "other").exists():
-        torch.manual_seed(1)
-        folder = save_tiny_clip(tiny_root / "tiny" / "other")
-        from transformers import CLIPModel
-
-        model = CLIPModel.from_pretrained(folder)
-        with torch.no_grad():
-            model.visual_projection.weight.add_(0.1)
-        model.save_pretrained(folder)
-    trainer, _ = fit(prepare, epochs=1, global_epochs=1)
-    _, other, *_ = prepare(**{"epochs": 1, "global_epochs": 1, **change})
-    with pytest.raises(CheckpointError, match=message):
-        other.resume_checkpoint(trainer.saved_model_file)
-
-
-def test_an_encoder_may_move(prepare, tiny_root, tmp_path):
-    trainer, result = fit(prepare, num_groups=2)
-    moved = shutil.copytree(tiny_root / "tiny" / "clip", tmp_path / "elsewhere")
-    _, again, _, _, test_data = load(trainer.saved_model_file, {"encoder": str(moved)})
-    assert again.evaluate(test_data) == result
-
-
-def test_files_that_are_no_checkpoint_are_refused(prepare, tmp_path):
-    _, trainer, *_ = prepare()
-    with pytest.raises(CheckpointError, match="does not exist"):
-        trainer.resume_checkpoint(tmp_path / "none.pth")
-    (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(CheckpointError, match="is damaged"):
-        load(tmp_path / "text.pth")
-    torch.save({"a": 1}, tmp_path / "foreign.pth")
-    with pytest.raises(CheckpointError, match="no checkpoint of this version"):
-        load(tmp_path / "foreign.pth")
-
-
 def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare):
     _, trainer, train_data, valid_data, _ = prepare()
     original = trainer.model.calculate_loss
@@ -351,24 +237,3 @@ def test_a_group_without_negatives_loses_nothing(prepare, monkeypatch):
     trainer.resume_checkpoint(file)
     trainer.fit(train_data, valid_data, verbose=False)
     assert trainer.stage == "personalised"
-
-
-def test_a_full_disk_says_which_file_and_keeps_the_one_before(tmp_path, monkeypatch):
-    file = tmp_path / "a.pth"
-    checkpoint.write(file, {"epoch": 1})
-
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(CheckpointError, match="a.pth cannot be written: .*No space left.*or set checkpoint_dir"):
-        checkpoint.write(file, {"epoch": 2})
-    assert checkpoint.read(file)["epoch"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
-
-
-def test_resuming_through_a_setting(tiny, tmp_path):
-    first = run(config_dict=tiny(num_groups=2).settings())
-    file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
-    again = run(config_dict=tiny(num_groups=2, resume=str(file)).settings())
-    assert again == first
