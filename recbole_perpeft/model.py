@@ -113,8 +113,8 @@ class PerPEFTMixin:
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the optimiser holds: all but the foundation model, of every group."""
-        frozen = self.item_embedding.encoder.frozen_parameters()
-        return [parameter for parameter in self.parameters() if id(parameter) not in {id(p) for p in frozen}]
+        frozen = {id(parameter) for parameter in self.item_embedding.encoder.frozen_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in frozen]
 
     # -- scoring ----------------------------------------------------------------------------------------------------
 
@@ -187,7 +187,8 @@ class PerPEFTMixin:
 
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """Load what :meth:`state_dict` gave; the foundation model stays as it was loaded."""
-        frozen = {key: value for key, value in super().state_dict().items() if key in self._frozen_keys()}
+        whole = super().state_dict()
+        frozen = {key: whole[key] for key in self._frozen_keys()}
         return super().load_state_dict({**state_dict, **frozen}, strict=strict, assign=assign)
 
     def _frozen_keys(self) -> set[str]:
