@@ -1,10 +1,12 @@
 """What an encoder sees of the catalogue: pictures and texts of all items."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from recbole_perpeft.content.device_rows import DeviceRows, to_device
 from recbole_perpeft.content.store import open_array
 
 
@@ -51,6 +53,7 @@ class ItemContent:
         self.fixed_text_length = fixed_text_length
         self._pixel_store = pixel_store
         self._token_store = token_store
+        self.device = torch.device("cpu")
         self._open()
 
     def _open(self) -> None:
@@ -60,39 +63,62 @@ class ItemContent:
         if self._token_store is not None:
             self.tokens = open_array(self._token_store / "tokens.npy")
             self.lengths = open_array(self._token_store / "lengths.npy")
+        self.place(self.device)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "pixels": None, "tokens": None, "lengths": None}
+        closed = dict.fromkeys(("pixels", "tokens", "lengths", "_pixel_rows", "_token_rows"))
+        return {**self.__dict__, **closed, "device": torch.device("cpu")}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._open()
 
-    def batch(self, items: torch.Tensor) -> dict[str, torch.Tensor]:
+    def place(self, device: torch.device) -> None:
+        """Give batches on ``device`` from now on; on a GPU the arrays are kept in its memory if they fit."""
+        self.device = torch.device(device)
+        self._pixel_rows = None if self.pixels is None else DeviceRows(self.pixels, self.device)
+        self._token_rows = None if self.tokens is None else DeviceRows(self.tokens, self.device)
+
+    def batch(
+        self, items: torch.Tensor, modalities: Sequence[str] | None = None, length_step: int = 1
+    ) -> dict[str, torch.Tensor]:
         """Gather the content of items.
 
         Parameters
         ----------
         items
-            Internal item ids, int64 ``[n]``, on any device.
+            Internal item ids, int64 ``[n]``, on the CPU.
+        modalities
+            Those that are needed; None takes all that there are.
+        length_step
+            Texts are cut to the longest of these items, rounded up to a multiple of this.
 
         Returns
         -------
         dict
-            On the CPU: with images ``"pixels"`` uint8 ``[n, 3, H, W]``; with texts ``"input_ids"`` int64
-            ``[n, l]`` and ``"attention_mask"`` int64 ``[n, l]``, where ``l`` is the length of the longest
-            text of these items. With `fixed_text_length`, ``l`` is always the full length and there is no
-            ``"attention_mask"``.
+            On the device: with images ``"pixels"`` uint8 ``[n, 3, H, W]``; with texts ``"input_ids"`` int64
+            ``[n, l]`` and ``"attention_mask"`` int64 ``[n, l]``. With `fixed_text_length`, ``l`` is always the full
+            length and there is no ``"attention_mask"``.
         """
-        rows = items.cpu().numpy()
         batch = {}
-        if self.pixels is not None:
-            batch["pixels"] = torch.from_numpy(np.asarray(self.pixels[rows]))  # [n, 3, H, W]
-        if self.tokens is not None:
-            lengths = self.lengths[rows]  # [n]
-            longest = self.tokens.shape[1] if self.fixed_text_length else int(lengths.max(initial=1))
-            batch["input_ids"] = torch.from_numpy(self.tokens[rows, :longest].astype(np.int64))  # [n, l]
-            if not self.fixed_text_length:
-                mask = np.arange(longest) < lengths[:, None]  # [n, l]
-                batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+        for modality in self.modalities if modalities is None else modalities:
+            batch |= (
+                {"pixels": self._pixel_rows.gather(items)} if modality == "image" else self._texts(items, length_step)
+            )
         return batch
+
+    def _texts(self, items: torch.Tensor, length_step: int) -> dict[str, torch.Tensor]:
+        lengths = self.text_lengths(items)  # [n]
+        longest = -(-int(lengths.max(initial=1)) // length_step) * length_step
+        ids = self._token_rows.gather(items)[:, :longest].long()  # [n, l]
+        if self.fixed_text_length:
+            return {"input_ids": ids}
+        lengths = to_device(torch.from_numpy(lengths), self.device)
+        mask = torch.arange(ids.shape[1], device=self.device) < lengths[:, None]  # [n, l]
+        return {"input_ids": ids, "attention_mask": mask.long()}
+
+    def text_lengths(self, items: torch.Tensor) -> np.ndarray:
+        """Tokens that the text encoder reads of items ``[n]``, int ``[n]``."""
+        if self.fixed_text_length:
+            return np.full(len(items), self.tokens.shape[1])
+        return self.lengths[items.numpy()]
