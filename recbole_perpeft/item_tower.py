@@ -1,7 +1,7 @@
 """The item tower: what stands in the place of a backbone's item embedding (paper, section on the item embedding)."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,8 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.errors import TrainingError
 
+_CHUNK = 2048  # items of a catalogue between two looks at the progress bar
 _CHUNKS_WORTH_A_BAR = 8
 
 
@@ -29,8 +31,9 @@ class MultimodalItemEmbedding(nn.Module):
     """Items as a group sees them: ``z(i, g) = w R_g(f(i; P_g)) + e_i``; a drop-in for ``nn.Embedding``.
 
     The table that ``forward`` and ``weight`` read is set by :meth:`batch` (the distinct items of one training batch,
-    with gradient) or :meth:`catalogue` (all items, without). Outside of both there is none, so that no training step
-    encodes the whole catalogue by accident.
+    with gradient), :meth:`whole` (these and the rest of the catalogue as last computed) or :meth:`catalogue` (all
+    items, without gradient). Outside of them there is none, so that no training step encodes the whole catalogue by
+    accident.
 
     Parameters
     ----------
@@ -63,7 +66,10 @@ class MultimodalItemEmbedding(nn.Module):
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim)
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
         self._table: torch.Tensor | None = None
-        self._catalogues: dict[int, torch.Tensor] = {}
+        self._window: _Window | None = None
+        # w R_g(f(i; P_g)) of all items, [n_items, embedding_dim] per group; those of the weights as they are are fresh
+        self._content: dict[int, torch.Tensor] = {}
+        self._fresh: set[int] = set()
 
     @property
     def num_embeddings(self) -> int:
@@ -75,22 +81,54 @@ class MultimodalItemEmbedding(nn.Module):
         """Width of an item's embedding."""
         return self.id_embedding.embedding_dim
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tables are."""
+        return self.id_embedding.weight.device
+
     def copy_group(self, source: int) -> None:
         """Give every group a copy of the PEFT module and projector of group ``source``."""
         self.encoder.copy_adapter(source)
         state = self.projectors[source].state_dict()
         for target in self.projectors:
             target.load_state_dict(state)
+        known, fresh = self._content.get(source), source in self._fresh
+        self.forget()
+        if known is not None:
+            self._content = dict.fromkeys(range(len(self.projectors)), known)
+        if fresh:
+            self._fresh = set(self._content)
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:
         """The PEFT module's and the projector's parameters of one group."""
         adapter = [parameter for _, parameter in self.encoder.adapter_parameters(group)]
         return adapter + list(self.projectors[group].parameters())
 
+    # -- rows -------------------------------------------------------------------------------------------------------
+
     def embed(self, items: torch.Tensor, group: int) -> torch.Tensor:
-        """``z(i, g)`` of catalogue ids ``items [n]``, ``[n, embedding_dim]``."""
-        content = self.projectors[group](self.encoder.encode(items, group))  # [n, embedding_dim]
-        return self.content_weight * content + self.id_embedding(items)
+        """``z(i, g)`` of catalogue ids ``items [n]`` (on the CPU), ``[n, embedding_dim]``."""
+        return self._content_of(items, group) + self.id_embedding(to_device(items, self.device))
+
+    def _content_of(self, items: torch.Tensor, group: int) -> torch.Tensor:
+        window = self._window
+        features = self.encoder.encode(items, group) if window is None else window.features(items)
+        return self.content_weight * self.projectors[group](features)  # [n, embedding_dim]
+
+    @contextmanager
+    def window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
+        """Encode ``items`` (on the CPU, sorted) once for several steps, whose gradients add up at their features.
+
+        Gives a function that carries the summed gradient back through the encoder: the gradient of the steps' losses
+        at the encoder's weights as they are now, whatever the steps have done to the backbone in between.
+        """
+        self._window = window = _Window(items, self.encoder.encode(items, group))
+        try:
+            yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(group)])
+        finally:
+            self._window = None
+
+    # -- tables -----------------------------------------------------------------------------------------------------
 
     @contextmanager
     def batch(self, items: torch.Tensor, group: int) -> Iterator[None]:
@@ -100,14 +138,30 @@ class MultimodalItemEmbedding(nn.Module):
             yield
 
     @contextmanager
+    def whole(self, items: torch.Tensor, group: int) -> Iterator[None]:
+        """Let ids be catalogue ids in a training step whose own items are ``items [m]``.
+
+        These rows are computed now and carry gradient. Of all others the ID part is as it is now, with gradient, and
+        the content part as last computed for the group, without.
+        """
+        content = self._last_content(group).index_copy(
+            0, to_device(items, self.device), self._content_of(items, group)
+        )  # [n_items, embedding_dim]
+        with self._using(self._with_ids(content)):
+            yield
+
+    @contextmanager
     def catalogue(self, group: int) -> Iterator[None]:
         """Let ids be catalogue ids, as ``group`` sees them; without gradient.
 
-        A group's table is computed once and kept until the weights may change: on ``train()`` or a loaded state.
+        A group's content is computed once and kept until the weights may change: on ``train()`` or a loaded state.
         """
-        if group not in self._catalogues:
-            self._catalogues[group] = self._whole_table(group)
-        with self._using(self._catalogues[group]):
+        with torch.no_grad():
+            if group not in self._fresh:
+                self._content[group] = self._whole_content(group)
+                self._fresh.add(group)
+            table = self._with_ids(self._content[group])
+        with self._using(table):
             yield
 
     @contextmanager
@@ -118,23 +172,39 @@ class MultimodalItemEmbedding(nn.Module):
         finally:
             self._table = before
 
-    @torch.no_grad()
-    def _whole_table(self, group: int) -> torch.Tensor:
-        ids = torch.arange(1, self.num_embeddings, device=self.id_embedding.weight.device)
-        chunks = ids.split(self.encoder.encode_batch_size)
+    def _with_ids(self, content: torch.Tensor) -> torch.Tensor:
+        """``[n_items, embedding_dim]``, zeros in the row of padding."""
+        return F.pad((content + self.id_embedding.weight)[1:], (0, 0, 1, 0))
+
+    def _last_content(self, group: int) -> torch.Tensor:
+        if group not in self._content:
+            training = self.training
+            self.encoder.eval()  # a table is computed as an evaluation would, without dropout
+            with torch.no_grad():
+                self._content[group] = self._whole_content(group)
+            self.encoder.train(training)
+        return self._content[group]
+
+    def _whole_content(self, group: int) -> torch.Tensor:
+        chunks = torch.arange(1, self.num_embeddings).split(_CHUNK)
         hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
         bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
-        rows = torch.cat([self.embed(chunk, group) for chunk in bar])
+        window, self._window = self._window, None
+        with self.encoder.activate(group):
+            rows = torch.cat([self._content_of(chunk, group) for chunk in bar])
+        self._window = window
         return F.pad(rows, (0, 0, 1, 0))  # [n_items, embedding_dim]
 
     def forget(self) -> None:
-        """Drop the kept tables; the next :meth:`catalogue` computes anew."""
-        self._catalogues.clear()
+        """Drop the kept tables; the next use computes them anew."""
+        self._content.clear()
+        self._fresh.clear()
 
     def train(self, mode: bool = True) -> "MultimodalItemEmbedding":
-        """Set the mode; training changes weights, so the kept tables go."""
-        if mode:
-            self.forget()
+        """Set the mode; training changes weights: what the last evaluation computed is kept for :meth:`whole` only."""
+        if mode and self._fresh:
+            self._content = {group: self._content[group] for group in self._fresh}
+            self._fresh.clear()
         return super().train(mode)
 
     def _load_from_state_dict(self, *args, **kwargs):
@@ -148,7 +218,7 @@ class MultimodalItemEmbedding(nn.Module):
         Raises
         ------
         TrainingError
-            Outside of :meth:`batch` and :meth:`catalogue`: it would mean encoding the whole catalogue in every step.
+            Where there is none: it would mean encoding the whole catalogue in every step.
         """
         if self._table is None:
             raise TrainingError(
@@ -160,3 +230,36 @@ class MultimodalItemEmbedding(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Rows ``ids [...]`` of the table in use, ``[..., embedding_dim]``."""
         return F.embedding(ids, self.weight)
+
+
+class _Window:
+    """Features of some items, cut off from the encoder's graph so that gradients gather at them.
+
+    Parameters
+    ----------
+    items
+        Sorted ids ``[n]``, on the CPU.
+    features
+        ``[n, content_size]``, with the encoder's graph.
+    """
+
+    def __init__(self, items: torch.Tensor, features: torch.Tensor):
+        self._items, self._encoded = items, features
+        self._leaf = features.detach().requires_grad_(features.requires_grad)
+
+    def features(self, items: torch.Tensor) -> torch.Tensor:
+        """Features of ``items [m]``, which are among the window's, ``[m, content_size]``."""
+        if len(items) == len(self._items):
+            return self._leaf
+        return self._leaf.index_select(0, to_device(torch.searchsorted(self._items, items), self._leaf.device))
+
+    def backward(self, parameters: list[nn.Parameter]) -> None:
+        """Carry the gathered gradient through the encoder to ``parameters``.
+
+        It is scaled to one on its way, for fp16 would lose the small gradients of normalised features.
+        """
+        gradient = self._leaf.grad
+        if gradient is not None:
+            scale = gradient.abs().amax().clamp(min=torch.finfo(gradient.dtype).tiny)
+            self._encoded.backward(gradient / scale)
+            torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)

@@ -12,7 +12,7 @@ from recbole.model.sequential_recommender import SASRec
 from torch import nn
 
 from recbole_perpeft.content import prepare_content
-from recbole_perpeft.encoder import build_item_encoder, load_foundation
+from recbole_perpeft.encoder import build_item_encoder, compute_dtype, load_foundation
 from recbole_perpeft.grouping import Grouping
 from recbole_perpeft.item_tower import MultimodalItemEmbedding
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
@@ -88,7 +88,14 @@ class PerPEFTMixin:
             encoding=config["encoding"] or "utf-8",
         )
         encoder = build_item_encoder(
-            foundation, content, config["peft_type"], config["peft_config"], config["num_groups"]
+            foundation,
+            content,
+            config["peft_type"],
+            config["peft_config"],
+            config["num_groups"],
+            peft_layers=config["peft_layers"],
+            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
+            show_progress=config["show_progress"],
         )
         return MultimodalItemEmbedding(
             self.item_embedding,
@@ -102,10 +109,11 @@ class PerPEFTMixin:
     # -- training ---------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
-        """The backbone's loss on the small table of the batch's items, plus ``l2_emb`` times the ID table's norm."""
+        """The backbone's loss on the table that the batch asks for, plus ``l2_emb`` times the ID table's norm."""
         if isinstance(self.loss_fct, BatchSoftmaxLoss):
             self.loss_fct.excluded = batch.excluded
-        with self.item_embedding.batch(batch.items, batch.group):
+        table = self.item_embedding.whole if batch.whole else self.item_embedding.batch
+        with table(batch.items, batch.group):
             loss = super().calculate_loss(batch)
         if self.l2_emb:
             loss = loss + self.l2_emb * self.item_embedding.id_embedding.weight.norm()
@@ -174,7 +182,6 @@ class PerPEFTMixin:
         )
         self.centroids.copy_(torch.from_numpy(grouping.centroids))
         self.item_embedding.copy_group(0)
-        self.item_embedding.forget()
 
     # -- state ------------------------------------------------------------------------------------------------------
 

@@ -8,31 +8,47 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 
+from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.errors import DataError, SettingError
 
 
 class UserBatch(Interaction):
-    """An Interaction whose item ids are rows of the small table of its own distinct items.
+    """An Interaction of users of one group, with the items that it needs of the item tower.
 
     Attributes
     ----------
     items : torch.LongTensor
-        Catalogue ids of the batch's distinct items, ``[m]``; row ``i`` of the small table is ``items[i - 1]`` and
-        row 0 is padding.
+        Catalogue ids of the batch's distinct items, ``[m]``, sorted; on the CPU.
     group : int
         The group of all users of the batch.
-    excluded : torch.BoolTensor
-        ``[n, m + 1]``: the items that are no negatives of a row: padding and the user's own training purchases.
+    whole : bool
+        False: item ids of the fields are rows of the small table of ``items``: row ``i`` is ``items[i - 1]``, row 0 is
+        padding. True: they are catalogue ids.
+    owner : torch.LongTensor
+        Position of each row's user among the users of the batch, ``[n]``.
+    barred : torch.BoolTensor
+        ``[users, columns of the table]``: what is no negative of a user: padding, his own training purchases and, with
+        group negatives, what his group did not buy.
+    target_field : str
+        Name of the field that holds each row's target.
     """
 
-    def __init__(self, fields: dict, items: torch.Tensor, group: int, excluded: torch.Tensor):
+    def __init__(self, fields: dict, items: torch.Tensor, group: int, whole: bool, owner, barred, target_field: str):
         super().__init__(fields)
-        self.items, self.group, self.excluded = items, group, excluded
+        self.items, self.group, self.whole = items, group, whole
+        self.owner, self.barred, self.target_field = owner, barred, target_field
 
     def to(self, device, selected_field=None) -> "UserBatch":
-        """The batch on ``device``."""
-        fields = super().to(device, selected_field).interaction
-        return UserBatch(fields, self.items.to(device), self.group, self.excluded.to(device))
+        """The batch on ``device``, copied without waiting; ``items`` stay on the CPU."""
+        device = torch.device(device)
+        fields = {key: to_device(value, device) for key, value in self.interaction.items()}
+        placed = to_device(self.owner, device), to_device(self.barred, device)
+        return UserBatch(fields, self.items, self.group, self.whole, *placed, self.target_field)
+
+    @property
+    def excluded(self) -> torch.Tensor:
+        """What is no candidate of a row's softmax, ``[n, columns of the table]``; its own target is one."""
+        return self.barred[self.owner].scatter_(1, self.interaction[self.target_field][:, None], False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,12 @@ class NegativePools:
                 drawn[clash] = rng.choice(np.setdiff1d(pool, self.histories[user]), size=len(clash))
         return drawn
 
+    def outside(self, group: int, n_items: int) -> np.ndarray:
+        """Which catalogue ids are not in the group's pool, bool ``[n_items]``."""
+        mask = np.ones(n_items, dtype=bool)
+        mask[self.pools[group]] = False
+        return mask
+
     def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
         """``number`` different items of the group's pool (all of it, if it has fewer)."""
         pool = self.pools[group]
@@ -112,10 +134,15 @@ class GroupBatches:
         Users of a batch; a group's last batch of an epoch may be smaller.
     seed
         With the epoch it decides the order; the same seed and epoch give the same batches in any process.
+    purchases
+        Item ids of each position; None leaves it to chance who shares a batch. With them, users are put in the order
+        of the least of their items under a random order of the items (MinHash: two users' least items are the same
+        with the probability of their Jaccard similarity), so that batches hold users who share items.
     """
 
-    def __init__(self, groups: np.ndarray, users_per_batch: int, seed: int):
-        self.groups, self.users_per_batch, self.seed, self.epoch = groups, users_per_batch, seed, 0
+    def __init__(self, groups: np.ndarray, users_per_batch: int, seed: int, purchases: list[np.ndarray] | None = None):
+        self.groups, self.purchases, self.users_per_batch = groups, purchases, users_per_batch
+        self.seed, self.epoch = seed, 0
 
     def __len__(self) -> int:
         return int(sum(-(-size // self.users_per_batch) for size in np.bincount(self.groups)))
@@ -123,8 +150,12 @@ class GroupBatches:
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch, 0])
         batches = []
+        order = rng.permutation(len(self.groups))
+        if self.purchases is not None:
+            rank = rng.permutation(1 + max(int(items.max()) for items in self.purchases))  # of every item
+            order = order[np.argsort([rank[self.purchases[at]].min() for at in order], kind="stable")]
         for group in np.unique(self.groups):
-            users = rng.permutation(np.flatnonzero(self.groups == group))
+            users = order[self.groups[order] == group]
             batches += [users[at : at + self.users_per_batch] for at in range(0, len(users), self.users_per_batch)]
         for index in rng.permutation(len(batches)):
             yield batches[index].tolist()
@@ -182,7 +213,8 @@ class UserBatchLoader(AbstractDataLoader):
         if hasattr(self, "_batches"):
             self._batches.groups = of_users
         else:
-            self._batches = GroupBatches(of_users, self.config["users_per_batch"], self.config["seed"])
+            shared = [self.histories[user] for user in self.users] if self.config["share_items"] else None
+            self._batches = GroupBatches(of_users, self.config["users_per_batch"], self.config["seed"], shared)
 
     def set_groups(self, groups: np.ndarray, group_negatives: bool) -> None:
         """Batch by these groups from now on, with negatives from each group's purchases or from all items.
@@ -205,6 +237,19 @@ class UserBatchLoader(AbstractDataLoader):
         """Batches and negatives are those of ``epoch``, whatever ran before."""
         self._batches.epoch = epoch
 
+    def windows(self, size: int) -> Iterator[list[UserBatch]]:
+        """The epoch's batches, ``size`` of one group at a time; a group's last may be fewer.
+
+        Batches come in their shuffled order; a group's wait until there are enough of them.
+        """
+        waiting: dict[int, list[UserBatch]] = {}
+        for batch in self:
+            window = waiting.setdefault(batch.group, [])
+            window.append(batch)
+            if len(window) == size:
+                yield waiting.pop(batch.group)
+        yield from waiting.values()
+
     def _rng_of(self, positions: list[int]) -> np.random.Generator:
         return np.random.default_rng([self.config["seed"], self._batches.epoch, 1, *positions])
 
@@ -226,14 +271,15 @@ class UserBatchLoader(AbstractDataLoader):
         return rows[start : start + most]
 
     def _with_negatives(self, data, users, owner, group: int, rng) -> UserBatch:
-        """Add negatives, then relabel every id to its row in the table of the batch's distinct items."""
+        """Add negatives; unless the whole catalogue competes, relabel every id to its row in a table of the batch's."""
         dataset, number = self._dataset, self.config["num_negatives"]
         sequence, target = dataset.item_id_list_field, dataset.iid_field
         fields = {key: data[key] for key in (dataset.uid_field, sequence, dataset.item_list_length_field, target)}
+        whole = number is None
         extra = np.empty(0, dtype=np.int64)
-        if self.config["loss_type"] == "CE":
+        if self.config["loss_type"] == "CE" and not whole:
             extra = self.pools.draw_shared(number, group, rng)
-        else:
+        elif not whole:
             fields = {key: values.repeat(number, *[1] * (values.dim() - 1)) for key, values in fields.items()}
             owner = np.tile(owner, number)
             negatives = self.pools.draw(users[owner], group, rng)
@@ -241,10 +287,16 @@ class UserBatchLoader(AbstractDataLoader):
         id_fields = [sequence, target, *(key for key in fields if key == self.config["NEG_PREFIX"] + target)]
         items = np.union1d(extra, np.concatenate([fields[key].numpy().ravel() for key in id_fields]))
         items = items[items > 0]  # [m]
-        for key in id_fields:
-            ids = fields[key].numpy()
-            fields[key] = torch.from_numpy(np.where(ids > 0, np.searchsorted(items, ids) + 1, 0))
-        own = np.stack([np.r_[True, np.isin(items, self.histories[user])] for user in users])  # [users, m + 1]
-        excluded = torch.from_numpy(own[owner])  # [n, m + 1]
-        excluded[torch.arange(len(excluded)), fields[target]] = False
-        return UserBatch(fields, torch.from_numpy(items), group, excluded)
+        if whole:
+            barred = np.tile(self.pools.outside(group, dataset.item_num), (len(users), 1))  # [users, n_items]
+            columns = [self.histories[user] for user in users]
+        else:
+            for key in id_fields:
+                ids = fields[key].numpy()
+                fields[key] = torch.from_numpy(np.where(ids > 0, np.searchsorted(items, ids) + 1, 0))
+            barred = np.zeros((len(users), len(items) + 1), dtype=bool)  # [users, m + 1]
+            columns = [np.flatnonzero(np.isin(items, self.histories[user])) + 1 for user in users]
+        barred[:, 0] = True
+        barred[np.repeat(np.arange(len(users)), [len(c) for c in columns]), np.concatenate(columns)] = True
+        tensors = torch.from_numpy(items), group, whole, torch.from_numpy(owner), torch.from_numpy(barred)
+        return UserBatch(fields, *tensors, target)

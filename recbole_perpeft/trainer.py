@@ -7,11 +7,17 @@ import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_local_time, init_seed, set_color
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
 from recbole_perpeft.grouping import group_users
 from recbole_perpeft.report import grouping_report, stage_report
+from recbole_perpeft.sampling import UserBatch
+
+_WINDOWS_BETWEEN_CHECKS = 50
 
 GLOBAL, PERSONALISED = "global", "personalised"
 
@@ -40,7 +46,10 @@ class PerPEFTTrainer(Trainer):
         self.best_epoch = -1
 
     def _build_optimizer(self, **kwargs):
-        return super()._build_optimizer(params=self.model.trainable_parameters(), **kwargs)
+        parameters = self.model.trainable_parameters()
+        if self.learner.lower() == "adamw" and self.device.type == "cuda":  # one kernel for all small modules
+            return AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        return super()._build_optimizer(params=parameters, **kwargs)
 
     # -- stages -----------------------------------------------------------------------------------------------------
 
@@ -120,14 +129,67 @@ class PerPEFTTrainer(Trainer):
     # -- epochs -----------------------------------------------------------------------------------------------------
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        """One pass over the users; gives the sum of the batches' losses."""
         init_seed(self.config["seed"] * 100_003 + epoch_idx, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
         self._epoch = epoch_idx
         encoder = self.model.item_embedding.encoder
         before = encoder.items_encoded
-        loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        bar = tqdm(total=len(train_data), ncols=100, desc=f"Train {epoch_idx:>5}", disable=not show_progress)
+        with bar:
+            for number, batches in enumerate(train_data.windows(self.config["batches_per_encoding"])):
+                total += self.train_window(batches)
+                if number % _WINDOWS_BETWEEN_CHECKS == 0:  # a look at every loss would make a GPU wait
+                    self._check_nan(total)
+                bar.update(len(batches))
+        self._check_nan(total)
         self._items_encoded = encoder.items_encoded - before
-        return loss
+        return total.item()
+
+    def train_window(self, batches: list[UserBatch]) -> torch.Tensor:
+        """Encode the items of some batches of one group together and take a step on each.
+
+        The backbone, the id embeddings and the projector move at every batch; the PEFT module at the last one, by the
+        sum of the batches' gradients at the encoder's features.
+
+        Parameters
+        ----------
+        batches
+            Batches of one group, as they come from the loader.
+
+        Returns
+        -------
+        torch.Tensor
+            Sum of the losses, without gradient.
+
+        Raises
+        ------
+        TrainingError
+            If they do not fit into the GPU's memory.
+        """
+        total = torch.zeros((), device=self.device)
+        items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
+        try:
+            with self.model.item_embedding.window(items, batches[0].group) as backward_through_encoder:
+                for batch in batches:
+                    self.optimizer.zero_grad()
+                    with torch.autocast(self.device.type, enabled=self.enable_amp):
+                        loss = self.model.calculate_loss(batch.to(self.device))
+                    loss.backward()
+                    if batch is batches[-1]:
+                        backward_through_encoder()
+                    if self.clip_grad_norm:
+                        clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+                    self.optimizer.step()
+                    total += loss.detach()
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(
+                f"The {len(items)} items of a training step do not fit into the GPU's memory. Lower users_per_batch "
+                f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
+            ) from error
+        return total
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

@@ -73,6 +73,11 @@ class ItemContent:
         self.__dict__.update(state)
         self._open()
 
+    @property
+    def cache_dir(self) -> Path:
+        """The folder of the stores, where what is computed from the content has its place too."""
+        return (self._pixel_store or self._token_store).parent
+
     def place(self, device: torch.device) -> None:
         """Give batches on ``device`` from now on; on a GPU the arrays are kept in its memory if they fit."""
         self.device = torch.device(device)

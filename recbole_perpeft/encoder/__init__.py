@@ -5,6 +5,7 @@ from recbole_perpeft.encoder.errors import EncoderError
 from recbole_perpeft.encoder.foundation import load_foundation
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
+from recbole_perpeft.encoder.precision import compute_dtype
 
 __all__ = [
     "EncoderError",
@@ -13,5 +14,6 @@ __all__ = [
     "ItemEncoder",
     "PeftItemEncoder",
     "build_item_encoder",
+    "compute_dtype",
     "load_foundation",
 ]

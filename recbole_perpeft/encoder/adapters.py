@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel, PeftType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -19,6 +19,9 @@ from recbole_perpeft.encoder.errors import EncoderError, first_line
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
 from recbole_perpeft.encoder.targets import make_peft_config
+
+# Methods whose modules peft adds to (or scales) the weights of a layer, so that they can be put back untouched.
+_MERGEABLE = {PeftType.LORA, PeftType.IA3}
 
 
 class PeftItemEncoder(ItemEncoder):
@@ -40,8 +43,10 @@ class PeftItemEncoder(ItemEncoder):
         Fields of the method's configuration, which replace the paper's values.
     num_groups : int
         Number of user groups.
-    encode_batch_size : int, optional
-        Items per run of the foundation model where no gradient is needed.
+    dtype : torch.dtype, optional
+        In which the foundation model multiplies; adapters keep their weights in float32.
+    show_progress : bool, optional
+        Whether work on the whole catalogue shows a bar.
 
     Attributes
     ----------
@@ -61,34 +66,73 @@ class PeftItemEncoder(ItemEncoder):
         peft_type: str,
         peft_config: Mapping[str, Any] | None,
         num_groups: int,
-        encode_batch_size: int = 256,
+        dtype: torch.dtype = torch.float32,
+        show_progress: bool = False,
     ) -> None:
-        super().__init__(foundation, content, num_groups, encode_batch_size)
+        super().__init__(foundation, content, num_groups, dtype, show_progress)
         config = make_peft_config(peft_type, peft_config, foundation)
         # Not a registered child: it wraps foundation.model, whose weights would appear twice in state_dict.
         object.__setattr__(self, "peft_model", _inject(foundation.model, config, num_groups))
-        self._active = 0
+        self._active, self._merged = 0, False
         self._layers = [
             module for module in foundation.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
         ]
+        self._mergeable = config.peft_type in _MERGEABLE
+        adapted = [layer for layer in self._layers if isinstance(layer, BaseTunerLayer)]
+        # An adapter is merged into the exact weight: a change smaller than bf16's step would be lost in a rounded one.
+        foundation.cast(dtype, keep={layer.get_base_layer() for layer in adapted})
+        for layer in adapted:
+            layer.cast_input_dtype_enabled = dtype == torch.float32  # else autocast does it, once and not twice
         self._enable_gradients()
         self.copy_adapter(0)
 
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
         with self.activate(group):
-            return self._run_foundation(items)
+            return self.runner.features(items)
 
     @contextlib.contextmanager
     def activate(self, group: int) -> Iterator[None]:
-        """Make a group's module the active one, and the previous one again afterwards."""
+        """Make a group's module the active one, and the previous one again afterwards.
+
+        Where nothing is trained, the module is merged into the foundation model's weights for that time.
+        """
         self._check_group(group)
         previous = self._active
         self._switch(group)
         try:
-            yield
+            with contextlib.ExitStack() as stack:
+                if self._mergeable and not (torch.is_grad_enabled() or self.training or self._merged):
+                    stack.enter_context(self._merge())
+                yield
         finally:
             self._switch(previous)
+
+    @contextlib.contextmanager
+    def _merge(self) -> Iterator[None]:
+        weights = [
+            (parameter, parameter.data)
+            for layer in self._layers
+            if isinstance(layer, BaseTunerLayer)
+            for parameter in layer.get_base_layer().parameters(recurse=False)
+        ]
+        self._merged = True
+        try:
+            for parameter, exact in weights:
+                parameter.data = exact.clone()
+            for layer in self._layers:
+                if isinstance(layer, BaseTunerLayer):
+                    layer.merge(adapter_names=[f"group_{self._active}"])
+            for parameter, _ in weights:
+                parameter.data = parameter.data.to(self.runner.dtype)
+            yield
+        finally:
+            for parameter, exact in weights:
+                parameter.data = exact
+            for layer in self._layers:
+                if isinstance(layer, BaseTunerLayer):
+                    layer.merged_adapters.clear()  # peft's unmerge would subtract, and leave rounding errors
+            self._merged = False
 
     def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:
         """Return names and trainable parameters of a group's own module."""
@@ -120,6 +164,8 @@ class PeftItemEncoder(ItemEncoder):
     def _switch(self, group: int) -> None:
         if group == self._active:
             return
+        if self._merged:
+            raise EncoderError(f"group {group} cannot be encoded while group {self._active} is merged.")
         # PeftModel.set_adapter says the same to these layers, but also visits every parameter of every group to
         # switch its requires_grad: milliseconds per step, and optimisers would lose sight of inactive groups.
         for layer in self._layers:
@@ -148,7 +194,9 @@ def build_item_encoder(
     peft_type: str | None,
     peft_config: Mapping[str, Any] | None,
     num_groups: int,
-    encode_batch_size: int = 256,
+    peft_layers: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    show_progress: bool = False,
 ) -> ItemEncoder:
     """Build the item encoder that ``peft_type`` names.
 
@@ -164,8 +212,12 @@ def build_item_encoder(
         Fields of the method's configuration.
     num_groups : int
         Number of user groups.
-    encode_batch_size : int, optional
-        Items per run of the foundation model where no gradient is needed.
+    peft_layers : int, optional
+        Top layers of each tower that may be adapted; what is below is computed once per item. None adapts all.
+    dtype : torch.dtype, optional
+        In which the foundation model multiplies.
+    show_progress : bool, optional
+        Whether work on the whole catalogue shows a bar.
 
     Returns
     -------
@@ -177,8 +229,10 @@ def build_item_encoder(
         If a setting cannot be used.
     """
     if peft_type is None or str(peft_type).upper() == "NONE":
-        return FrozenItemEncoder(foundation, content, num_groups, encode_batch_size)
-    return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, encode_batch_size)
+        return FrozenItemEncoder(foundation, content, num_groups, dtype, show_progress)
+    if peft_layers is not None:
+        foundation.cut(peft_layers)
+    return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, dtype, show_progress)
 
 
 def _inject(model: nn.Module, config: Any, num_groups: int) -> PeftModel:

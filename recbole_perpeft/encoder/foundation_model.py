@@ -13,7 +13,9 @@ from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
 from recbole_perpeft.encoder.errors import EncoderError, first_line
+from recbole_perpeft.encoder.layer_cut import LayerCut, find_layers
 from recbole_perpeft.encoder.pair import EncoderPair
+from recbole_perpeft.encoder.precision import cast_multiplications
 from recbole_perpeft.encoder.processors import blank_pixels, pixel_affine
 
 MODALITIES = ("image", "text")
@@ -46,6 +48,10 @@ class FoundationModel(nn.Module):
         Length of a feature, all modalities together.
     num_parameters : int
         Frozen parameters.
+    cuts : dict of str to LayerCut
+        Modalities whose encoder was split by :meth:`cut`.
+    below_cut : set of str
+        Names inside ``model`` of the modules that have done their work below the cuts.
     """
 
     def __init__(
@@ -77,9 +83,11 @@ class FoundationModel(nn.Module):
         # Noted before any adapter comes in: what never leaves eval mode, and what fingerprint() is of.
         self._base_modules = list(self.model.modules())
         self._fingerprint = _hash(self.model.state_dict().items())
+        self.cuts: dict[str, LayerCut] = {}
+        self.below_cut: set[str] = set()
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Encode a batch of items.
+        """Encode a batch of items by all modalities.
 
         Parameters
         ----------
@@ -92,8 +100,89 @@ class FoundationModel(nn.Module):
         Tensor[n, feature_dim]
             float32; the part of each modality has length 1.
         """
-        parts = [F.normalize(self._encode(modality, batch).float(), dim=-1) for modality in self.modalities]
-        return torch.cat(parts, dim=-1)
+        return torch.cat([self.encode(modality, batch) for modality in self.modalities], dim=-1)
+
+    def encode(self, modality: str, batch: dict[str, torch.Tensor], states: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode a batch of items by one modality.
+
+        Parameters
+        ----------
+        modality : str
+            One of :attr:`modalities`.
+        batch : dict of Tensor
+            As in :meth:`forward`. With ``states``, pixels are not read and may be left out.
+        states : Tensor[n, positions, d], optional
+            What :meth:`lower_states` gave: only the layers above the cut run.
+
+        Returns
+        -------
+        Tensor[n, d]
+            float32, of length 1.
+        """
+        if states is None:
+            features = self._encode(modality, batch)
+        else:
+            if modality == "image":
+                batch = {"pixels": self._blank_pixels}  # one blank picture goes as far as the cut for all
+            features = self.cuts[modality].resume(lambda: self._encode(modality, batch), states.float())
+        return F.normalize(features.float(), dim=-1)
+
+    def lower_states(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What enters the first layer above the cut, [n, positions, d]; for a modality in :attr:`cuts`."""
+        return self.cuts[modality].states(lambda: self._encode(modality, batch))
+
+    def cut(self, kept: int) -> None:
+        """Split every tower that has more than ``kept`` layers below its top ``kept`` ones.
+
+        Raises
+        ------
+        EncoderError
+            If a tower has no stack of layers, or does not give the same features in two parts.
+        """
+        for modality in self.modalities:
+            if modality == "image":
+                self.register_buffer("_blank_pixels", blank_pixels(self.image_processor), persistent=False)
+            stack = find_layers(self.tower_modules(modality))
+            if stack is None:
+                raise EncoderError(self._no_cut(modality, "it has no stack of layers"))
+            layers = stack[1]
+            if len(layers) > kept:
+                self.cuts[modality] = LayerCut(layers, len(layers) - kept)
+                self._check_cut(modality)
+
+    def _check_cut(self, modality: str) -> None:
+        batch, run = self._probe(modality), set()
+        modules = self.tower_modules(modality)
+        try:
+            with torch.no_grad():
+                self.cuts[modality].observe(lambda: self._encode(modality, batch))
+                whole = self.encode(modality, batch)
+                hooks = [
+                    module.register_forward_pre_hook(lambda *_, name=name: run.add(name))
+                    for name, module in modules.items()
+                ]
+                try:
+                    states = self.lower_states(modality, batch)
+                finally:
+                    for hook in hooks:
+                        hook.remove()
+                parts = self.encode(modality, batch, states)
+            same = torch.allclose(whole, parts, atol=1e-4)
+        except Exception as error:  # whatever an architecture that is built otherwise stumbles over
+            raise EncoderError(self._no_cut(modality, f"{type(error).__name__}: {first_line(error)}")) from error
+        if not same:
+            raise EncoderError(self._no_cut(modality, "in two parts it gives other features"))
+        self.below_cut |= {name for name in run if not any(other.startswith(f"{name}.") for other in modules)}
+
+    def _no_cut(self, modality: str, reason: str) -> str:
+        return (
+            f"peft_layers: the {modality} encoder of {self.name} cannot be cut between layers ({reason}). "
+            "Set peft_layers: ~ to adapt all of it."
+        )
+
+    def cast(self, dtype: torch.dtype, keep: set[nn.Module]) -> None:
+        """Hold the frozen weights that are multiplied in ``dtype``, all but those of the layers in ``keep``."""
+        cast_multiplications(self._base_modules, dtype, keep)
 
     def _encode(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         device = self.device
@@ -154,8 +243,18 @@ class FoundationModel(nn.Module):
     def _blank_batch(self, modality: str) -> dict[str, torch.Tensor]:
         if modality == "image":
             return {"pixels": blank_pixels(self.image_processor)}
+        return self._tokens(["a"])
+
+    def _probe(self, modality: str) -> dict[str, torch.Tensor]:
+        """Two different items."""
+        if modality == "image":
+            blank = self._blank_pixels
+            return {"pixels": torch.cat([blank, torch.arange(blank.numel()).view_as(blank).to(blank.dtype)])}
+        return self._tokens(["a", "a b"])
+
+    def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
         return self.tokenizer(
-            ["a"],
+            texts,
             padding="max_length",
             truncation=True,
             max_length=self.max_text_length,

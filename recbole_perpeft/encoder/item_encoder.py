@@ -10,6 +10,8 @@ from torch import nn
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.errors import EncoderError
 from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.runner import FoundationRunner
+from recbole_perpeft.encoder.state_store import StateStore
 
 
 class ItemEncoder(nn.Module):
@@ -23,35 +25,45 @@ class ItemEncoder(nn.Module):
         Pictures and texts of the catalogue.
     num_groups : int
         Number of user groups.
-    encode_batch_size : int
-        Items per run of the foundation model where no gradient is needed.
+    dtype : torch.dtype
+        In which the foundation model multiplies.
+    show_progress : bool
+        Whether work on the whole catalogue shows a bar.
 
     Attributes
     ----------
     feature_dim : int
         Length of a feature.
-    items_encoded : int
-        How many items went through the foundation model so far.
+    runner : FoundationRunner
+        Runs the foundation model, and counts the items.
 
     Raises
     ------
     EncoderError
-        If a number is not positive.
+        If ``num_groups`` is not positive.
     """
 
     def __init__(
-        self, foundation: FoundationModel, content: ItemContent, num_groups: int, encode_batch_size: int
+        self,
+        foundation: FoundationModel,
+        content: ItemContent,
+        num_groups: int,
+        dtype: torch.dtype,
+        show_progress: bool,
     ) -> None:
         super().__init__()
-        for setting, value in (("num_groups", num_groups), ("encode_batch_size", encode_batch_size)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise EncoderError(f"{setting}: {value!r} is no positive whole number. Set 1 or more.")
+        if not isinstance(num_groups, int) or isinstance(num_groups, bool) or num_groups < 1:
+            raise EncoderError(f"num_groups: {num_groups!r} is no positive whole number. Set 1 or more.")
         self.foundation = foundation
         self.content = content
         self.num_groups = num_groups
-        self.encode_batch_size = encode_batch_size
         self.feature_dim = foundation.feature_dim
-        self.items_encoded = 0
+        self.runner = FoundationRunner(foundation, content, dtype, show_progress)
+
+    @property
+    def items_encoded(self) -> int:
+        """How many items went through the foundation model so far."""
+        return self.runner.items_encoded
 
     def __repr__(self) -> str:
         # a printed model would list every layer of the foundation model once for each group's adapter
@@ -64,7 +76,7 @@ class ItemEncoder(nn.Module):
         Parameters
         ----------
         items : LongTensor[n]
-            Internal item ids.
+            Internal item ids, on the CPU.
         group : int
             The group whose module is used.
 
@@ -101,34 +113,29 @@ class ItemEncoder(nn.Module):
         if not 0 <= group < self.num_groups:
             raise EncoderError(f"group {group} does not exist: num_groups is {self.num_groups}.")
 
-    def _run_foundation(self, items: torch.Tensor) -> torch.Tensor:
-        """Encode items [n] with the foundation model as it stands, in chunks if no gradient is needed."""
-        self.items_encoded += len(items)
-        if torch.is_grad_enabled() and len(items):
-            return self.foundation(self.content.batch(items))
-        empty = torch.zeros(0, self.feature_dim, device=self.foundation.device)
-        chunks = items.split(self.encode_batch_size) if len(items) else ()
-        return torch.cat([empty, *(self.foundation(self.content.batch(chunk)) for chunk in chunks)])
-
 
 class FrozenItemEncoder(ItemEncoder):
     """Features of the foundation model as it is, the same for all groups (``peft_type: NONE``).
 
-    They are computed once, for the whole catalogue, when the first are asked for. Parameters, attributes and
+    They are computed once ever, for the whole catalogue, and kept beside the content. Parameters, attributes and
     errors are those of :class:`ItemEncoder`.
     """
 
     def __init__(
-        self, foundation: FoundationModel, content: ItemContent, num_groups: int, encode_batch_size: int = 256
+        self,
+        foundation: FoundationModel,
+        content: ItemContent,
+        num_groups: int,
+        dtype: torch.dtype = torch.float32,
+        show_progress: bool = False,
     ) -> None:
-        super().__init__(foundation, content, num_groups, encode_batch_size)
-        self.register_buffer("features", None, persistent=False)  # [n_items, feature_dim] once computed
+        super().__init__(foundation, content, num_groups, dtype, show_progress)
+        foundation.cast(dtype, keep=set())
+        self._features: StateStore | None = None
 
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Look up the features of items [n]: [n, feature_dim], without gradient."""
         self._check_group(group)
-        if self.features is None:
-            # in full precision: the step that happens to ask first does not decide how exact they are
-            with torch.no_grad(), torch.autocast(self.foundation.device.type, enabled=False):
-                self.features = self._run_foundation(torch.arange(self.content.n_items))
-        return self.features[items.to(self.features.device)]
+        if self._features is None:
+            self._features = self.runner.frozen_features()
+        return self._features.gather(items, 1)[:, 0]

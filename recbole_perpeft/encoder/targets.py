@@ -95,6 +95,11 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
     _check_targets(settings["target_modules"], foundation)
     if name == "IA3" and "feedforward_modules" not in settings:
         settings["feedforward_modules"] = _feed_forward_of(settings["target_modules"], foundation)
+    if foundation.cuts:
+        for field in {"target_modules", "feedforward_modules"} & set(settings):
+            settings[field] = _above_cut(settings[field], foundation)
+        if not settings["target_modules"]:
+            raise EncoderError("peft_layers: none of target_modules is in these layers. Set peft_layers higher, or ~.")
     try:
         return cls(**settings)
     except Exception as error:  # each configuration class checks its values in its own way
@@ -185,6 +190,18 @@ def _check_targets(targets: Any, foundation: FoundationModel) -> None:
                 f"peft_config: target_modules {targets!r} matches no layer of the {modality} encoder. Add one "
                 f"of {', '.join(layer_names(foundation, modality))}."
             )
+
+
+def _above_cut(targets: list[str] | str, foundation: FoundationModel) -> list[str]:
+    """Full names of the layers that ``targets`` call, without those that a cut leaves behind."""
+    modules = {name: m for modality in foundation.modalities for name, m in foundation.tower_modules(modality).items()}
+    if targets == "all-linear":
+        named = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+    elif isinstance(targets, str):
+        named = [name for name in modules if re.fullmatch(targets, name)]
+    else:
+        named = [name for name in modules if any(_is_called(name, str(target)) for target in targets)]
+    return sorted(set(named) - foundation.below_cut)
 
 
 def _is_called(module: str, target: str) -> bool:

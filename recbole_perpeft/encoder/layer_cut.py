@@ -1,0 +1,126 @@
+"""Running an encoder's upper layers only, on states of the lower ones that were computed before."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+
+class _Reached(Exception):
+    """The first upper layer was reached: the rest of the forward pass is not needed."""
+
+
+class _Passed(nn.Module):
+    """Stands for a lower layer whose work is done: gives its input back, in the form of that layer's output."""
+
+    def __init__(self, gives_tuple: bool):
+        super().__init__()
+        self.gives_tuple = gives_tuple
+
+    def forward(self, states: torch.Tensor, *args, **kwargs):
+        return (states,) if self.gives_tuple else states
+
+
+class LayerCut:
+    """Splits the forward pass of an encoder in two at one of its layers.
+
+    Parameters
+    ----------
+    layers
+        The encoder's stack of layers; each takes the states ``[n, positions, d]`` as its first argument.
+    first
+        Index of the first layer that still runs in :meth:`resume`.
+
+    Attributes
+    ----------
+    first : int
+        That index.
+    """
+
+    def __init__(self, layers: nn.ModuleList, first: int):
+        self._layers, self.first = layers, first
+        self._states: torch.Tensor | None = None
+        self._seen: torch.Tensor | None = None
+        self._mode: str | None = None
+        self._passed: list[nn.Module] = []
+        layers[first].register_forward_pre_hook(self._at_cut, with_kwargs=True)
+
+    def states(self, run: Callable[[], object]) -> torch.Tensor:
+        """What enters the first upper layer when the encoder runs, ``[n, positions, d]``.
+
+        Parameters
+        ----------
+        run
+            Runs the encoder on its inputs.
+        """
+        with self._in_mode("record"), contextlib.suppress(_Reached):
+            run()
+        seen, self._seen = self._seen, None
+        return seen
+
+    def resume(self, run: Callable[[], torch.Tensor], states: torch.Tensor) -> torch.Tensor:
+        """Run the encoder from the first upper layer on, with ``states`` entering it; gives what ``run`` gives."""
+        lower = list(self._layers[: self.first])
+        self._states = states
+        try:
+            for index in range(self.first):
+                self._layers[index] = self._passed[index]
+            with self._in_mode("replace"):
+                return run()
+        finally:
+            for index, layer in enumerate(lower):
+                self._layers[index] = layer
+            self._states = None
+
+    def observe(self, run: Callable[[], object]) -> None:
+        """Run the whole encoder once, to see in which form its layers give their outputs."""
+        self._passed = []
+        hooks = [
+            layer.register_forward_hook(lambda _, args, output: self._passed.append(_Passed(isinstance(output, tuple))))
+            for layer in self._layers[: self.first]
+        ]
+        try:
+            run()
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @contextlib.contextmanager
+    def _in_mode(self, mode: str) -> Iterator[None]:
+        self._mode = mode
+        try:
+            yield
+        finally:
+            self._mode = None
+
+    def _at_cut(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if self._mode is None:
+            return None
+        if self._mode == "record":
+            self._seen = args[0] if args else kwargs["hidden_states"]
+            raise _Reached
+        if args:
+            return (self._states, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": self._states}
+
+
+def find_layers(modules: dict[str, nn.Module]) -> tuple[str, nn.ModuleList] | None:
+    """The stack of an encoder's layers: its longest list of modules of one class.
+
+    Parameters
+    ----------
+    modules
+        The encoder's modules by name.
+
+    Returns
+    -------
+    tuple of str and ModuleList, or None
+        Name and list; None if the encoder has no such list of two layers or more.
+    """
+    stacks = [
+        (name, module)
+        for name, module in modules.items()
+        if isinstance(module, nn.ModuleList) and len(module) > 1 and len({type(layer) for layer in module}) == 1
+    ]
+    return max(stacks, key=lambda stack: len(stack[1]), default=None)
