@@ -1,0 +1,148 @@
+"""The benchmarks measure what they say: the naive reference computes what the package computes, and parts add up."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.naive import NaivePerPEFT
+from benchmarks.parts import BACKBONE, BACKWARD, FORWARD, PartMeter
+from benchmarks.sides import PAPER
+from benchmarks.synthetic import make_shop
+from recbole_perpeft import quick_start
+from recbole_perpeft.config import Config
+
+EXACT = {
+    "precision": "fp32",
+    "hidden_dropout_prob": 0.0,
+    "attn_dropout_prob": 0.0,
+    "peft_config": {"lora_dropout": 0.0},
+    "use_gpu": False,
+    "show_progress": False,
+}
+GROUP = 1
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return make_shop(tmp_path_factory.mktemp("shop"), "demo", n_items=60, n_users=24, n_pictures=20, seed=3)
+
+
+@pytest.fixture
+def ours(shop, tmp_path, monkeypatch):
+    """The paper's model with weights that differ between groups, and its loader of the training purchases."""
+    monkeypatch.chdir(tmp_path)
+    paths = {"data_path": str(shop.folder.parent), "encoder": str(shop.encoder), "content_cache": str(tmp_path)}
+    config = Config("PerPEFTSASRec", "shop", [PAPER], {**EXACT, **paths, "num_groups": 2})
+    _, trainer, train_data, _, _ = quick_start.prepare(config)
+    model = trainer.model.train()
+    with torch.no_grad():
+        for parameter in model.trainable_parameters():  # LoRA starts as no change at all
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model, train_data, config
+
+
+def naive_like(model, train_data, config, shop):
+    """The naive reference with the same weights."""
+    dataset, titles = train_data._dataset, shop.titles()
+    tokens = dataset.field2id_token[dataset.iid_field]
+    naive = NaivePerPEFT(
+        config, dataset, shop.encoder, [shop.picture(t) for t in tokens], [titles.get(t) for t in tokens]
+    )
+    theirs = dict(naive.clip.named_parameters())
+    tower = model.item_embedding
+    with torch.no_grad():
+        for group in range(2):
+            for name, parameter in tower.encoder.adapter_parameters(group):
+                theirs[re.sub(r"^.*?model\.", "base_model.model.", name)].copy_(parameter)
+    naive.projectors.load_state_dict(tower.projectors.state_dict())
+    state = {
+        key: value for key, value in model.state_dict().items() if key.startswith(("position", "trm", "LayerNorm"))
+    }
+    naive.backbone.load_state_dict({**state, "item_embedding.weight": tower.id_embedding.weight})
+    for module in naive.clip.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return naive.train()
+
+
+def sequences_of(batch, train_data, length):
+    """Inputs, positives and negatives ``[users, length]`` of a batch of prefixes that all begin with the first item."""
+    dataset = train_data._dataset
+    items = np.r_[0, batch.items.numpy()]
+    users = batch[dataset.uid_field].numpy()
+    lengths = batch[dataset.item_list_length_field].numpy()
+    positions = np.unique(users, return_inverse=True)[1], lengths - 1
+    arrays = np.zeros((3, len(np.unique(users)), length), dtype=np.int64)
+    for array, field in zip(arrays[1:], (dataset.iid_field, "neg_" + dataset.iid_field), strict=True):
+        array[positions] = items[batch[field].numpy()]
+    arrays[0][positions] = items[batch[dataset.item_id_list_field].numpy()][np.arange(len(users)), lengths - 1]
+    return arrays
+
+
+def test_naive_reference_and_paper_variant_have_one_loss_and_one_gradient(ours, shop):
+    model, train_data, config = ours
+    length = config["MAX_ITEM_LIST_LENGTH"]
+    train_data.set_groups(np.full(train_data._dataset.user_num, GROUP), group_negatives=True)
+    # of longer histories the package's last prefixes are windows of their own, the naive pass is one window
+    short = [at for at, user in enumerate(train_data.users) if len(train_data.histories[user]) <= length + 1]
+    batch = train_data.collate_fn(short[:16])
+    naive = naive_like(model, train_data, config, shop)
+
+    loss = model.calculate_loss(batch)
+    reference = naive.loss(*sequences_of(batch, train_data, length), GROUP)
+    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+
+    loss.backward()
+    reference.backward()
+    theirs = dict(naive.clip.named_parameters())
+    for name, parameter in model.item_embedding.encoder.adapter_parameters(GROUP):
+        gradient = theirs[re.sub(r"^.*?model\.", "base_model.model.", name)].grad
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-2, atol=1e-6)
+    ids = model.item_embedding.id_embedding.weight.grad
+    torch.testing.assert_close(ids, naive.id_embedding.weight.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_naive_groups_start_from_group_zero(ours, shop):
+    naive = naive_like(*ours, shop)
+    naive.personalise()
+    parameters = dict(naive.clip.named_parameters())
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, parameters[name.replace("group_1", "group_0")])
+
+
+def test_groups_of_a_shop_have_equal_sizes_and_like_interests(shop):
+    tokens = np.array(["[PAD]", *(f"u{number:05d}" for number in range(1, 25))])
+    groups = shop.groups(tokens, 4)
+    assert np.bincount(groups[1:]).tolist() == [6, 6, 6, 6]
+    interests = np.load(shop.folder / "interests.npy")
+    assert (np.diff(interests[np.argsort(groups[1:], kind="stable")].reshape(4, 6).mean(1)) >= 0).all()
+
+
+def test_parts_exclude_each_other_and_the_encoder_has_its_share_of_the_backward_pass():
+    class Slow(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            time.sleep(0.02)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            time.sleep(0.05)
+            return gradient * 2
+
+    class Model:
+        def encode(self, x):
+            return Slow.apply(x)
+
+    model, x = Model(), torch.ones(3, requires_grad=True)
+    meter = PartMeter(time.perf_counter)
+    with meter.wrap([(model, "encode", FORWARD)]):
+        time.sleep(0.03)
+        model.encode(x).sum().backward()
+    assert meter.amounts[FORWARD] == pytest.approx(0.02, abs=0.01)
+    assert meter.amounts[BACKWARD] == pytest.approx(0.05, abs=0.01)
+    assert meter.amounts[BACKBONE] == pytest.approx(0.03, abs=0.02)
+    assert "encode" not in vars(model)
