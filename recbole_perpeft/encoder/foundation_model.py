@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
 from recbole_perpeft.encoder.errors import EncoderError, first_line
@@ -183,6 +183,15 @@ class FoundationModel(nn.Module):
     def cast(self, dtype: torch.dtype, keep: set[nn.Module]) -> None:
         """Hold the frozen weights that are multiplied in ``dtype``, all but those of the layers in ``keep``."""
         cast_multiplications(self._base_modules, dtype, keep)
+
+    def plain_attention(self) -> None:
+        """Compute attention by matrix products; torch's fused one is for GPUs, and for fp32 on a CPU.
+
+        Its backward pass in bf16 on a CPU is five to forty times slower than the products.
+        """
+        for model in self.model.modules():
+            if isinstance(model, PreTrainedModel):
+                model.set_attn_implementation("eager")
 
     def _encode(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         device = self.device

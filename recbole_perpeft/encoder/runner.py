@@ -71,6 +71,8 @@ class FoundationRunner:
             return
         self._device, self._chunk = device, _CHUNK.get(device.type, _CHUNK["cpu"])
         self.content.place(device)
+        if device.type == "cpu" and self.dtype != torch.float32:
+            self.foundation.plain_attention()
         self._lower = {modality: self._lower_states(modality) for modality in self.foundation.cuts}
 
     def _lower_states(self, modality: str) -> StateStore:
