@@ -3,8 +3,9 @@
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,13 @@ from tqdm import tqdm
 
 from recbole_perpeft.content.errors import ContentError
 from recbole_perpeft.content.pictures import open_picture
+from recbole_perpeft.content.resizing import find_resizing
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
 
 CHUNK = 64  # pictures per task and per write: 10 MB at 224 x 224
 SHOWN_PICTURES = 5
+
+Process = Callable[[Image.Image], np.ndarray]  # RGB picture -> uint8 [3, H, W]
 
 
 class BadPicture(NamedTuple):
@@ -68,7 +72,7 @@ def ensure_pixels(
         If pictures cannot be used (all are tried and reported together), the processor gives no uint8 pixels
         of one size, or the store cannot be written.
     """
-    key = digest([list(item_ids), [_fingerprint(path, folder) for path in paths], _settings(processor)])
+    key = digest([list(item_ids), _fingerprints(paths, folder), _settings(processor)])
     store = Path(cache_dir) / f"pixels-{key}"
 
     def make(partial: Path) -> None:
@@ -107,11 +111,18 @@ def process_picture(image: Image.Image, processor) -> np.ndarray:
     return pixels[0]  # [3, H, W]
 
 
-def _fingerprint(path: Path | None, folder: Path) -> list | None:
-    if path is None:
-        return None
-    stat = path.stat()
-    return [os.path.relpath(path, folder), stat.st_size, stat.st_mtime_ns]
+def _fingerprints(paths: Sequence[Path | None], folder: Path) -> list[list | None]:
+    @cache  # pictures share few folders, and relpath takes as long as all the rest
+    def relative(directory: str) -> str:
+        shown = os.path.relpath(directory, folder)
+        return "" if shown == os.curdir else shown
+
+    def fingerprint(path: Path) -> list:
+        directory, name = os.path.split(path)
+        stat = os.stat(path)
+        return [os.path.join(relative(directory), name), stat.st_size, stat.st_mtime_ns]
+
+    return [path and fingerprint(path) for path in paths]
 
 
 def _settings(processor) -> list:
@@ -130,6 +141,8 @@ def _write_pixels(
     file: Path, paths: Sequence[Path | None], processor, workers: int | None, show_progress: bool
 ) -> list[BadPicture]:
     neutral = _neutral(processor)
+    ask = partial(process_picture, processor=processor)
+    process = find_resizing(processor, ask) or ask
     workers = workers or _n_cpus()
     bad: list[BadPicture] = []
     with (
@@ -141,7 +154,7 @@ def _write_pixels(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # Pillow's, about EXIF blocks and the like, which do not matter here
-        for pixels, bad_here in _process_chunks(pool, workers, paths, writer.n_rows, processor, neutral):
+        for pixels, bad_here in _process_chunks(pool, workers, paths, writer.n_rows, process, neutral):
             bad += bad_here
             if not bad:
                 writer.append(pixels)
@@ -154,14 +167,14 @@ def _process_chunks(
     workers: int,
     paths: Sequence[Path | None],
     first: int,
-    processor,
+    process: Process,
     neutral: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, list[BadPicture]]]:
     """Yield the chunks' results in order, from row `first` on."""
     # A short queue: if the disk is slower than the workers, results do not pile up in memory.
     queue: deque[Future] = deque()
     for start in range(first, len(paths), CHUNK):
-        queue.append(pool.submit(_process_chunk, start, paths[start : start + CHUNK], processor, neutral))
+        queue.append(pool.submit(_process_chunk, start, paths[start : start + CHUNK], process, neutral))
         if len(queue) > 2 * workers:
             yield queue.popleft().result()
     while queue:
@@ -169,7 +182,7 @@ def _process_chunks(
 
 
 def _process_chunk(
-    start: int, paths: Sequence[Path | None], processor, neutral: np.ndarray
+    start: int, paths: Sequence[Path | None], process: Process, neutral: np.ndarray
 ) -> tuple[np.ndarray, list[BadPicture]]:
     pixels = np.empty((len(paths), *neutral.shape), dtype=np.uint8)  # [n, 3, H, W]
     bad = []
@@ -178,7 +191,7 @@ def _process_chunk(
             pixels[position] = neutral
             continue
         try:
-            picture = process_picture(open_picture(path), processor)
+            picture = process(open_picture(path))
             if picture.shape != neutral.shape:
                 raise ContentError(
                     f"the image processor makes it {list(picture.shape)} and others {list(neutral.shape)}"

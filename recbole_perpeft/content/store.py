@@ -137,7 +137,7 @@ class ArrayWriter:
     def append(self, rows: np.ndarray) -> None:
         """Write rows ``[n, ...]`` and see to it that they reach the disk."""
         try:
-            left = memoryview(rows.tobytes())
+            left = memoryview(rows.ravel().view(np.uint8))
             while left:
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
