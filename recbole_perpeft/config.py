@@ -280,7 +280,7 @@ class Config(RecBoleConfig):
                 raise SettingError(f"{key}: {self[key]!r} is not possible: it must be a number from 0 up.")
         if not self["num_negatives"] and self["loss_type"] != "CE":
             raise SettingError(
-                f"num_negatives: {self['num_negatives'] or '~'} is not possible with loss_type: {self['loss_type']}: "
+                f"num_negatives: {'~' if self['num_negatives'] is None else 0} is not possible with loss_type: {self['loss_type']}: "
                 "set 1 or more."
             )
         only_epochs = "epochs" in self.external_config_dict and "global_epochs" not in self.external_config_dict
