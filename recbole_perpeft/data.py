@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from recbole import data as recbole_data
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.dataset import Dataset, SequentialDataset
@@ -13,6 +12,7 @@ from recbole.utils import ModelType
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import DataError
+from recbole_perpeft.ranking import FullRankingLoader
 from recbole_perpeft.sampling import UserBatchLoader
 
 
@@ -59,33 +59,6 @@ class SequenceDataset(_UserSampleMixin, SequentialDataset):
         """
         users, counts = np.unique(self.inter_feat[self.uid_field].numpy(), return_counts=True)
         return {user: self.sequences[user][: n + 1] for user, n in zip(users.tolist(), counts.tolist(), strict=True)}
-
-
-class MaskedFullSortLoader(FullSortEvalDataLoader):
-    """RecBole's full-ranking loader for sequential models that also masks what each user had bought before.
-
-    Held-out purchases masked too once they are past: the validation purchase in the test. Needs data without repeat
-    purchases, in which a target stands once in its sequence.
-    """
-
-    def collate_fn(self, index):
-        interaction, _, positive_u, positive_i = super().collate_fn(index)
-        users = interaction[self.uid_field].tolist()
-        masked = [self._before(user, item) for user, item in zip(users, positive_i.tolist(), strict=True)]
-        rows = torch.repeat_interleave(torch.arange(len(masked)), torch.tensor([len(items) for items in masked]))
-        return interaction, (rows, torch.from_numpy(np.concatenate(masked))), positive_u, positive_i
-
-    def _before(self, user: int, target: int) -> np.ndarray:
-        sequence = self._dataset.sequences[user]
-        return sequence[: int(np.argmax(sequence == target))]
-
-
-class UnmaskedFullSortLoader(FullSortEvalDataLoader):
-    """RecBole's full-ranking loader for general models, without the history mask that RecBole always applies."""
-
-    def collate_fn(self, index):
-        users, _, positive_u, positive_i = super().collate_fn(index)
-        return users, None, positive_u, positive_i
 
 
 def create_dataset(config: Config) -> Dataset:
@@ -143,13 +116,7 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
 
 def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):
     loader = get_dataloader(config, phase)
-    if loader is FullSortEvalDataLoader:
-        # RecBole masks the history of general models always and that of sequential ones never
-        if isinstance(part, SequenceDataset) and config["mask_history"]:
-            loader = MaskedFullSortLoader
-        elif isinstance(part, GeneralDataset) and not config["mask_history"]:
-            loader = UnmaskedFullSortLoader
-    return loader(config, part, sampler, shuffle=False)
+    return (FullRankingLoader if loader is FullSortEvalDataLoader else loader)(config, part, sampler, shuffle=False)
 
 
 def _check_files(config: Config) -> None:

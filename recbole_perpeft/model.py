@@ -126,13 +126,17 @@ class PerPEFTMixin:
 
     # -- scoring ----------------------------------------------------------------------------------------------------
 
-    def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor, Interaction]]:
+    def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor | slice, Interaction]]:
         """Rows of each group in ``interaction``, with the group's catalogue in use."""
         groups = self.user_groups[interaction[self.USER_ID]]
-        for group in groups.unique().tolist():
-            rows = (groups == group).nonzero().squeeze(1)
+        present = groups.unique().tolist()
+        for group in present:
             with self.item_embedding.catalogue(group):
-                yield rows, interaction[rows]
+                if len(present) == 1:
+                    yield slice(None), interaction
+                else:
+                    rows = (groups == group).nonzero().squeeze(1)
+                    yield rows, interaction[rows]
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of every item for each row's user under his own group, ``[n, n_items]``."""
@@ -212,8 +216,10 @@ def _with_known_loss(config):
     return known
 
 
-def _in_order(parts: list[tuple[torch.Tensor, torch.Tensor]], n: int) -> torch.Tensor:
-    """Scores of the parts in the order of their rows, ``[n, columns]``."""
+def _in_order(parts: list[tuple[torch.Tensor | slice, torch.Tensor]], n: int) -> torch.Tensor:
+    """Scores of the parts in the order of their rows, ``[n, columns]``; a single part is not copied."""
+    if len(parts) == 1:
+        return parts[0][1].view(n, -1)
     first = parts[0][1]
     scores = first.new_empty(n, first.numel() // len(parts[0][0]))
     for rows, values in parts:

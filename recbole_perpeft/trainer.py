@@ -14,6 +14,7 @@ from tqdm import tqdm
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
 from recbole_perpeft.grouping import group_users
+from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
 from recbole_perpeft.sampling import UserBatch
 
@@ -44,6 +45,7 @@ class PerPEFTTrainer(Trainer):
         self.identity: dict[str, str] = {}
         self._best_state: dict[str, torch.Tensor] | None = None
         self.best_epoch = -1
+        self.eval_collector = RankingCollector(config)
 
     def _build_optimizer(self, **kwargs):
         parameters = self.model.trainable_parameters()
@@ -275,6 +277,8 @@ class PerPEFTTrainer(Trainer):
             self.model.load_state_dict(state["state_dict"])
         elif load_best_model:
             self.restore_best()
+        if isinstance(eval_data, FullRankingLoader):
+            eval_data.order_by(self.model.user_groups.cpu().numpy())
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         broken = [name for name, value in result.items() if not math.isfinite(value)]
         if broken:

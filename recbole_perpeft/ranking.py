@@ -1,0 +1,201 @@
+"""Ranking every item for every user, in blocks of users: the loader and the collector of full-ranking evaluation."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.interaction import Interaction
+from recbole.evaluator.collector import Collector, DataStruct
+
+# Scores of a block of users. On a CPU they should stay in its caches; on a GPU a block should be worth its launches.
+_SCORES_OF_A_BLOCK = {"cpu": 2**21, "cuda": 2**24}
+
+_FOLD = 10  # items of which only the best goes on in the first step of top_items
+_WORTH_FOLDING = 4  # times k that the folded items should be
+
+
+@dataclass(frozen=True)
+class _ItemLists:
+    """Items of every row, end to end.
+
+    Attributes
+    ----------
+    items : numpy.ndarray
+        ``[total]``.
+    starts, lengths : numpy.ndarray
+        Where a row's items are in ``items``, ``[rows]``; rows may share items.
+    """
+
+    items: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[np.ndarray]) -> "_ItemLists":
+        """One row for each of ``lists``."""
+        lengths = np.array([len(items) for items in lists])
+        return cls(np.concatenate(lists), lengths.cumsum() - lengths, lengths)
+
+    def take(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the items of ``rows``: position in ``rows``, and item, both ``[n]``."""
+        lengths = self.lengths[rows]
+        position = np.repeat(np.arange(len(rows)), lengths)  # [n]
+        shift = self.starts[rows] - (lengths.cumsum() - lengths)
+        return torch.from_numpy(position), torch.from_numpy(self.items[np.arange(len(position)) + shift[position]])
+
+
+class FullRankingLoader(FullSortEvalDataLoader):
+    """RecBole's full-ranking loader, with blocks that fit a memory budget and a mask that is a setting.
+
+    RecBole masks the history of general models always, that of sequential ones never. Here ``mask_history`` decides
+    for both. A sequential model's history is all that the user had bought before: held-out purchases too once they are
+    past, such as the validation purchase in the test. That needs data without repeat purchases, in which a target
+    stands once in its sequence.
+
+    Blocks are made in this process whatever ``worker`` says: to send them would take longer.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self._history = None
+        if self.is_sequential:
+            self._users = dataset.inter_feat[self.uid_field].numpy()  # [rows]
+            targets = dataset.inter_feat[self.iid_field].numpy()  # [rows]
+            self._positives = _ItemLists.of(targets[:, None])
+            if config["mask_history"]:
+                self._history = _purchases_before(dataset.sequences, self._users, targets, dataset.item_num)
+        else:
+            self._users = self.uid_list.numpy()
+            self._positives = _ItemLists.of([self.uid2positive_item[user].numpy() for user in self._users])
+            if config["mask_history"]:
+                self._history = _ItemLists.of([self.uid2history_item[user].numpy() for user in self._users])
+        self._groups = np.zeros(dataset.user_num, dtype=np.int64)
+
+    def _init_batch_size_and_step(self):
+        scores = _SCORES_OF_A_BLOCK["cuda" if self.config["device"].type == "cuda" else "cpu"]
+        # no more than eval_batch_size, for what a backbone computes on its way to the scores needs memory too
+        self.step = max(1, min(scores // self._dataset.item_num, self.config["eval_batch_size"]))
+        self.set_batch_size(self.step)
+
+    def order_by(self, groups: np.ndarray) -> None:
+        """Give blocks of users of one group each from now on, group by group.
+
+        Parameters
+        ----------
+        groups
+            Group of every user id, ``[n_users]``.
+        """
+        self._groups = groups
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Rows of each block; those of a group are spread evenly."""
+        rows = np.fromiter(self.sampler, dtype=np.int64)  # a process' own share, where there are several
+        groups = self._groups[self._users[rows]]
+        for group in np.unique(groups):
+            members = rows[groups == group]
+            yield from np.array_split(members, -(-len(members) // self.step))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._blocks())
+
+    def __iter__(self):
+        for rows in self._blocks():
+            yield self.collate_fn(rows)
+
+    def collate_fn(self, index):
+        """What RecBole's loader gives: ``(interaction, history or None, rows of positives, positives)``."""
+        rows = np.asarray(index)
+        interaction = self.transform(self._dataset, self._dataset[rows]) if self.is_sequential else self.user_df[rows]
+        history = None if self._history is None else self._history.take(rows)
+        return interaction, history, *self._positives.take(rows)
+
+
+def _purchases_before(
+    sequences: dict[int, np.ndarray], users: np.ndarray, targets: np.ndarray, n_items: int
+) -> _ItemLists:
+    """What each row's user had bought before the row's target."""
+    everyone = np.fromiter(sequences, dtype=np.int64)  # [n]
+    whole = _ItemLists.of(list(sequences.values()))
+    keys = np.repeat(everyone, whole.lengths) * n_items + whole.items  # [purchases], all different
+    order = keys.argsort()
+    found = order[np.searchsorted(keys, users * n_items + targets, sorter=order)]  # [rows] each target's place
+    start_of = np.zeros(everyone.max() + 1, dtype=np.int64)
+    start_of[everyone] = whole.starts
+    starts = start_of[users]
+    return _ItemLists(whole.items, starts, found - starts)
+
+
+class RankingCollector(Collector):
+    """RecBole's Collector, with one look for the top k and no matrix of the positives.
+
+    Metrics that need more than the top k get RecBole's own collecting.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._more_than_top_k = any(self.register.need(key) for key in ("rec.meanrank", "rec.score", "data.label"))
+        self._collected: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def eval_batch_collect(
+        self, scores_tensor: torch.Tensor, interaction: Interaction, positive_u: torch.Tensor, positive_i: torch.Tensor
+    ) -> None:
+        """Keep what the metrics need of a block of users.
+
+        Parameters
+        ----------
+        scores_tensor
+            ``[users, n_items]``.
+        positive_u, positive_i
+            Row and item of every positive, ``[n]``.
+        """
+        if self._more_than_top_k:
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            return
+        best = top_items(scores_tensor, max(self.topk))  # [users, k]
+        if self.register.need("rec.items"):
+            self._collected["rec.items"].append(best)
+        if self.register.need("rec.topk"):
+            positives = positive_u.to(best.device), positive_i.to(best.device)
+            self._collected["rec.topk"].append(_hits(best, *positives, scores_tensor.shape[1]))
+
+    def get_data_struct(self) -> DataStruct:
+        """All blocks together, as RecBole gives them; then everything is forgotten."""
+        for key, blocks in self._collected.items():
+            self.data_struct.set(key, torch.cat(blocks))
+        self._collected.clear()
+        return super().get_data_struct()
+
+
+def top_items(scores: torch.Tensor, k: int) -> torch.Tensor:
+    """The ``k`` best of every row of ``scores [rows, n]``, best first, ``[rows, k]``.
+
+    As ``scores.topk(k).indices``, but faster on long rows: the best k are among the columns of a folded row, ``n / 10``
+    of them with 10 items each, that have the k best maxima. Equal scores come in any order, as with ``topk``.
+    """
+    rows, n = scores.shape
+    width = n // _FOLD
+    if width < _WORTH_FOLDING * k:
+        return scores.topk(k).indices
+    folded = scores[:, : width * _FOLD].view(rows, _FOLD, width)
+    columns = folded.amax(dim=1).topk(k, sorted=False).indices  # [rows, k]
+    offsets = torch.arange(0, width * _FOLD, width, device=scores.device)  # [10]
+    rest = torch.arange(width * _FOLD, n, device=scores.device)  # what the fold leaves over
+    candidates = torch.cat(
+        [(columns.unsqueeze(1) + offsets.unsqueeze(1)).flatten(1), rest.expand(rows, -1)], dim=1
+    )  # [rows, 10 k + rest]
+    return candidates.gather(1, scores.gather(1, candidates).topk(k).indices)
+
+
+def _hits(best: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor, n_items: int) -> torch.Tensor:
+    """Which of ``best [users, k]`` are positives, and the number of each user's positives, ``[users, k + 1]``."""
+    keys = (positive_u * n_items + positive_i).sort().values  # [positives]
+    wanted = best + n_items * torch.arange(len(best), device=best.device).unsqueeze(1)  # [users, k]
+    nearest = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    hits = keys[nearest] == wanted
+    new = torch.ones_like(keys)  # a positive that is given twice counts once, as in RecBole
+    new[1:] = keys[1:] != keys[:-1]
+    numbers = new.new_zeros(len(best)).index_add_(0, keys // n_items, new)  # [users]
+    return torch.cat([hits, numbers.unsqueeze(1)], dim=1)
