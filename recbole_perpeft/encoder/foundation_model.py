@@ -48,6 +48,9 @@ class FoundationModel(nn.Module):
         Length of a feature, all modalities together.
     num_parameters : int
         Frozen parameters.
+    reads_mask : bool
+        Whether texts need their attention mask: not with a fixed length, nor where no position sees later ones and
+        padding comes last (CLIP). Without a mask a GPU can use flash attention, and need not look into it.
     cuts : dict of str to LayerCut
         Modalities whose encoder was split by :meth:`cut`.
     below_cut : set of str
@@ -76,8 +79,11 @@ class FoundationModel(nn.Module):
             scale, shift = pixel_affine(image_processor)
             self.register_buffer("pixel_scale", scale, persistent=False)  # [1, 3, 1, 1]
             self.register_buffer("pixel_shift", shift, persistent=False)  # [1, 3, 1, 1]
+        self.reads_mask = not fixed_text_length
         self._towers = {modality: self._trace(modality) for modality in self.modalities}
         self._drop_unused()
+        if "text" in self.modalities and self.reads_mask and not isinstance(model, EncoderPair):
+            self.reads_mask = self._padding_shows()
         self.feature_dim = sum(width for _, width in self._towers.values())
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         # Noted before any adapter comes in: what never leaves eval mode, and what fingerprint() is of.
@@ -200,7 +206,7 @@ class FoundationModel(nn.Module):
             normalised = pixels * self.pixel_scale + self.pixel_shift  # [n, 3, H, W]
             return _pooled(self.model.get_image_features(pixel_values=normalised))
         ids = batch["input_ids"].to(device)
-        mask = None if self.fixed_text_length else batch["attention_mask"].to(device)
+        mask = batch["attention_mask"].to(device) if self.reads_mask else None
         return _pooled(self.model.get_text_features(input_ids=ids, attention_mask=mask))
 
     @property
@@ -270,6 +276,15 @@ class FoundationModel(nn.Module):
             return_attention_mask=True,
             return_tensors="pt",
         )
+
+    def _padding_shows(self) -> bool:
+        """Whether a padded text is encoded otherwise without its mask than with it."""
+        texts = self._tokens(["a", "a b"])
+        with torch.no_grad():
+            masked = self._encode("text", texts)
+            self.reads_mask = False
+            bare = self._encode("text", texts)
+        return not torch.allclose(masked, bare, atol=1e-5)
 
     def _drop_unused(self) -> None:
         """Free what no modality in use runs, so that no adapter lands in it either."""
