@@ -51,6 +51,8 @@ class FoundationRunner:
     def features(self, items: torch.Tensor) -> torch.Tensor:
         """Encode items [n] (on the CPU): [n, feature_dim], float32, with gradient where it is enabled."""
         self._arrive()
+        if not len(items):
+            return torch.empty(0, self.foundation.feature_dim, device=self._device)
         self.items_encoded += len(items)
         return self._by_modality(items)
 
@@ -124,7 +126,7 @@ class FoundationRunner:
     def _buckets(self, modality: str, items: torch.Tensor) -> list[torch.Tensor]:
         """Positions in ``items`` that are run together."""
         buckets = [torch.arange(len(items))]
-        if modality == "text" and len(items):
+        if modality == "text":
             steps = -(-self.content.text_lengths(items) // _LENGTH_STEP)
             buckets = [torch.from_numpy(np.flatnonzero(steps == step)) for step in np.unique(steps)]
         if torch.is_grad_enabled():

@@ -8,10 +8,38 @@ import torch
 from PIL import Image
 
 from recbole_perpeft.content import ItemContent, prepare_content
-from recbole_perpeft.encoder import FoundationModel
+from recbole_perpeft.encoder import FoundationModel, build_item_encoder, load_foundation
 from tests.tiny_models import save_tiny_bert, save_tiny_clip, save_tiny_siglip, save_tiny_vit
 
 TITLES = ["golf travel bag", "tent", "a very long title", "ball", "shoe 42", "x", "camp stove", "red hat"]
+ITEMS = torch.arange(1, len(TITLES) + 1)
+SOURCES = {
+    "clip": {"encoder": "clip"},
+    "siglip": {"encoder": "siglip"},
+    "pair": {"image_encoder": "vit", "text_encoder": "bert"},
+}
+
+
+def all_parameters(encoder):
+    """Parameters of the modules of all groups."""
+    return [p for group in range(encoder.num_groups) for _, p in encoder.adapter_parameters(group)]
+
+
+def train(encoder, optimizer, group, steps, seed):
+    """Take steps that pull features of a group to random targets."""
+    targets = torch.randn(len(ITEMS), encoder.feature_dim, generator=torch.Generator().manual_seed(seed))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (encoder.encode(ITEMS, group) - targets).square().sum().backward()
+        optimizer.step()
+
+
+def trained(encoder, group=1, steps=3, learning_rate=0.05):
+    """``encoder`` after some steps on a group, without gradients."""
+    optimizer = torch.optim.AdamW(all_parameters(encoder), lr=learning_rate)
+    train(encoder, optimizer, group, steps, seed=0)
+    optimizer.zero_grad()
+    return encoder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,9 +79,9 @@ def catalogue(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def content_for(catalogue):
-    """Function that prepares the catalogue for a foundation model; item ids 1 to 8."""
+    """Function that prepares the catalogue for a foundation model, in a cache of all tests or another; ids 1 to 8."""
 
-    def make(foundation: FoundationModel) -> ItemContent:
+    def make(foundation: FoundationModel, cache: Path | None = None) -> ItemContent:
         return prepare_content(
             ["[PAD]", *(f"i{i}" for i in range(len(TITLES)))],
             catalogue,
@@ -68,8 +96,29 @@ def content_for(catalogue):
             tokenizer=foundation.tokenizer,
             max_text_length=foundation.max_text_length,
             fixed_text_length=foundation.fixed_text_length,
-            cache_dir=catalogue / "cache",
+            cache_dir=cache or catalogue / "cache",
             show_progress=False,
         )
+
+    return make
+
+
+@pytest.fixture
+def build(models, content_for):
+    """Function that builds an item encoder over one of the SOURCES, or over settings that name models."""
+
+    def make(
+        peft_type="LORA",
+        source="clip",
+        num_groups=4,
+        peft_config=None,
+        modalities=("image", "text"),
+        cache=None,
+        **options,
+    ):
+        names = SOURCES[source] if isinstance(source, str) else source
+        foundation = load_foundation(**{key: str(models / name) for key, name in names.items()}, modalities=modalities)
+        content = content_for(foundation, cache)
+        return build_item_encoder(foundation, content, peft_type, peft_config, num_groups, **options)
 
     return make

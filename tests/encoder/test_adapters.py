@@ -5,34 +5,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModel
 
-from recbole_perpeft.encoder import (
-    EncoderError,
-    FrozenItemEncoder,
-    PeftItemEncoder,
-    build_item_encoder,
-    load_foundation,
-)
-from tests.encoder.conftest import TITLES
+from recbole_perpeft.encoder import EncoderError, PeftItemEncoder
+from tests.encoder.conftest import ITEMS, SOURCES, all_parameters, train
+from tests.tiny_models import INNER, LAYERS, WIDTH
 
-ITEMS = torch.arange(1, len(TITLES) + 1)
-WIDTH, INNER, LAYERS = 16, 32, 2  # of the tiny models
-SOURCES = {
-    "clip": {"encoder": "clip"},
-    "siglip": {"encoder": "siglip"},
-    "pair": {"image_encoder": "vit", "text_encoder": "bert"},
-}
-
-
-@pytest.fixture
-def build(models, content_for):
-    """Function that builds an item encoder over one of the SOURCES."""
-
-    def make(peft_type="LORA", source="clip", num_groups=4, peft_config=None, modalities=("image", "text"), **options):
-        paths = {key: str(models / value) for key, value in SOURCES[source].items()}
-        foundation = load_foundation(**paths, modalities=modalities)
-        return build_item_encoder(foundation, content_for(foundation), peft_type, peft_config, num_groups, **options)
-
-    return make
+LORA_CLIP = 2 * LAYERS * 2 * 4 * (WIDTH + WIDTH)  # towers, layers, targets, r * (in + out)
+IA3_TOWER = LAYERS * (WIDTH + WIDTH + WIDTH)  # outputs of key and value, input of the feed-forward layer
 
 
 def snapshot(module):
@@ -41,19 +19,6 @@ def snapshot(module):
 
 def in_group(name, group):
     return f"group_{group}" in name.split(".")
-
-
-def train(encoder, optimizer, group, steps, seed):
-    """Take steps that pull features of a group to random targets."""
-    targets = torch.randn(len(ITEMS), encoder.feature_dim, generator=torch.Generator().manual_seed(seed))
-    for _ in range(steps):
-        optimizer.zero_grad()
-        (encoder.encode(ITEMS, group) - targets).square().sum().backward()
-        optimizer.step()
-
-
-def all_parameters(encoder):
-    return [p for group in range(encoder.num_groups) for _, p in encoder.adapter_parameters(group)]
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -132,14 +97,31 @@ def test_activate_nests_and_survives_errors(build):
     encoder = build().eval()
     train(encoder, torch.optim.AdamW(all_parameters(encoder), lr=1e-2), group=2, steps=2, seed=0)
     adapted, plain = encoder.encode(ITEMS, 2), encoder.encode(ITEMS, 1)
-    batch = encoder.content.batch(ITEMS)
+    assert not torch.allclose(adapted, plain, atol=1e-3)
+
+    def active():
+        return encoder.foundation(encoder.content.batch(ITEMS))
+
     with encoder.activate(2):
-        assert torch.equal(encoder.foundation(batch), adapted)
+        torch.testing.assert_close(active(), adapted, atol=1e-6, rtol=1e-5)
         assert torch.equal(encoder.encode(ITEMS, 1), plain)
         with pytest.raises(RuntimeError, match="inside"), encoder.activate(1):
             raise RuntimeError("inside")
-        assert torch.equal(encoder.foundation(batch), adapted)
-    assert torch.equal(encoder.foundation(batch), plain)
+        torch.testing.assert_close(active(), adapted, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(active(), plain, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_merged_group_refuses_another_one_inside_and_goes_on(build):
+    encoder = build().eval()
+    with torch.enable_grad():
+        train(encoder, torch.optim.AdamW(all_parameters(encoder), lr=1e-2), group=2, steps=2, seed=0)
+    adapted, plain = encoder.encode(ITEMS, 2), encoder.encode(ITEMS, 1)
+    with encoder.activate(2):
+        with pytest.raises(EncoderError, match="group 1 cannot be encoded while group 2 is merged"):
+            encoder.encode(ITEMS, 1)
+        assert torch.equal(encoder.encode(ITEMS, 2), adapted)
+    assert torch.equal(encoder.encode(ITEMS, 1), plain)
 
 
 def test_switching_keeps_all_modules_in_sight_of_an_optimizer(build):
@@ -164,29 +146,6 @@ def test_adapter_dropout_follows_the_mode(build):
     assert torch.equal(encoder.encode(ITEMS, 0), encoder.encode(ITEMS, 0))
 
 
-def test_chunks_give_the_same_features_and_are_counted(build):
-    encoder = build(encode_batch_size=3).eval()
-    whole = encoder.encode(ITEMS, 1)
-    assert whole.requires_grad
-    with torch.no_grad():
-        torch.testing.assert_close(encoder.encode(ITEMS, 1), whole, atol=1e-6, rtol=1e-5)
-        assert encoder.encode(ITEMS[:0], 1).shape == (0, encoder.feature_dim)
-    assert encoder.items_encoded == 2 * len(ITEMS)
-
-
-def test_frozen_encoder_computes_the_catalogue_once(build):
-    encoder = build("none", encode_batch_size=3)
-    assert isinstance(encoder, FrozenItemEncoder)
-    features = encoder.encode(ITEMS, 0)
-    assert torch.equal(encoder.encode(ITEMS.flip(0), 3), features.flip(0))
-    assert encoder.items_encoded == len(TITLES) + 1  # and the padding item
-    torch.testing.assert_close(features, encoder.foundation(encoder.content.batch(ITEMS)), atol=1e-6, rtol=1e-5)
-    assert "features" not in encoder.state_dict()
-    assert encoder.adapter_parameters(2) == []
-    assert encoder.frozen_state_keys() == set(encoder.state_dict())
-    encoder.copy_adapter(0)
-
-
 @pytest.mark.parametrize("peft_type", ["LORA", "IA3"])
 def test_checkpoints_need_only_what_is_not_frozen(peft_type, build):
     encoder = build(peft_type)
@@ -200,10 +159,6 @@ def test_checkpoints_need_only_what_is_not_frozen(peft_type, build):
     assert set(missing.missing_keys) == frozen
     assert not missing.unexpected_keys
     assert torch.equal(fresh.eval().encode(ITEMS, 1), encoder.eval().encode(ITEMS, 1))
-
-
-LORA_CLIP = 2 * LAYERS * 2 * 4 * (WIDTH + WIDTH)  # towers, layers, targets, r * (in + out)
-IA3_TOWER = LAYERS * (WIDTH + WIDTH + WIDTH)  # outputs of key and value, input of the feed-forward layer
 
 
 @pytest.mark.parametrize(
@@ -288,7 +243,6 @@ def test_saved_modules_open_with_peft(build, models, tmp_path):
         ({"peft_type": "LOHA"}, ["LOHA", "target_modules", "q_proj"]),
         ({"peft_type": "IA3", "peft_config": {"feedforward_modules": ["fc2"]}}, ["peft_config", "IA3"]),
         ({"num_groups": 0}, ["num_groups", "0"]),
-        ({"encode_batch_size": 0}, ["encode_batch_size", "0"]),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(options, words, build):
