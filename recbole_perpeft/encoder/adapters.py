@@ -15,6 +15,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from recbole_perpeft.content import ItemContent
+from recbole_perpeft.encoder.cutting import cut_towers
 from recbole_perpeft.encoder.errors import EncoderError, first_line
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
@@ -231,7 +232,7 @@ def build_item_encoder(
     if peft_type is None or str(peft_type).upper() == "NONE":
         return FrozenItemEncoder(foundation, content, num_groups, dtype, show_progress)
     if peft_layers is not None:
-        foundation.cut(peft_layers)
+        cut_towers(foundation, peft_layers)
     return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, dtype, show_progress)
 
 

@@ -13,7 +13,7 @@ from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenize
 from transformers.modeling_outputs import ModelOutput
 
 from recbole_perpeft.encoder.errors import EncoderError, first_line
-from recbole_perpeft.encoder.layer_cut import LayerCut, find_layers
+from recbole_perpeft.encoder.layer_cut import LayerCut
 from recbole_perpeft.encoder.pair import EncoderPair
 from recbole_perpeft.encoder.precision import cast_multiplications
 from recbole_perpeft.encoder.processors import blank_pixels, pixel_affine
@@ -52,7 +52,7 @@ class FoundationModel(nn.Module):
         Whether texts need their attention mask: not with a fixed length, nor where no position sees later ones and
         padding comes last (CLIP). Without a mask a GPU can use flash attention, and need not look into it.
     cuts : dict of str to LayerCut
-        Modalities whose encoder was split by :meth:`cut`.
+        Modalities whose encoder was split, see :func:`~recbole_perpeft.encoder.cutting.cut_towers`.
     below_cut : set of str
         Names inside ``model`` of the modules that have done their work below the cuts.
     """
@@ -79,6 +79,7 @@ class FoundationModel(nn.Module):
             scale, shift = pixel_affine(image_processor)
             self.register_buffer("pixel_scale", scale, persistent=False)  # [1, 3, 1, 1]
             self.register_buffer("pixel_shift", shift, persistent=False)  # [1, 3, 1, 1]
+            self.register_buffer("blank_pixels", blank_pixels(image_processor), persistent=False)  # [1, 3, H, W]
         self.reads_mask = not fixed_text_length
         self._towers = {modality: self._trace(modality) for modality in self.modalities}
         self._drop_unused()
@@ -129,62 +130,13 @@ class FoundationModel(nn.Module):
             features = self._encode(modality, batch)
         else:
             if modality == "image":
-                batch = {"pixels": self._blank_pixels}  # one blank picture goes as far as the cut for all
+                batch = {"pixels": self.blank_pixels}  # one blank picture goes as far as the cut for all
             features = self.cuts[modality].resume(lambda: self._encode(modality, batch), states.float())
         return F.normalize(features.float(), dim=-1)
 
     def lower_states(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """What enters the first layer above the cut, [n, positions, d]; for a modality in :attr:`cuts`."""
         return self.cuts[modality].states(lambda: self._encode(modality, batch))
-
-    def cut(self, kept: int) -> None:
-        """Split every tower that has more than ``kept`` layers below its top ``kept`` ones.
-
-        Raises
-        ------
-        EncoderError
-            If a tower has no stack of layers, or does not give the same features in two parts.
-        """
-        for modality in self.modalities:
-            if modality == "image":
-                self.register_buffer("_blank_pixels", blank_pixels(self.image_processor), persistent=False)
-            stack = find_layers(self.tower_modules(modality))
-            if stack is None:
-                raise EncoderError(self._no_cut(modality, "it has no stack of layers"))
-            layers = stack[1]
-            if len(layers) > kept:
-                self.cuts[modality] = LayerCut(layers, len(layers) - kept)
-                self._check_cut(modality)
-
-    def _check_cut(self, modality: str) -> None:
-        batch, run = self._probe(modality), set()
-        modules = self.tower_modules(modality)
-        try:
-            with torch.no_grad():
-                self.cuts[modality].observe(lambda: self._encode(modality, batch))
-                whole = self.encode(modality, batch)
-                hooks = [
-                    module.register_forward_pre_hook(lambda *_, name=name: run.add(name))
-                    for name, module in modules.items()
-                ]
-                try:
-                    states = self.lower_states(modality, batch)
-                finally:
-                    for hook in hooks:
-                        hook.remove()
-                parts = self.encode(modality, batch, states)
-            same = torch.allclose(whole, parts, atol=1e-4)
-        except Exception as error:  # whatever an architecture that is built otherwise stumbles over
-            raise EncoderError(self._no_cut(modality, f"{type(error).__name__}: {first_line(error)}")) from error
-        if not same:
-            raise EncoderError(self._no_cut(modality, "in two parts it gives other features"))
-        self.below_cut |= {name for name in run if not any(other.startswith(f"{name}.") for other in modules)}
-
-    def _no_cut(self, modality: str, reason: str) -> str:
-        return (
-            f"peft_layers: the {modality} encoder of {self.name} cannot be cut between layers ({reason}). "
-            "Set peft_layers: ~ to adapt all of it."
-        )
 
     def cast(self, dtype: torch.dtype, keep: set[nn.Module]) -> None:
         """Hold the frozen weights that are multiplied in ``dtype``, all but those of the layers in ``keep``."""
@@ -257,13 +209,13 @@ class FoundationModel(nn.Module):
 
     def _blank_batch(self, modality: str) -> dict[str, torch.Tensor]:
         if modality == "image":
-            return {"pixels": blank_pixels(self.image_processor)}
+            return {"pixels": self.blank_pixels}
         return self._tokens(["a"])
 
-    def _probe(self, modality: str) -> dict[str, torch.Tensor]:
-        """Two different items."""
+    def probe(self, modality: str) -> dict[str, torch.Tensor]:
+        """A batch of two different items, one of them blank."""
         if modality == "image":
-            blank = self._blank_pixels
+            blank = self.blank_pixels
             return {"pixels": torch.cat([blank, torch.arange(blank.numel()).view_as(blank).to(blank.dtype)])}
         return self._tokens(["a", "a b"])
 
@@ -279,7 +231,7 @@ class FoundationModel(nn.Module):
 
     def _padding_shows(self) -> bool:
         """Whether a padded text is encoded otherwise without its mask than with it."""
-        texts = self._tokens(["a", "a b"])
+        texts = self.probe("text")
         with torch.no_grad():
             masked = self._encode("text", texts)
             self.reads_mask = False

@@ -105,7 +105,7 @@ class LayerCut:
         return args, {**kwargs, "hidden_states": self._states}
 
 
-def find_layers(modules: dict[str, nn.Module]) -> tuple[str, nn.ModuleList] | None:
+def find_layers(modules: dict[str, nn.Module]) -> nn.ModuleList | None:
     """The stack of an encoder's layers: its longest list of modules of one class.
 
     Parameters
@@ -115,12 +115,12 @@ def find_layers(modules: dict[str, nn.Module]) -> tuple[str, nn.ModuleList] | No
 
     Returns
     -------
-    tuple of str and ModuleList, or None
-        Name and list; None if the encoder has no such list of two layers or more.
+    ModuleList or None
+        None if the encoder has no such list of two layers or more.
     """
     stacks = [
-        (name, module)
-        for name, module in modules.items()
+        module
+        for module in modules.values()
         if isinstance(module, nn.ModuleList) and len(module) > 1 and len({type(layer) for layer in module}) == 1
     ]
-    return max(stacks, key=lambda stack: len(stack[1]), default=None)
+    return max(stacks, key=len, default=None)
