@@ -12,6 +12,7 @@ from tqdm import tqdm
 from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.errors import TrainingError
 
+_HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
 _CHUNK = 2048  # items of a catalogue between two looks at the progress bar
 _CHUNKS_WORTH_A_BAR = 8
 
@@ -67,9 +68,10 @@ class MultimodalItemEmbedding(nn.Module):
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
         self._table: torch.Tensor | None = None
         self._window: _Window | None = None
-        # w R_g(f(i; P_g)) of all items, [n_items, embedding_dim] per group; those of the weights as they are are fresh
+        # per group: w R_g(f(i; P_g)) of all items under the weights as they are, [n_items, embedding_dim] ...
         self._content: dict[int, torch.Tensor] = {}
-        self._fresh: set[int] = set()
+        # ... and, once whole() has been used, f(i; P_g) as last computed, [n_items, content_size]
+        self._history: dict[int, torch.Tensor] | None = None
 
     @property
     def num_embeddings(self) -> int:
@@ -92,12 +94,12 @@ class MultimodalItemEmbedding(nn.Module):
         state = self.projectors[source].state_dict()
         for target in self.projectors:
             target.load_state_dict(state)
-        known, fresh = self._content.get(source), source in self._fresh
+        content, history = self._content.get(source), (self._history or {}).get(source)
         self.forget()
-        if known is not None:
-            self._content = dict.fromkeys(range(len(self.projectors)), known)
-        if fresh:
-            self._fresh = set(self._content)
+        if content is not None:
+            self._content = dict.fromkeys(range(len(self.projectors)), content)
+        if history is not None:
+            self._history = dict.fromkeys(range(len(self.projectors)), history)
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:
         """The PEFT module's and the projector's parameters of one group."""
@@ -108,12 +110,15 @@ class MultimodalItemEmbedding(nn.Module):
 
     def embed(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """``z(i, g)`` of catalogue ids ``items [n]`` (on the CPU), ``[n, embedding_dim]``."""
-        return self._content_of(items, group) + self.id_embedding(to_device(items, self.device))
+        content = self._project(self._features(items, group), group)  # [n, embedding_dim]
+        return content + self.id_embedding(to_device(items, self.device))
 
-    def _content_of(self, items: torch.Tensor, group: int) -> torch.Tensor:
+    def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         window = self._window
-        features = self.encoder.encode(items, group) if window is None else window.features(items)
-        return self.content_weight * self.projectors[group](features)  # [n, embedding_dim]
+        return self.encoder.encode(items, group) if window is None else window.features(items)
+
+    def _project(self, features: torch.Tensor, group: int) -> torch.Tensor:
+        return self.content_weight * self.projectors[group](features)
 
     @contextmanager
     def window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
@@ -141,25 +146,28 @@ class MultimodalItemEmbedding(nn.Module):
     def whole(self, items: torch.Tensor, group: int) -> Iterator[None]:
         """Let ids be catalogue ids in a training step whose own items are ``items [m]``.
 
-        These rows are computed now and carry gradient. Of all others the ID part is as it is now, with gradient, and
-        the content part as last computed for the group, without.
+        These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
+        last computed for the group; their projection and their ID part are as now, with gradient. (Were the projection
+        old too, moving it would raise the batch's items, the targets among them, above all others: a loss that falls
+        while nothing is learnt.)
         """
-        content = self._last_content(group).index_copy(
-            0, to_device(items, self.device), self._content_of(items, group)
-        )  # [n_items, embedding_dim]
-        with self._using(self._with_ids(content)):
+        others = self._project(self._last_features(group).float(), group)  # [n_items, embedding_dim]
+        own = self._project(self._features(items, group), group)  # [m, embedding_dim]
+        with self._using(self._with_ids(others.index_copy(0, to_device(items, self.device), own))):
             yield
 
     @contextmanager
     def catalogue(self, group: int) -> Iterator[None]:
         """Let ids be catalogue ids, as ``group`` sees them; without gradient.
 
-        A group's content is computed once and kept until the weights may change: on ``train()`` or a loaded state.
+        A group's table is computed once and kept until the weights may change: on ``train()`` or a loaded state.
         """
         with torch.no_grad():
-            if group not in self._fresh:
-                self._content[group] = self._whole_content(group)
-                self._fresh.add(group)
+            if group not in self._content:
+                features = self._whole_features(group)
+                if self._history is not None:
+                    self._history[group] = features.to(_HISTORY_DTYPE)
+                self._content[group] = self._project(features, group)
             table = self._with_ids(self._content[group])
         with self._using(table):
             yield
@@ -176,35 +184,37 @@ class MultimodalItemEmbedding(nn.Module):
         """``[n_items, embedding_dim]``, zeros in the row of padding."""
         return F.pad((content + self.id_embedding.weight)[1:], (0, 0, 1, 0))
 
-    def _last_content(self, group: int) -> torch.Tensor:
-        if group not in self._content:
+    def _last_features(self, group: int) -> torch.Tensor:
+        self._history = self._history or {}
+        if group not in self._history:
             training = self.training
-            self.encoder.eval()  # a table is computed as an evaluation would, without dropout
+            self.encoder.eval()  # as an evaluation would, without dropout
             with torch.no_grad():
-                self._content[group] = self._whole_content(group)
+                self._history[group] = self._whole_features(group).to(_HISTORY_DTYPE)
             self.encoder.train(training)
-        return self._content[group]
+        return self._history[group]
 
-    def _whole_content(self, group: int) -> torch.Tensor:
+    def _whole_features(self, group: int) -> torch.Tensor:
+        """``[n_items, content_size]``, zeros in the row of padding."""
         chunks = torch.arange(1, self.num_embeddings).split(_CHUNK)
         hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
         bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
-        window, self._window = self._window, None
         with self.encoder.activate(group):
-            rows = torch.cat([self._content_of(chunk, group) for chunk in bar])
-        self._window = window
-        return F.pad(rows, (0, 0, 1, 0))  # [n_items, embedding_dim]
+            rows = torch.cat([self.encoder.encode(chunk, group) for chunk in bar])
+        return F.pad(rows, (0, 0, 1, 0))
 
     def forget(self) -> None:
-        """Drop the kept tables; the next use computes them anew."""
+        """Drop what was computed of all items; the next use computes it anew."""
         self._content.clear()
-        self._fresh.clear()
+        if self._history is not None:
+            self._history.clear()
 
     def train(self, mode: bool = True) -> "MultimodalItemEmbedding":
-        """Set the mode; training changes weights: what the last evaluation computed is kept for :meth:`whole` only."""
-        if mode and self._fresh:
-            self._content = {group: self._content[group] for group in self._fresh}
-            self._fresh.clear()
+        """Set the mode; training changes weights: what the last evaluation computed serves :meth:`whole` only."""
+        if mode and self._content:
+            if self._history is not None:  # what that evaluation did not compute would be older still
+                self._history = {group: self._history[group] for group in self._content if group in self._history}
+            self._content.clear()
         return super().train(mode)
 
     def _load_from_state_dict(self, *args, **kwargs):
