@@ -39,7 +39,7 @@ _CHOICES = {
 _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
     "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
-    "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1,
+    "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "valid_user_sample": 1,
 }  # fmt: skip
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
@@ -279,9 +279,9 @@ class Config(RecBoleConfig):
             if isinstance(self[key], bool) or not isinstance(self[key], int | float) or self[key] < 0:
                 raise SettingError(f"{key}: {self[key]!r} is not possible: it must be a number from 0 up.")
         if not self["num_negatives"] and self["loss_type"] != "CE":
+            value = "~" if self["num_negatives"] is None else 0
             raise SettingError(
-                f"num_negatives: {'~' if self['num_negatives'] is None else 0} is not possible with loss_type: {self['loss_type']}: "
-                "set 1 or more."
+                f"num_negatives: {value} is not possible with loss_type: {self['loss_type']}. Set 1 or more."
             )
         only_epochs = "epochs" in self.external_config_dict and "global_epochs" not in self.external_config_dict
         if self["global_epochs"] is None or only_epochs:
