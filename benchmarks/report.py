@@ -134,13 +134,13 @@ def plot(result: dict, file: Path) -> None:
 
     sides = result["sides"]
     names = [*PARTS, VALIDATION]
-    figure, axes = pyplot.subplots(figsize=(10, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(10, 5.5), layout="constrained")
     width = 0.8 / len(sides)
     for number, (name, side) in enumerate(sides.items()):
         parts = parts_of_epoch(side)
         places = [place + (number - (len(sides) - 1) / 2) * width for place in range(len(names) + 1)]
         bars = axes.bar(places, [*parts.values(), sum(parts.values())], width, label=name)
-        axes.bar_label(bars, fmt="%.3g", fontsize=7)
+        axes.bar_label(bars, fmt="%.2g", fontsize=7)
     axes.set_yscale("log")
     axes.set_xticks(range(len(names) + 1), [name.replace(" ", "\n", 1) for name in [*names, "all"]])
     axes.margins(y=0.15)
@@ -151,6 +151,6 @@ def plot(result: dict, file: Path) -> None:
         f"PerPEFT: {shop['encoder']}, {shop['items']} items, {shop['users']} users, {shop['groups']} groups, "
         f"{machine['gpu'] or machine['processor']}"
     )
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)

@@ -15,6 +15,7 @@ from benchmarks.synthetic import NAME, Shop
 from recbole_perpeft.config import Config
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.data import create_dataset, data_preparation
+from recbole_perpeft.encoder.checkpoint import quiet_transformers
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.state_store import StateStore
 from recbole_perpeft.grouping import Grouping
@@ -166,13 +167,14 @@ class NaiveSide:
         dataset = self.train_data._dataset
         tokens, titles = dataset.field2id_token[dataset.iid_field], shop.titles()
         torch.manual_seed(SEED)
-        self.model = NaivePerPEFT(
-            config,
-            dataset,
-            shop.encoder,
-            [shop.picture(token) for token in tokens],
-            [titles.get(token, "") for token in tokens],
-        ).to(device)
+        with quiet_transformers():
+            self.model = NaivePerPEFT(
+                config,
+                dataset,
+                shop.encoder,
+                [shop.picture(token) for token in tokens],
+                [titles.get(token, "") for token in tokens],
+            ).to(device)
         histories = self.train_data.histories
         self.trainer = NaiveTrainer(
             self.model,

@@ -14,6 +14,7 @@ from dataset.make.demo import SIDE, write_atomic_files, write_pictures
 from dataset.make.encoder_files import build_tokenizer, save_encoder
 from dataset.make.purchases import make_purchases
 from dataset.make.titles import write_titles
+from recbole_perpeft.encoder.checkpoint import quiet_transformers
 
 NAME = "shop"
 DEMO_ENCODER = Path(__file__).parent.parent / "dataset" / "demo" / "encoder"
@@ -110,7 +111,8 @@ def _save_clip(titles: list[str], folder: Path, seed: int) -> None:
         "pad_token_id": tokenizer.pad_token_id,
     }
     torch.manual_seed(seed)
-    save_encoder(CLIPModel(CLIPConfig(text_config=special)), tokenizer, CLIP_SIDE, folder)
+    with quiet_transformers():
+        save_encoder(CLIPModel(CLIPConfig(text_config=special)), tokenizer, CLIP_SIDE, folder)
 
 
 def _write_pictures(catalogue: Catalogue, side: int, n_pictures: int, folder: Path) -> None:
