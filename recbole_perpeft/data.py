@@ -25,9 +25,13 @@ class _UserSampleMixin:
         users = np.sort(self.inter_feat[self.uid_field].unique())
         if wanted is None or wanted >= len(users):
             return
-        kept = np.random.default_rng(self.config["seed"]).choice(users, size=wanted, replace=False)
+        kept = _draw(users, wanted, self.config["seed"])
         self.inter_feat = self.inter_feat[self.inter_feat[self.uid_field].isin(set(kept))].reset_index(drop=True)
         self.logger.info(f"user_sample: kept {wanted} of {len(users)} users, drawn with seed {self.config['seed']}.")
+
+
+def _draw(users: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).choice(users, size=wanted, replace=False)
 
 
 class GeneralDataset(_UserSampleMixin, Dataset):
@@ -109,9 +113,22 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
         train_data = UserBatchLoader(config, train)
     else:
         train_data = get_dataloader(config, "train")(config, train, samplers[0], shuffle=config["shuffle"])
-    valid_data = _evaluation_loader(config, "valid", valid, samplers[1])
+    valid_data = _evaluation_loader(config, "valid", _sample_of_users(config, valid), samplers[1])
     test_data = _evaluation_loader(config, "test", test, samplers[2])
     return train_data, valid_data, test_data
+
+
+def _sample_of_users(config: Config, valid: Dataset) -> Dataset:
+    """The validation part, with no more users than ``valid_user_sample``."""
+    of_rows = valid.inter_feat[valid.uid_field].numpy()
+    users, wanted = np.unique(of_rows), config["valid_user_sample"]
+    if wanted is None or wanted >= len(users):
+        return valid
+    kept = np.isin(of_rows, _draw(users, wanted, config["seed"]))
+    valid.logger.info(
+        f"valid_user_sample: validating on {wanted} of {len(users)} users, drawn with seed {config['seed']}."
+    )
+    return valid.copy(valid.inter_feat[np.flatnonzero(kept)])
 
 
 def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):

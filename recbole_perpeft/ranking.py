@@ -162,11 +162,21 @@ class RankingCollector(Collector):
             self._collected["rec.topk"].append(_hits(best, *positives, scores_tensor.shape[1]))
 
     def get_data_struct(self) -> DataStruct:
-        """All blocks together, as RecBole gives them; then everything is forgotten."""
+        """All blocks together, with the facts of the data; then the blocks are forgotten.
+
+        RecBole's own fails where a metric needs such a fact: it takes the number of items, say, for a tensor.
+        """
+        struct = DataStruct()
+        for key, value in list(self.data_struct._data_dict.items()):
+            if isinstance(value, torch.Tensor):
+                self._collected[key].append(value)
+                del self.data_struct[key]
+            else:
+                struct.set(key, value)
         for key, blocks in self._collected.items():
-            self.data_struct.set(key, torch.cat(blocks))
+            struct.set(key, torch.cat(blocks).cpu())
         self._collected.clear()
-        return super().get_data_struct()
+        return struct
 
 
 def top_items(scores: torch.Tensor, k: int) -> torch.Tensor:
