@@ -116,11 +116,36 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"grouping": "kmean"}, "Unknown grouping 'kmean'. Did you mean 'kmeans'"),
         ({"prefix_window": "first"}, "Unknown prefix_window 'first'"),
         ({"missing_content": "ignore"}, "Unknown missing_content 'ignore'"),
+        ({"num_negatives": None, "loss_type": "BPR"}, "num_negatives: ~ is not possible with loss_type: BPR. Set 1"),
+        ({"num_negatives": None, "loss_type": "BCE"}, "num_negatives: ~ is not possible with loss_type: BCE. Set 1"),
+        ({"num_negatives": -1}, "num_negatives: -1 is not possible: it must be a whole number from 0 up"),
+        ({"peft_layers": 0}, "peft_layers: 0 is not possible: it must be a whole number from 1 up"),
+        ({"peft_layers": "all"}, "peft_layers: 'all' is not possible"),
+        ({"batches_per_encoding": 0}, "batches_per_encoding: 0 is not possible: it must be a whole number from 1 up"),
+        ({"batches_per_encoding": True}, "batches_per_encoding: True is not possible"),
+        ({"precision": "bf17"}, "Unknown precision 'bf17'. Did you mean 'bf16'"),
+        ({"precision": 16}, "Unknown precision"),
+        ({"precision": None}, "Unknown precision"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values, message):
     with pytest.raises(SettingError, match=message):
         make(values=values, model="PerPEFTSASRec")
+
+
+def test_new_settings_arrive_from_the_command_line():
+    line = [
+        "--num_negatives=~",
+        "--peft_layers=2",
+        "--precision=bf16",
+        "--batches_per_encoding=4",
+        "--share_items=true",
+    ]
+    config = make(line=line, model="PerPEFTSASRec")
+    keys = ("num_negatives", "peft_layers", "precision", "batches_per_encoding", "share_items")
+    assert [config[key] for key in keys] == [None, 2, "bf16", 4, True]
+    again = Config(config_dict=config.settings())
+    assert [again[key] for key in keys] == [None, 2, "bf16", 4, True]
 
 
 def test_recboles_sequential_models_run_with_their_own_loss_out_of_the_box():

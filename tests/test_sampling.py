@@ -5,6 +5,8 @@ import pytest
 
 from recbole_perpeft.errors import DataError
 from recbole_perpeft.sampling import GroupBatches, NegativePools
+from tests.tiny_data import write_atomic
+from tests.tiny_models import save_tiny_clip
 
 
 def grouped(prepare, num_groups=3, group_negatives=True, **settings):
@@ -17,12 +19,13 @@ def grouped(prepare, num_groups=3, group_negatives=True, **settings):
 
 def catalogue_ids(batch, field):
     ids = batch[field].numpy()
-    return np.where(ids > 0, np.r_[0, batch.items.numpy()][ids], 0)
+    return ids if batch.whole else np.where(ids > 0, np.r_[0, batch.items.numpy()][ids], 0)
 
 
-@pytest.mark.parametrize("loss_type", ["BCE", "BPR", "CE"])
-def test_an_epoch_holds_every_prefix_of_every_user_once(prepare, loss_type):
-    train_data, groups = grouped(prepare, loss_type=loss_type, num_negatives=1)
+@pytest.mark.parametrize(("loss_type", "num_negatives"), [("BCE", 1), ("BPR", 1), ("CE", 1), ("CE", None)])
+@pytest.mark.parametrize("share_items", [False, True])
+def test_an_epoch_holds_every_prefix_of_every_user_once(prepare, loss_type, num_negatives, share_items):
+    train_data, groups = grouped(prepare, loss_type=loss_type, num_negatives=num_negatives, share_items=share_items)
     seen = []
     for batch in train_data:
         users = batch["user_id"].numpy()
@@ -71,20 +74,56 @@ def test_negatives_are_in_the_groups_pool_and_never_the_users_own(prepare, loss_
     assert all(firsts[group] <= drawn[group] for group in range(3))  # a user's first item is in no target
 
 
-def test_the_softmax_leaves_out_padding_and_own_purchases_and_keeps_the_target(prepare):
-    train_data, groups = grouped(prepare, loss_type="CE", num_negatives=6)
+@pytest.mark.parametrize("num_negatives", [6, None])
+@pytest.mark.parametrize("group_negatives", [True, False])
+@pytest.mark.parametrize("prefixes", [None, 2])
+def test_candidates_of_the_softmax_are_the_target_and_what_the_user_never_bought(
+    prepare, num_negatives, group_negatives, prefixes
+):
+    train_data, groups = grouped(
+        prepare,
+        loss_type="CE",
+        num_negatives=num_negatives,
+        prefixes_per_user=prefixes,
+        group_negatives=group_negatives,
+    )
+    n_items, barred = train_data._dataset.item_num, 0
     for batch in train_data:
-        pool = set(train_data.pools.pools[batch.group].tolist())
-        assert set(batch.items.tolist()) <= pool
-        columns = np.r_[0, batch.items.numpy()]
+        pool = set(range(1, n_items))
+        if group_negatives:
+            members = [items for user, items in train_data.histories.items() if groups[user] == batch.group]
+            pool = set(np.concatenate(members).tolist())
+        assert batch.whole == (num_negatives is None)
+        columns = list(range(n_items)) if batch.whole else [0, *batch.items.tolist()]
+        assert batch.excluded.shape == (len(batch), len(columns))
         for user, target, excluded in zip(
-            batch["user_id"].tolist(), batch["item_id"].tolist(), batch.excluded.numpy(), strict=True
+            batch["user_id"].tolist(), catalogue_ids(batch, "item_id"), batch.excluded.tolist(), strict=True
         ):
-            assert excluded[0]
-            assert not excluded[target]
-            own = set(train_data.histories[user].tolist())
-            others = np.delete(np.arange(1, len(columns)), target - 1)
-            assert [column in own for column in columns[others]] == excluded[others].tolist()
+            for column, left_out in zip(columns, excluded, strict=True):
+                own = column in train_data.histories[user]
+                assert left_out == (column != target and (column not in pool or own))
+                barred += left_out and column > 0 and not own
+    assert (barred > 0) == (num_negatives is None and group_negatives)  # of a small table all items are in the pool
+
+
+def test_the_whole_catalogue_needs_the_content_of_the_batchs_own_items(prepare):
+    train_data, _ = grouped(prepare, loss_type="CE", num_negatives=None)
+    for batch in train_data:
+        ids = np.r_[batch["item_id_list"].numpy().ravel(), batch["item_id"].numpy()]
+        assert batch.items.tolist() == sorted(set(ids.tolist()) - {0})
+
+
+@pytest.mark.parametrize("num_negatives", [6, None])
+def test_a_moved_batch_is_the_same_batch(prepare, num_negatives):
+    train_data, _ = grouped(prepare, loss_type="CE", num_negatives=num_negatives)
+    batch = next(iter(train_data))
+    moved = batch.to("cpu")
+    assert (moved.group, moved.whole) == (batch.group, batch.whole)
+    assert moved.items.tolist() == batch.items.tolist()
+    assert moved.excluded.tolist() == batch.excluded.tolist()
+    assert {k: v.tolist() for k, v in moved.interaction.items()} == {
+        k: v.tolist() for k, v in batch.interaction.items()
+    }
 
 
 def test_without_group_negatives_they_come_from_all_items(prepare):
@@ -97,11 +136,71 @@ def everything(train_data, epoch):
     return [(b.group, b.items.tolist(), {k: v.tolist() for k, v in b.interaction.items()}) for b in train_data]
 
 
-def test_seed_and_epoch_decide_batches_and_negatives(prepare):
-    first, again, other = (grouped(prepare, loss_type="BPR", num_negatives=1, seed=seed)[0] for seed in (1, 1, 2))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss_type": "BPR", "num_negatives": 1},
+        {"loss_type": "BPR", "num_negatives": 1, "share_items": True},
+        {"loss_type": "CE", "num_negatives": None, "share_items": True},
+    ],
+)
+def test_seed_and_epoch_decide_batches_and_negatives(prepare, settings):
+    first, again, other = (grouped(prepare, seed=seed, **settings)[0] for seed in (1, 1, 2))
     assert everything(first, 3) == everything(again, 3)
     assert everything(first, 3) != everything(again, 4)
     assert everything(first, 3) != everything(other, 3)
+
+
+def company(train_data, epoch):
+    """Which users share a batch in an epoch."""
+    train_data.set_epoch(epoch)
+    return {frozenset(batch["user_id"].tolist()) for batch in train_data}
+
+
+def items_of_an_epoch(train_data, epoch):
+    """Distinct items of each batch, all batches together: what the encoder would read."""
+    train_data.set_epoch(epoch)
+    return sum(len(batch.items) for batch in train_data)
+
+
+def test_users_with_common_items_share_batches_and_each_epoch_others(prepare, tmp_path):
+    rng = np.random.default_rng(0)
+    items = [f"i{number}" for number in range(24)]
+    sequences = {  # even users buy from the first half, odd ones from the second
+        f"u{user}": rng.choice(items[12 * (user % 2) :][:12], size=8, replace=False).tolist() for user in range(48)
+    }
+    save_tiny_clip(write_atomic(tmp_path, "tiny", sequences, items) / "clip")
+    settings = {"data_path": str(tmp_path), "users_per_batch": 6, "num_negatives": 0, "num_groups": 1}
+    counts = {}
+    for share in (False, True):
+        train_data, _ = grouped(prepare, share_items=share, **settings)
+        counts[share] = [items_of_an_epoch(train_data, epoch) for epoch in range(4)]
+        assert company(train_data, 0) != company(train_data, 1)
+    assert max(counts[True]) < 0.85 * min(counts[False])
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("users_per_batch", [5, 3])
+def test_windows_hold_every_batch_once_and_one_group(prepare, size, users_per_batch):
+    train_data, _ = grouped(prepare, users_per_batch=users_per_batch, num_negatives=2)
+
+    def of(batches):
+        return [(batch.group, batch["user_id"].tolist(), batch.items.tolist()) for batch in batches]
+
+    order = of(train_data)
+    windows = [of(window) for window in train_data.windows(size)]
+    sizes = {group: [len(window) for window in windows if window[0][0] == group] for group in range(3)}
+    for group in range(3):
+        in_windows = [batch for window in windows if window[0][0] == group for batch in window]
+        assert in_windows == [batch for batch in order if batch[0] == group]  # one group, all its batches, in order
+        *full, last = sizes[group]
+        assert all(n == size for n in full)
+        assert 1 <= last <= size
+    assert any(group_sizes[-1] < size for group_sizes in sizes.values()) == (size > 1)  # or odd numbers are not shown
+    if size == 1:
+        assert [window[0] for window in windows] == order
+    else:
+        assert any(first[0][0] != second[0][0] for first, second in zip(windows, windows[1:], strict=False))
 
 
 @pytest.mark.parametrize("window", ["random", "last"])
