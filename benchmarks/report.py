@@ -140,7 +140,7 @@ def plot(result: dict, file: Path) -> None:
         parts = parts_of_epoch(side)
         places = [place + (number - (len(sides) - 1) / 2) * width for place in range(len(names) + 1)]
         bars = axes.bar(places, [*parts.values(), sum(parts.values())], width, label=name)
-        axes.bar_label(bars, fmt="%.2g", fontsize=7)
+        axes.bar_label(bars, fmt=lambda seconds: f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}", fontsize=7)
     axes.set_yscale("log")
     axes.set_xticks(range(len(names) + 1), [name.replace(" ", "\n", 1) for name in [*names, "all"]])
     axes.margins(y=0.15)
