@@ -47,6 +47,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=10, help="purchases that SASRec sees of a user")
     parser.add_argument("--loop_users", type=int, default=200, help="users that the loop ranks in a turn")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="of torch; torch's own number, if left out")
     parser.add_argument("--json", type=Path, help="file for all figures")
     return parser.parse_args(arguments)
@@ -78,7 +79,7 @@ def prepare(values: argparse.Namespace, folder: Path) -> tuple[Trainer, FullRank
         "topk": [TOP_K],
         "valid_metric": f"NDCG@{TOP_K}",
         "metric_decimal_place": 9,
-        "use_gpu": False,
+        "use_gpu": values.device == "cuda",
         "show_progress": False,
     }
     _, trainer, _, _, test_data = quick_start.prepare(Config("SASRec", NAME, config_dict=settings))
@@ -96,10 +97,10 @@ def loop(model: torch.nn.Module, sequences: list[np.ndarray], length: int) -> tu
         recent = history[-length:]
         inputs = torch.zeros(1, length, dtype=torch.long)
         inputs[0, : len(recent)] = torch.from_numpy(recent)
-        output = model.forward(inputs, torch.tensor([len(recent)]))  # [1, h]
+        output = model.forward(inputs.to(model.device), torch.tensor([len(recent)], device=model.device))  # [1, h]
         scores = (output @ model.item_embedding.weight.T)[0]  # [n_items]
         scores[0] = -torch.inf
-        scores[torch.from_numpy(history)] = -torch.inf
+        scores[torch.from_numpy(history).to(model.device)] = -torch.inf
         order = scores.argsort(descending=True)
         rank = int((order == target).nonzero()[0])
         if rank < TOP_K:
@@ -126,7 +127,6 @@ def measure(trainer: Trainer, test_data: FullRankingLoader, values: argparse.Nam
     part, config = test_data._dataset, trainer.config
     users = part.inter_feat[part.uid_field].numpy()
     rng = np.random.default_rng(SEED)
-    # ours on all users is not the loop's, so that each turn's few are ranked by ours once more, untimed
     turns = []
     for number in range(values.repeats + 1):
         rows = rng.choice(len(users), size=min(values.loop_users, len(users)), replace=False)
@@ -135,6 +135,7 @@ def measure(trainer: Trainer, test_data: FullRankingLoader, values: argparse.Nam
             loop, trainer.model, [part.sequences[user] for user in users[rows]], config["MAX_ITEM_LIST_LENGTH"]
         )
         by_ours, _ = timed(trainer.evaluate, test_data, False)
+        # the metrics of all users are not those of the loop's few, whom ours ranks once more, untimed
         again = trainer.evaluate(FullRankingLoader(config, few, test_data._sampler), load_best_model=False)
         ours = again[f"ndcg@{TOP_K}"], again[f"hit@{TOP_K}"]
         if not np.allclose(metrics, ours, rtol=0, atol=1e-8):
@@ -160,10 +161,13 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         result = measure(*prepare(values, Path(folder)), values)
     names = ("users", "items", "hidden", "length", "loop_users", "repeats")
-    result |= {"settings": {name: getattr(values, name) for name in names}, "machine": describe(torch.device("cpu"))}
+    result |= {
+        "settings": {name: getattr(values, name) for name in names},
+        "machine": describe(torch.device(values.device)),
+    }
     machine, ratio = result["machine"], result["ratio"]
     print(f"{values.users} users, {values.items} items, hidden size {values.hidden}, last {values.length} purchases")
-    print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}")
+    print(f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, torch {machine['torch']}")
     print(f"loop over users: {1e6 * result['loop_seconds_per_user']:8.1f} microseconds per user")
     print(
         f"ours:            {1e6 * result['ours_seconds_per_user']:8.1f} microseconds per user, "
