@@ -9,28 +9,11 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_perpeft.errors import TrainingError
-from recbole_perpeft.grouping import Grouping
-
-PEFTS = {"LORA": {"r": 2, "lora_dropout": 0.0}, "IA3": {}}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+from tests.training import NO_DROPOUT, PEFTS, gradients, scatter_groups
 
 
 def first_batch(train_data):
     return next(iter(train_data))
-
-
-def scatter_groups(model, train_data, num_groups=3):
-    """Put users into groups by turns and make every group's module different."""
-    users = np.fromiter(train_data.histories, dtype=np.int64)
-    groups = np.arange(len(users)) % num_groups
-    model.personalise(users, Grouping(groups, np.zeros(tuple(model.centroids.shape), np.float32)))
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for group in range(num_groups):
-            for parameter in model.item_embedding.group_parameters(group):
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    model.item_embedding.forget()
-    train_data.set_groups(model.user_groups.numpy(), group_negatives=True)
 
 
 def whole_table_loss(model, batch, loss_type):
@@ -55,12 +38,6 @@ def whole_table_loss(model, batch, loss_type):
         else:
             loss = -torch.log(torch.sigmoid(positive)).mean() - torch.log(1 - torch.sigmoid(negative)).mean()
     return loss + model.l2_emb * tower.id_embedding.weight.pow(2).sum().sqrt()
-
-
-def gradients(model, loss):
-    model.zero_grad()
-    loss.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("peft", PEFTS)

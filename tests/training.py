@@ -1,8 +1,13 @@
 """Training tiny models in tests: to the end, or until killed."""
 
+import numpy as np
 import torch
 
+from recbole_perpeft.grouping import Grouping
+
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
+PEFTS = {"LORA": {"r": 2, "lora_dropout": 0.0}, "IA3": {}}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 
 
 class Killed(Exception):
@@ -37,3 +42,29 @@ def scripted(trainer, scores):
 
 def same(first, second):
     return all(torch.equal(value, second[key]) for key, value in first.items()) and first.keys() == second.keys()
+
+
+def move_modules(model, num_groups=3, seed=5):
+    """Change every group's PEFT module and projector, each in another way."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for group in range(num_groups):
+            for parameter in model.item_embedding.group_parameters(group):
+                parameter.add_(0.3 * torch.randn_like(parameter))
+
+
+def scatter_groups(model, train_data, num_groups=3):
+    """Put users into groups by turns and make every group's module different."""
+    users = np.fromiter(train_data.histories, dtype=np.int64)
+    groups = np.arange(len(users)) % num_groups
+    model.personalise(users, Grouping(groups, np.zeros(tuple(model.centroids.shape), np.float32)))
+    move_modules(model, num_groups)
+    model.item_embedding.forget()
+    train_data.set_groups(model.user_groups.numpy(), group_negatives=True)
+
+
+def gradients(model, loss):
+    """Gradients of ``loss`` by the names of the parameters that have one."""
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
