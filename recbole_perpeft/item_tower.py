@@ -99,7 +99,7 @@ class MultimodalItemEmbedding(nn.Module):
         if content is not None:
             self._content = dict.fromkeys(range(len(self.projectors)), content)
         if history is not None:
-            self._history = dict.fromkeys(range(len(self.projectors)), history)
+            self._history = {group: history.clone() for group in range(len(self.projectors))}
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:
         """The PEFT module's and the projector's parameters of one group."""
@@ -147,13 +147,18 @@ class MultimodalItemEmbedding(nn.Module):
         """Let ids be catalogue ids in a training step whose own items are ``items [m]``.
 
         These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
-        last computed for the group; their projection and their ID part are as now, with gradient. (Were the projection
-        old too, moving it would raise the batch's items, the targets among them, above all others: a loss that falls
-        while nothing is learnt.)
+        last computed for the group; their projection and their ID part are as now, with gradient. What training has
+        done to the batch's items on the mean since then is done to the others too: the targets are among the batch's
+        items, and were the others left behind, the loss would fall by moving all of the batch's to one side, which
+        teaches nothing about any of them.
         """
-        others = self._project(self._last_features(group).float(), group)  # [n_items, embedding_dim]
-        own = self._project(self._features(items, group), group)  # [m, embedding_dim]
-        with self._using(self._with_ids(others.index_copy(0, to_device(items, self.device), own))):
+        features, history = self._features(items, group), self._last_features(group)
+        own = self._project(features, group)  # [m, embedding_dim]
+        before = self._project(history.float(), group)  # [n_items, embedding_dim]
+        rows = to_device(items, self.device)
+        drift = (own - before.index_select(0, rows)).mean(dim=0)  # [embedding_dim]
+        history.index_copy_(0, rows, features.detach().to(history.dtype))
+        with self._using(self._with_ids((before + drift).index_copy(0, rows, own))):
             yield
 
     @contextmanager

@@ -44,6 +44,7 @@ class PerPEFTTrainer(Trainer):
         self.stage = GLOBAL
         self.identity: dict[str, str] = {}
         self._best_state: dict[str, torch.Tensor] | None = None
+        self._holds_best = False
         self.best_epoch = -1
         self.eval_collector = RankingCollector(config)
 
@@ -78,15 +79,17 @@ class PerPEFTTrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
 
-        arguments = (train_data, valid_data, verbose, saved, show_progress, after_validation)
-        if self.stage == GLOBAL:
+        # RecBole keeps the best state only if it saves; what reaches the disk is decided in _write
+        arguments = (train_data, valid_data, verbose, True, show_progress, after_validation)
+        if self.stage == PERSONALISED:  # resumed there
+            self._use_groups(train_data)
+        else:
             self._fit_stage(1, self.global_epochs, *arguments)
             if self.config["epochs"] > self.global_epochs:
                 self._personalise(train_data)
             elif self.config["num_groups"] > 1:
                 self.logger.warning(f"global_epochs takes all {self.global_epochs} epochs: users are not grouped.")
         if self.stage == PERSONALISED:
-            self._use_groups(train_data)
             self._fit_stage(3, self.config["epochs"], *arguments)
             if self._validates and self.best_epoch < self.global_epochs:
                 self.logger.warning(
@@ -117,7 +120,7 @@ class PerPEFTTrainer(Trainer):
         self.logger.info(grouping_report(self.config["grouping"], grouping.sizes, train_data.pools.pools))
         self.stage, self.start_epoch, self.cur_step = PERSONALISED, self.global_epochs, 0
         if self._best_state is not None:  # the start of stage 3 scores as the best of stage 1 and is the one to beat
-            self._best_state = self._snapshot()
+            self._best_state, self._holds_best = self._snapshot(), True
         self.optimizer = self._build_optimizer()
         self._write(self.global_epochs - 1)
 
@@ -134,7 +137,9 @@ class PerPEFTTrainer(Trainer):
         """One pass over the users; gives the sum of the batches' losses."""
         init_seed(self.config["seed"] * 100_003 + epoch_idx, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
-        self._epoch = epoch_idx
+        self._epoch, self._holds_best = epoch_idx, False
+        if epoch_idx == self.epochs - 1 and self.eval_step > 0:
+            self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
         encoder = self.model.item_embedding.encoder
         before = encoder.items_encoded
         self.model.train()
@@ -209,9 +214,11 @@ class PerPEFTTrainer(Trainer):
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
-        self._best_state, self.best_epoch = self._snapshot(), epoch
+        self._best_state, self.best_epoch, self._holds_best = self._snapshot(), epoch, True
         if not self._validates:
+            self.model.item_embedding.forget()  # as a resumed run, which starts without what earlier steps have left
             self._write(epoch)
+            self.model.item_embedding.forget()  # no evaluation renews what is known of all items
 
     def _snapshot(self) -> dict[str, torch.Tensor]:
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
@@ -238,9 +245,13 @@ class PerPEFTTrainer(Trainer):
         checkpoint.write(self.saved_model_file, state)
 
     def restore_best(self) -> None:
-        """Put the best state of this stage into the model; without one, the model stays as it is."""
-        if self._best_state is not None:
+        """Put the best state of this stage into the model; without one, the model stays as it is.
+
+        A model that holds it already keeps the item tables that its validation has computed.
+        """
+        if self._best_state is not None and not self._holds_best:
             self.model.load_state_dict(self._best_state)
+            self._holds_best = True
 
     def resume_checkpoint(self, resume_file):
         """Go on where ``resume_file`` stands: same stage, next epoch, same optimiser.
@@ -259,6 +270,7 @@ class PerPEFTTrainer(Trainer):
         self._best_state = {k: v.cpu() for k, v in state["state_dict"].items()} if state["has_best"] else None
         self.best_epoch = state["best_epoch"]
         self.model.load_state_dict(state["last_state_dict"])
+        self._holds_best = False
         self.optimizer = self._build_optimizer()
         try:
             self.optimizer.load_state_dict(state["optimizer"])
@@ -275,6 +287,7 @@ class PerPEFTTrainer(Trainer):
             state = checkpoint.read(model_file, self.device)
             checkpoint.check_identity(model_file, state["identity"], self.identity or state["identity"])
             self.model.load_state_dict(state["state_dict"])
+            self._holds_best = False
         elif load_best_model:
             self.restore_best()
         if isinstance(eval_data, FullRankingLoader):

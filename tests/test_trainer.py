@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from recbole_perpeft import checkpoint
+from recbole_perpeft import trainer as trainer_module
 from recbole_perpeft.errors import DataError, TrainingError
 from recbole_perpeft.quick_start import run
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 from tests.training import KMEANS, Killed, fit, same, scripted
 
+# all that makes training faster, together
+FAST = {"num_negatives": None, "peft_layers": 1, "batches_per_encoding": 2, "share_items": True}
 
-@pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS])
+
+@pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS, FAST])
 def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
     caplog.set_level("INFO")
     _, trainer, train_data, valid_data, test_data = prepare(**settings)
@@ -54,7 +58,10 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
     assert not same(first[0].model.state_dict(), other[0].model.state_dict())
 
 
-@pytest.mark.parametrize(("epoch", "settings"), [(0, {}), (1, {}), (2, {}), (3, {}), (1, KMEANS), (2, KMEANS)])
+@pytest.mark.parametrize(
+    ("epoch", "settings"),
+    [(0, {}), (1, {}), (2, {}), (3, {}), (1, KMEANS), (2, KMEANS), (0, FAST), (1, FAST), (2, FAST | KMEANS)],
+)
 def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epoch, settings):
     whole, result = fit(prepare, **settings)
     killed, _ = fit(prepare, stop_after=epoch, **settings)
@@ -67,19 +74,23 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epo
     assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_run_killed_after_grouping_resumes_in_the_personalised_stage(prepare, monkeypatch):
-    whole, result = fit(prepare)
-    _, trainer, train_data, valid_data, _ = prepare()
-    monkeypatch.setattr(trainer, "_use_groups", lambda data: None if trainer.stage == "global" else killed())
+@pytest.mark.parametrize("settings", [{}, FAST])
+def test_a_run_killed_after_grouping_resumes_in_the_personalised_stage(prepare, monkeypatch, settings):
+    whole, result = fit(prepare, **settings)
+    _, trainer, train_data, valid_data, _ = prepare(**settings)
+    fit_stage = trainer._fit_stage
 
-    def killed():
-        raise Killed
+    def killed_before_stage_3(number, *arguments):
+        if number == 3:
+            raise Killed
+        fit_stage(number, *arguments)
 
+    monkeypatch.setattr(trainer, "_fit_stage", killed_before_stage_3)
     with pytest.raises(Killed):
         trainer.fit(train_data, valid_data, verbose=False)
     state = checkpoint.read(trainer.saved_model_file)
     assert (state["stage"], state["epoch"]) == ("personalised", 1)
-    _, again, train_data, valid_data, test_data = prepare()
+    _, again, train_data, valid_data, test_data = prepare(**settings)
     again.resume_checkpoint(trainer.saved_model_file)
     again.fit(train_data, valid_data, verbose=False)
     assert again.evaluate(test_data) == result
@@ -142,6 +153,28 @@ def test_one_group_is_global_peft_for_all_epochs(prepare):
     assert trainer.train_loss_dict.keys() == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("settings", [{}, FAST])
+def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settings):
+    _, whole, train_data, *_ = prepare(**settings)
+    whole.fit(train_data, None, verbose=False)
+    _, killed, train_data, *_ = prepare(**settings)
+    original = killed._train_epoch
+
+    def train_epoch(train_data, epoch, *args, **kwargs):
+        if epoch == 1:
+            raise Killed
+        return original(train_data, epoch, *args, **kwargs)
+
+    killed._train_epoch = train_epoch
+    with pytest.raises(Killed):
+        killed.fit(train_data, None, verbose=False)
+    _, trainer, train_data, *_ = prepare(**settings)
+    trainer.resume_checkpoint(killed.saved_model_file)
+    assert trainer.start_epoch == 1
+    trainer.fit(train_data, None, verbose=False)
+    assert same(trainer.model.state_dict(), whole.model.state_dict())
+
+
 def test_without_validation_the_last_epoch_is_kept(prepare):
     _, trainer, train_data, _, test_data = prepare()
     trainer.fit(train_data, None, verbose=False)
@@ -193,42 +226,73 @@ def test_held_out_purchases_never_reach_training_grouping_or_pools(prepare, tmp_
 
 
 def test_the_test_part_is_read_once(tiny, monkeypatch):
-    from recbole_perpeft import trainer as module
-
     read = []
-    original = module.PerPEFTTrainer.evaluate
+    original = trainer_module.PerPEFTTrainer.evaluate
 
     def evaluate(self, eval_data, *args, **kwargs):
         lengths = eval_data._dataset.inter_feat["item_length"]
         read.append(int(lengths.sum()))
         return original(self, eval_data, *args, **kwargs)
 
-    monkeypatch.setattr(module.PerPEFTTrainer, "evaluate", evaluate)
+    monkeypatch.setattr(trainer_module.PerPEFTTrainer, "evaluate", evaluate)
     run(config_dict=tiny().settings(), saved=False)
     assert len(read) == 5
     assert len(set(read[:4])) == 1  # validation, after each of four epochs
     assert read[4] > read[3]  # the test rows are one purchase longer
 
 
-def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare):
-    _, trainer, train_data, valid_data, _ = prepare()
-    original = trainer.model.calculate_loss
-    trainer.model.calculate_loss = lambda batch: original(batch) * (torch.nan if trainer._epoch == 1 else 1)
+@pytest.mark.parametrize(("first_bad", "steps_taken"), [(0, 1), (1, 3), (4, 5)])
+def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypatch, first_bad, steps_taken):
+    monkeypatch.setattr(trainer_module, "_WINDOWS_BETWEEN_CHECKS", 2)
+    _, trainer, train_data, valid_data, _ = prepare(global_epochs=3)
+    original, steps = trainer.model.calculate_loss, []
+
+    def calculate_loss(batch):
+        steps.append(trainer._epoch)
+        return original(batch) * (torch.nan if trainer._epoch == 1 and steps.count(1) > first_bad else 1)
+
+    trainer.model.calculate_loss = calculate_loss
     with pytest.raises(TrainingError, match="loss is nan in epoch 1. Lower learning_rate .* is kept in saved"):
         trainer.fit(train_data, valid_data, verbose=False)
+    assert steps.count(1) == steps_taken  # of five, with a look after the first, third and last
     assert checkpoint.read(trainer.saved_model_file)["epoch"] == 0
 
 
-def test_a_group_without_negatives_loses_nothing(prepare, monkeypatch):
-    from recbole_perpeft import trainer as module
+@pytest.mark.parametrize("settings", [{}, FAST])
+def test_a_run_in_bf16_learns_as_one_in_fp32(prepare, settings):
+    exact, _ = fit(prepare, epochs=3, global_epochs=2, **settings)
+    rough, result = fit(prepare, epochs=3, global_epochs=2, precision="bf16", **settings)
+    encoder = rough.model.item_embedding.encoder
+    assert encoder.runner.dtype == torch.bfloat16
+    assert all(np.isfinite(score) for score in result.values())
+    for epoch, loss in exact.train_loss_dict.items():
+        assert rough.train_loss_dict[epoch] != loss
+        assert rough.train_loss_dict[epoch] == pytest.approx(loss, rel=0.02)
+    dtypes = {value.dtype for value in rough.model.state_dict().values()}
+    assert dtypes == {torch.float32, torch.int64}  # all that is trained, and the groups
 
+
+def test_windows_take_a_step_on_every_batch_and_encode_its_items_once(prepare):
+    _, trainer, train_data, *_ = prepare(**FAST | {"num_negatives": 4, "epochs": 1, "global_epochs": 1})
+    train_data.set_epoch(0)
+    expected = sum(len(set().union(*(b.items.tolist() for b in window))) for window in train_data.windows(2))
+    plain = sum(len(batch.items) for batch in train_data)
+    trainer.fit(train_data, None, verbose=False)
+    assert trainer._items_encoded == expected < plain
+    steps = {int(state["step"]) for state in trainer.optimizer.state.values()}
+    assert max(steps) == len(train_data) == 5
+    adapters = [p for _, p in trainer.model.item_embedding.encoder.adapter_parameters(0)]
+    assert {int(trainer.optimizer.state[p]["step"]) for p in adapters} == {3}
+
+
+def test_a_group_without_negatives_loses_nothing(prepare, monkeypatch):
     def lonely(representations, method, num_groups, seed):
         grouping = original(representations, "random", num_groups, seed)
         groups = np.where(np.arange(len(representations)) == 0, 2, grouping.groups % 2)
         return type(grouping)(groups, grouping.centroids)
 
-    original = module.group_users
-    monkeypatch.setattr(module, "group_users", lonely)
+    original = trainer_module.group_users
+    monkeypatch.setattr(trainer_module, "group_users", lonely)
     _, trainer, train_data, valid_data, _ = prepare()
     with pytest.raises(DataError, match=r"Group 2 \(1 users\).*Stage 1 is not lost: add --resume=saved"):
         trainer.fit(train_data, valid_data, verbose=False)
