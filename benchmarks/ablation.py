@@ -5,7 +5,7 @@
 Every variant is trained with the package's defaults but for its own settings and ``--set``. For each seed it prints
 NDCG@20 in validation and test, the seconds of all training epochs and validations, and the items that went through the
 foundation model. At the end: means over the seeds and, against the first variant, the paired difference with its
-two-sided p-value (Student's t over the users, of each user's difference in test NDCG@20, averaged over the seeds that had
+two-sided p-value (t-test over the users, of each one's difference in test NDCG@20, averaged over the seeds that had
 him).
 Runs that stand in the file are not repeated. Only the validation purchases choose anything.
 """
