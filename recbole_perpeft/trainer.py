@@ -218,7 +218,6 @@ class PerPEFTTrainer(Trainer):
         if not self._validates:
             self.model.item_embedding.forget()  # as a resumed run, which starts without what earlier steps have left
             self._write(epoch)
-            self.model.item_embedding.forget()  # no evaluation renews what is known of all items
 
     def _snapshot(self) -> dict[str, torch.Tensor]:
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}

@@ -35,15 +35,19 @@ def all_features(model):
     return [features_now(model, group) for group in range(3)]
 
 
-def table_by_hand(model, items, group, last):
-    """The table of a step whose own items are ``items``; ``last``: features of all items as last computed."""
-    tower = model.item_embedding
-    project, ids = tower.projectors[group], tower.id_embedding.weight
-    own = tower.content_weight * project(tower.encoder.encode(items, group))
-    old = tower.content_weight * project(last)
+def table_by_hand(model, items, group, last, own=None):
+    """The table of a step whose own items are ``items``; ``last``: features of all items as last computed.
+
+    ``own``: the items' content, with which to go on where it was drawn by dropout.
+    """
+    tower, ids = model.item_embedding, model.item_embedding.id_embedding.weight
+    if own is None:
+        own = tower.content_weight * tower.projectors[group](tower.encoder.encode(items, group))
+    old = tower.content_weight * tower.projectors[group](last)
+    drift = sum(row - old[item] for row, item in zip(own, items.tolist(), strict=True)) / len(items)
     rows = [torch.zeros(tower.embedding_dim)]
     for item in range(1, model.n_items):
-        rows.append(ids[item] + (own[items.tolist().index(item)] if item in items else old[item]))
+        rows.append(ids[item] + (own[items.tolist().index(item)] if item in items else old[item] + drift))
     return torch.stack(rows)
 
 
@@ -62,16 +66,22 @@ def loss_by_hand(model, batch, last, histories, pool):
 
 
 @torch.no_grad()
-def check_tables(model, items, last):
-    """The tables of steps on ``items`` are those by hand, for every group."""
+def check_tables(model, items, last, dropout=False):
+    """The tables of a step on ``items`` are those by hand; gives how many items were encoded for each group.
+
+    The step's items are then in ``last`` as it has seen them.
+    """
+    tower, counts = model.item_embedding, []
     for group in range(3):
-        with model.item_embedding.whole(items, group):
-            found = model.item_embedding.weight
-        torch.testing.assert_close(found, table_by_hand(model, items, group, last[group]), rtol=1e-5, atol=1e-5)
-
-
-def encoded(model):
-    return model.item_embedding.encoder.items_encoded
+        before = tower.encoder.items_encoded
+        with tower.whole(items, group):
+            found = tower.weight
+        counts.append(tower.encoder.items_encoded - before)
+        own = found[items] - tower.id_embedding.weight[items] if dropout else None
+        expected = table_by_hand(model, items, group, last[group], own)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        last[group][items] = tower.encoder.encode(items, group).half().float()
+    return counts
 
 
 @pytest.mark.parametrize("peft", PEFTS)
@@ -86,9 +96,9 @@ def test_a_step_over_all_items_takes_the_others_features_from_the_last_evaluatio
     move_modules(model, seed=6)  # as training steps do
     assert (features_now(model, batch.group) - last).abs().max() > 0.01
     pool = train_data.pools.pools[batch.group].tolist()
-    expected = loss_by_hand(model, batch, last, train_data.histories, pool)
-    torch.testing.assert_close(model.calculate_loss(batch), expected, rtol=1e-5, atol=0)
-    by_hand, found = gradients(model, expected), gradients(model, model.calculate_loss(batch))
+    expected, loss = loss_by_hand(model, batch, last, train_data.histories, pool), model.calculate_loss(batch)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    by_hand, found = gradients(model, expected), gradients(model, loss)
     assert {name for name, gradient in by_hand.items() if gradient.abs().max() > 0} <= set(found)
     for name, gradient in found.items():
         error = (gradient - by_hand[name]).abs().max()
@@ -100,32 +110,29 @@ def test_a_step_over_all_items_takes_the_others_features_from_the_last_evaluatio
 
 def test_the_others_features_stay_while_training_and_follow_the_next_evaluation(grouped):
     model, trainer, _, valid_data = grouped()
-    items = torch.tensor([2, 5])
     model.train()
     first = all_features(model)
-    check_tables(model, items, first)  # without any evaluation they are computed at the first use
-    for seed in (6, 7):
+    kept = [features.clone() for features in first]
+    every = model.n_items - 1
+    # without any evaluation they are computed at the first use
+    assert check_tables(model, torch.tensor([2, 5]), kept) == [2 + every] * 3
+    for seed, items in ((6, [2, 5]), (7, [5, 8, 9]), (8, [2])):
         model.train()
         move_modules(model, seed=seed)
-        check_tables(model, items, first)
-    before = encoded(model)
-    with model.item_embedding.whole(items, 1):
-        assert encoded(model) - before == len(items)
+        assert check_tables(model, torch.tensor(items), kept) == [len(items)] * 3
     trainer.evaluate(valid_data, load_best_model=False)
     model.train()
     second = all_features(model)
     assert all((new - old).abs().max() > 0.01 for new, old in zip(second, first, strict=True))
-    move_modules(model, seed=8)
-    check_tables(model, items, second)
+    move_modules(model, seed=9)
+    assert check_tables(model, torch.tensor([2, 5]), second) == [2] * 3
 
 
 def test_groups_that_the_last_evaluation_left_out_are_computed_anew_without_dropout(grouped):
     model, trainer, _, valid_data = grouped(peft_config={"r": 2, "lora_dropout": 0.5})
     items, tower = torch.tensor([1]), model.item_embedding
     model.train()
-    for group in range(3):
-        with torch.no_grad(), tower.whole(items, group):
-            pass
+    check_tables(model, items, all_features(model), dropout=True)
     trainer.evaluate(valid_data, load_best_model=False)
     model.train()
     move_modules(model, seed=6)
@@ -136,14 +143,8 @@ def test_groups_that_the_last_evaluation_left_out_are_computed_anew_without_drop
     move_modules(model, seed=7)
     last = [seen, features_now(model, 1), features_now(model, 2)]
     assert (seen - features_now(model, 0)).abs().max() > 0.01
-    for group in range(3):
-        before = encoded(model)
-        with torch.no_grad(), tower.whole(items, group):
-            assert encoded(model) - before == len(items) + (group > 0) * (model.n_items - 1)
-            adapter_dropouts = [m for name, m in tower.encoder.named_modules() if "lora_dropout" in name]
-            assert all(module.training for module in adapter_dropouts)
-    model.item_embedding.encoder.eval()  # only now, for the rows of the items themselves
-    check_tables(model, items, last)
+    assert check_tables(model, items, last, dropout=True) == [1, model.n_items, model.n_items]
+    assert all(module.training for name, module in tower.encoder.named_modules() if name.endswith("lora_dropout"))
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -160,14 +161,11 @@ def test_right_after_grouping_all_groups_train_on_the_global_features(prepare, k
     users = np.fromiter(train_data.histories, dtype=np.int64)
     model.personalise(users, group_users(representations, "random", 3, 1))
     model.train()
-    before = encoded(model)
-    with torch.no_grad():
-        for group in range(3):
-            with model.item_embedding.whole(items, group):
-                pass
-    assert encoded(model) - before == 3 * len(items) + (0 if kept else 3 * (model.n_items - 1))
-    check_tables(model, items, [expected] * 3)
+    last = [expected.clone() for _ in range(3)]
+    assert check_tables(model, items, last) == [2 + (0 if kept else model.n_items - 1)] * 3
     assert torch.equal(features_now(model, 1), expected)
+    move_modules(model, seed=7)
+    check_tables(model, torch.tensor([4, 5, 6]), last)  # from now on each group has its own
 
 
 # -- windows ----------------------------------------------------------------------------------------------------------

@@ -189,7 +189,13 @@ def test_state_leaves_the_foundation_out_and_comes_back(prepare):
             assert torch.equal(mine, other.model.item_embedding.eval().embed(items, group))
 
 
-def test_the_model_can_be_pickled(prepare):
-    _, trainer, _, _, _ = prepare()
-    again = pickle.loads(pickle.dumps(trainer.model))
-    assert again.state_dict().keys() == trainer.model.state_dict().keys()
+@pytest.mark.parametrize("settings", [{}, {"peft_layers": 1}, {"peft_type": "NONE", "peft_config": {}}])
+def test_the_model_can_be_pickled(prepare, settings):
+    _, trainer, train_data, _, _ = prepare(**settings)
+    model, items = trainer.model.eval(), torch.arange(1, 20)
+    scatter_groups(model, train_data)
+    expected = model.item_embedding.embed(items, 1)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.state_dict().keys() == model.state_dict().keys()
+    torch.testing.assert_close(again.item_embedding.embed(items, 1), expected)
+    assert not torch.allclose(again.item_embedding.embed(items, 2), expected)

@@ -12,10 +12,7 @@ from recbole_perpeft.errors import DataError, TrainingError
 from recbole_perpeft.quick_start import run
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
-from tests.training import KMEANS, Killed, fit, same, scripted
-
-# all that makes training faster, together
-FAST = {"num_negatives": None, "peft_layers": 1, "batches_per_encoding": 2, "share_items": True}
+from tests.training import FAST, KMEANS, Killed, fit, same, scripted
 
 
 @pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS, FAST])
