@@ -36,6 +36,7 @@ def identity(config, dataset, model) -> dict[str, str]:
         "modalities": ", ".join(encoder.foundation.modalities),
         "peft_type": str(config["peft_type"]).upper(),
         "peft_config": str(config["peft_config"]),
+        "peft_layers": str(config["peft_layers"]),
         "num_groups": str(config["num_groups"]),
     }
 

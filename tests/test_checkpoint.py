@@ -13,7 +13,7 @@ from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError
 from recbole_perpeft.quick_start import load, run
 from tests.tiny_models import save_tiny_clip
-from tests.training import fit
+from tests.training import FAST, fit
 
 
 def test_a_checkpoint_is_small_and_names_what_it_left_out(prepare):
@@ -51,6 +51,7 @@ def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
     [
         ({"num_groups": 2}, "num_groups: 3 in the checkpoint, 2 now"),
         ({"peft_type": "IA3", "peft_config": {}}, "peft_type: LORA in the checkpoint, IA3 now"),
+        ({"peft_layers": 1}, "peft_layers: None in the checkpoint, 1 now"),
         ({"user_sample": 20}, r"dataset: tiny \(40 users"),
         ({"encoder": "other"}, "encoder hash: .* in the checkpoint"),
         ({"modalities": ["text"]}, "modalities: image, text in the checkpoint, text now"),
@@ -72,8 +73,9 @@ def test_a_checkpoint_of_something_else_is_refused(prepare, tiny_root, change, m
         other.resume_checkpoint(trainer.saved_model_file)
 
 
-def test_an_encoder_may_move(prepare, tiny_root, tmp_path):
-    trainer, result = fit(prepare, num_groups=2)
+@pytest.mark.parametrize("settings", [{}, FAST])
+def test_an_encoder_may_move(prepare, tiny_root, tmp_path, settings):
+    trainer, result = fit(prepare, num_groups=2, **settings)
     moved = shutil.copytree(tiny_root / "tiny" / "clip", tmp_path / "elsewhere")
     _, again, _, _, test_data = load(trainer.saved_model_file, {"encoder": str(moved)})
     assert again.evaluate(test_data) == result
