@@ -38,6 +38,10 @@ class PerPEFTMixin:
 
     Attributes
     ----------
+    backbone_name : str
+        RecBole's name of the backbone.
+    trims_sequences : bool
+        Whether the backbone gives the same outputs if all sequences of a batch are cut to its longest.
     user_groups : torch.LongTensor
         Group of every user id, ``[n_users]``; all 0 until users are grouped.
     centroids : torch.FloatTensor
@@ -45,6 +49,7 @@ class PerPEFTMixin:
     """
 
     backbone_name: str
+    trims_sequences = False
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
@@ -231,3 +236,4 @@ class PerPEFTSASRec(PerPEFTMixin, SASRec):
     """SASRec (Kang and McAuley, ICDM 2018) on items as the user's group sees them; the paper's backbone."""
 
     backbone_name = "SASRec"
+    trims_sequences = True

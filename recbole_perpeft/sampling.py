@@ -275,6 +275,8 @@ class UserBatchLoader(AbstractDataLoader):
         dataset, number = self._dataset, self.config["num_negatives"]
         sequence, target = dataset.item_id_list_field, dataset.iid_field
         fields = {key: data[key] for key in (dataset.uid_field, sequence, dataset.item_list_length_field, target)}
+        if self.config.model_class.trims_sequences:
+            fields[sequence] = fields[sequence][:, : int(fields[dataset.item_list_length_field].max())]
         whole = number is None
         extra = np.empty(0, dtype=np.int64)
         if self.config["loss_type"] == "CE" and not whole:

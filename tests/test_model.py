@@ -75,6 +75,17 @@ def test_all_prefixes_give_the_outputs_of_one_causal_pass(prepare):
         torch.testing.assert_close(outputs, causal[rows["item_length"] - 1], rtol=1e-4, atol=1e-5)
 
 
+def test_sequences_cut_to_the_longest_of_a_batch_give_the_same_loss(prepare):
+    _, trainer, train_data, _, _ = prepare(**NO_DROPOUT, MAX_ITEM_LIST_LENGTH=20)
+    short = next(iter(train_data))
+    sequences = short["item_id_list"]
+    assert sequences.shape[1] == int(short["item_length"].max()) < 20
+    long = short.to("cpu")
+    long.interaction["item_id_list"] = torch.nn.functional.pad(sequences, (0, 20 - sequences.shape[1]))
+    model = trainer.model.eval()
+    torch.testing.assert_close(model.calculate_loss(short), model.calculate_loss(long))
+
+
 @pytest.mark.parametrize("peft", PEFTS)
 def test_a_step_moves_the_groups_own_module_and_no_other(prepare, peft):
     _, trainer, train_data, _, _ = prepare(
