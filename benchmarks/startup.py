@@ -111,7 +111,7 @@ def resize_all(files: list[str], side: int) -> None:
             width, height = picture.size
             scaled = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
             left, top = (scaled[0] - side) // 2, (scaled[1] - side) // 2
-            resized = picture.convert("RGB").resize(scaled, Image.Resampling.BICUBIC)
+            resized = picture.resize(scaled, Image.Resampling.BICUBIC)
             resized.crop((left, top, left + side, top + side)).load()
 
 
