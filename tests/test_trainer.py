@@ -259,8 +259,7 @@ def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypa
 def test_a_run_in_bf16_learns_as_one_in_fp32(prepare, settings):
     exact, _ = fit(prepare, epochs=3, global_epochs=2, **settings)
     rough, result = fit(prepare, epochs=3, global_epochs=2, precision="bf16", **settings)
-    encoder = rough.model.item_embedding.encoder
-    assert encoder.runner.dtype == torch.bfloat16
+    assert rough.model.item_embedding.encoder.runner.dtype == torch.bfloat16
     assert all(np.isfinite(score) for score in result.values())
     for epoch, loss in exact.train_loss_dict.items():
         assert rough.train_loss_dict[epoch] != loss
