@@ -90,7 +90,7 @@ class NegativePools:
         for user, items in self.histories.items():
             group = int(groups[user])
             pool = self.pools[group]
-            if np.isin(pool, items).all():
+            if len(pool) <= len(items) and np.isin(pool, items).all():  # a longer pool holds something else
                 users = sum(int(groups[other]) == group for other in self.histories)
                 raise DataError(
                     f"Group {group} ({users} users) bought {len(pool)} items, and one of its users bought all of them: "
