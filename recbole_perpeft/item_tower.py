@@ -68,8 +68,8 @@ class MultimodalItemEmbedding(nn.Module):
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
         self._table: torch.Tensor | None = None
         self._window: _Window | None = None
-        # per group: w R_g(f(i; P_g)) of all items under the weights as they are, [n_items, embedding_dim] ...
-        self._content: dict[int, torch.Tensor] = {}
+        # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
+        self._tables: dict[int, torch.Tensor] = {}
         # ... and, once whole() has been used, f(i; P_g) as last computed, [n_items, content_size]
         self._history: dict[int, torch.Tensor] | None = None
 
@@ -94,10 +94,10 @@ class MultimodalItemEmbedding(nn.Module):
         state = self.projectors[source].state_dict()
         for target in self.projectors:
             target.load_state_dict(state)
-        content, history = self._content.get(source), (self._history or {}).get(source)
+        table, history = self._tables.get(source), (self._history or {}).get(source)
         self.forget()
-        if content is not None:
-            self._content = dict.fromkeys(range(len(self.projectors)), content)
+        if table is not None:
+            self._tables = dict.fromkeys(range(len(self.projectors)), table)
         if history is not None:
             self._history = {group: history.clone() for group in range(len(self.projectors))}
 
@@ -168,13 +168,12 @@ class MultimodalItemEmbedding(nn.Module):
         A group's table is computed once and kept until the weights may change: on ``train()`` or a loaded state.
         """
         with torch.no_grad():
-            if group not in self._content:
+            if group not in self._tables:
                 features = self._whole_features(group)
                 if self._history is not None:
                     self._history[group] = features.to(_HISTORY_DTYPE)
-                self._content[group] = self._project(features, group)
-            table = self._with_ids(self._content[group])
-        with self._using(table):
+                self._tables[group] = self._with_ids(self._project(features, group))
+        with self._using(self._tables[group]):
             yield
 
     @contextmanager
@@ -210,16 +209,16 @@ class MultimodalItemEmbedding(nn.Module):
 
     def forget(self) -> None:
         """Drop what was computed of all items; the next use computes it anew."""
-        self._content.clear()
+        self._tables.clear()
         if self._history is not None:
             self._history.clear()
 
     def train(self, mode: bool = True) -> "MultimodalItemEmbedding":
         """Set the mode; training changes weights: what the last evaluation computed serves :meth:`whole` only."""
-        if mode and self._content:
+        if mode and self._tables:
             if self._history is not None:  # what that evaluation did not compute would be older still
-                self._history = {group: self._history[group] for group in self._content if group in self._history}
-            self._content.clear()
+                self._history = {group: self._history[group] for group in self._tables if group in self._history}
+            self._tables.clear()
         return super().train(mode)
 
     def _load_from_state_dict(self, *args, **kwargs):
