@@ -29,6 +29,7 @@ WAYS = {
     "all items compete": {"num_negatives": None},
     "top layer only": {"peft_layers": 1},
     "top two layers only": {"peft_layers": 2},
+    "top three layers only": {"peft_layers": 3},
     "shared items": {"share_items": True},
     "2 batches per encoding": {"batches_per_encoding": 2},
     "4 batches per encoding": {"batches_per_encoding": 4},
