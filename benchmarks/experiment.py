@@ -1,6 +1,7 @@
 """The course of the speed benchmark: both stages in turn, then what is measured side by side."""
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,18 +49,30 @@ class Experiment:
     windows: int
     whole_epoch: bool
 
-    def run(self) -> dict:
-        """Measure everything; the result is plain values by name."""
-        sides, personalisation = self._measure()
+    def run(self, keep: Callable[[dict], None]) -> dict:
+        """Measure everything; the result is plain values by name.
+
+        The memory comes first, in processes of their own, while this one holds no model yet.
+
+        Parameters
+        ----------
+        keep
+            Called with what has been measured so far, after each part.
+        """
+        results = {"machine": describe(self.device), "sides": {side.name: {} for side in self.sides}}
         for settings in self.sides:
-            sides[settings.name]["memory"] = memory.measure(*self._making(settings))
+            results["sides"][settings.name]["memory"] = memory.measure(*self._making(settings))
             say(f"measured the memory of {settings.name}")
+            keep(results)
         alone = memory.measure(*self._making_one_group())
-        default = sides[DEFAULT.name]["memory"]
-        personalisation["counted_bytes_per_group"] = default["group_parameter_bytes"] + default["group_optimizer_bytes"]
+        default = results["sides"][DEFAULT.name]["memory"]
         growth = default["resting_bytes"] - alone["resting_bytes"]
-        personalisation["measured_bytes_per_group"] = growth / (self.num_groups - 1)
-        return {"machine": describe(self.device), "sides": sides, "personalisation": personalisation}
+        results["personalisation"] = {
+            "counted_bytes_per_group": default["group_parameter_bytes"] + default["group_optimizer_bytes"],
+            "measured_bytes_per_group": growth / (self.num_groups - 1),
+        }
+        self._measure(results, keep)
+        return results
 
     def _making(self, settings: Settings) -> tuple:
         """What makes a side; each keeps its content in a folder of its own, as if it were the only one."""
@@ -71,8 +84,8 @@ class Experiment:
         _, shop, _, device, work = self._making(DEFAULT)
         return ONE_GROUP, shop, 1, device, work
 
-    def _measure(self) -> tuple[dict, dict]:
-        """All but the memory, and then let go of the models."""
+    def _measure(self, results: dict, keep: Callable[[dict], None]) -> None:
+        """All but the memory."""
         sides = [make_side(*self._making(settings)) for settings in self.sides]
         say(f"made {', '.join(side.name for side in sides)}")
         stages = {"stage 1": time_stage(sides, self.turns, self.windows)}
@@ -84,11 +97,15 @@ class Experiment:
             side.personalise(groups)
         stages["stage 3"] = time_stage([*sides, alone], self.turns, self.windows)
         say("timed stage 3")
-        results = {side.name: self._one_by_one(side) for side in sides}
-        for name, result in results.items():
-            result["stages"] = {stage: times[name].summary() for stage, times in stages.items()}
-            result["ratio_to_naive"] = _to_naive(name, results, stages)
-        return results, _cost_of_groups(stages["stage 3"])
+        for side in sides:
+            of_stages = {stage: times[side.name].summary() for stage, times in stages.items()}
+            results["sides"][side.name]["stages"] = of_stages
+        results["personalisation"] |= _cost_of_groups(stages["stage 3"])
+        keep(results)
+        for side in sides:
+            results["sides"][side.name] |= self._one_by_one(side)
+            results["sides"][side.name]["ratio_to_naive"] = _to_naive(side.name, results["sides"], stages)
+            keep(results)
 
     def _one_by_one(self, side: Side) -> dict:
         rates = {name: matrix_rate(self.device, dtype) for name, dtype in _PRECISIONS.items()}

@@ -77,6 +77,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Make the shop, measure, print and write."""
     values = parse(arguments)
     json_file, plot_file = (file and file.resolve() for file in (values.json, values.plot))
+    names = ("encoder", "items", "users", "groups", "pictures", "repeats", "windows")
+    conditions = {name: getattr(values, name) for name in names}
+
+    def keep(result: dict) -> None:
+        if json_file:
+            json_file.write_text(json.dumps({**result, "shop": conditions}, indent=2) + "\n", encoding="utf-8")
+
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         work = Path(folder)
         shop = make_shop(work, values.encoder, values.items, values.users, values.pictures, SEED)
@@ -90,12 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
             values.repeats,
             values.windows,
             values.whole_epoch,
-        ).run()
-    names = ("encoder", "items", "users", "groups", "pictures", "repeats", "windows")
-    result["shop"] = {name: getattr(values, name) for name in names}
+        ).run(keep)
+    result["shop"] = conditions
     print(report.text(result))
-    if json_file:
-        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if plot_file:
         report.plot(result, plot_file)
 
