@@ -25,7 +25,7 @@ from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config, known_settings, parse_value
 
 WAYS = {
-    "paper's way": {"num_negatives": 128, "peft_layers": None, "share_items": False, "batches_per_encoding": 1},
+    "all layers": {"num_negatives": 128, "peft_layers": None, "share_items": False, "batches_per_encoding": 1},
     "all items compete": {"num_negatives": None},
     "top layer only": {"peft_layers": 1},
     "top two layers only": {"peft_layers": 2},
@@ -77,7 +77,7 @@ def run(model: str, dataset: str, settings: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="demo")
-    parser.add_argument("--ways", nargs="+", default=["paper's way", "all items compete"], metavar="WAY",
+    parser.add_argument("--ways", nargs="+", default=["all layers", "all items compete"], metavar="WAY",
                         help=f"names joined by '+' are combined: {', '.join(WAYS)}")  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of all runs")
@@ -92,7 +92,7 @@ def main() -> None:
         for way in arguments.ways:
             name = json.dumps([arguments.dataset, way, sorted(arguments.set), seed])
             if name not in done:
-                settings = dict(WAYS["paper's way"])
+                settings = dict(WAYS["all layers"])
                 for part in way.split("+"):
                     settings |= WAYS[part]
                 with tempfile.TemporaryDirectory() as folder:
