@@ -51,7 +51,7 @@ def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
     [
         ({"num_groups": 2}, "num_groups: 3 in the checkpoint, 2 now"),
         ({"peft_type": "IA3", "peft_config": {}}, "peft_type: LORA in the checkpoint, IA3 now"),
-        ({"peft_layers": 1}, "peft_layers: None in the checkpoint, 1 now"),
+        ({"peft_layers": 1}, "peft_layers: 3 in the checkpoint, 1 now"),
         ({"user_sample": 20}, r"dataset: tiny \(40 users"),
         ({"encoder": "other"}, "encoder hash: .* in the checkpoint"),
         ({"modalities": ["text"]}, "modalities: image, text in the checkpoint, text now"),

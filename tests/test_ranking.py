@@ -223,15 +223,15 @@ def test_items_are_encoded_for_the_groups_of_the_evaluated_users_only(prepare):
 @pytest.mark.parametrize(
     ("settings", "validated", "best"),
     [
-        ({"epochs": 6, "global_epochs": 3, "eval_step": 2}, [1, 3, 5], 3),
-        ({"epochs": 7, "global_epochs": 3, "eval_step": 2}, [1, 3, 5], 3),  # the last epoch is not validated
-        ({"epochs": 6, "global_epochs": 2, "eval_step": 3}, [1, 2, 5], 2),  # stage 1 is shorter than eval_step
+        ({"epochs": 6, "global_epochs": 3, "eval_step": 2}, [1, 2, 3, 5], 3),  # a stage's last epoch always is
+        ({"epochs": 7, "global_epochs": 3, "eval_step": 2}, [1, 2, 3, 5, 6], 3),
+        ({"epochs": 6, "global_epochs": 2, "eval_step": 3}, [1, 2, 5], 5),  # stage 1 is shorter than eval_step
         ({"epochs": 6, "global_epochs": 2, "eval_step": 100}, [1, 5], 5),  # and stage 3 too
     ],
 )
 def test_the_best_validated_epoch_is_kept_whatever_eval_step(prepare, settings, validated, best):
     _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    scores = {1: 1, 2: 5, 3: 5, 5: 4} if len(validated) == 3 else {1: 1, 5: 4}
+    scores = {1: 1, 2: 2, 3: 5, 5: 4, 6: 3}
     scripted(trainer, [scores[epoch] for epoch in validated])
     states = {}
 
