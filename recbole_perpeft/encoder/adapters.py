@@ -79,10 +79,10 @@ class PeftItemEncoder(ItemEncoder):
             module for module in foundation.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
         ]
         self._mergeable = config.peft_type in _MERGEABLE
-        adapted = [layer for layer in self._layers if isinstance(layer, BaseTunerLayer)]
+        self._adapted = [layer for layer in self._layers if isinstance(layer, BaseTunerLayer)]
         # An adapter is merged into the exact weight: a change smaller than bf16's step would be lost in a rounded one.
-        foundation.cast(dtype, keep={layer.get_base_layer() for layer in adapted})
-        for layer in adapted:
+        foundation.cast(dtype, keep={layer.get_base_layer() for layer in self._adapted})
+        for layer in self._adapted:
             layer.cast_input_dtype_enabled = dtype == torch.float32  # else autocast does it, once and not twice
         self._enable_gradients()
         self.copy_adapter(0)
@@ -113,26 +113,23 @@ class PeftItemEncoder(ItemEncoder):
     def _merge(self) -> Iterator[None]:
         weights = [
             (parameter, parameter.data)
-            for layer in self._layers
-            if isinstance(layer, BaseTunerLayer)
+            for layer in self._adapted
             for parameter in layer.get_base_layer().parameters(recurse=False)
         ]
         self._merged = True
         try:
             for parameter, exact in weights:
                 parameter.data = exact.clone()
-            for layer in self._layers:
-                if isinstance(layer, BaseTunerLayer):
-                    layer.merge(adapter_names=[f"group_{self._active}"])
+            for layer in self._adapted:
+                layer.merge(adapter_names=[f"group_{self._active}"])
             for parameter, _ in weights:
                 parameter.data = parameter.data.to(self.runner.dtype)
             yield
         finally:
             for parameter, exact in weights:
                 parameter.data = exact
-            for layer in self._layers:
-                if isinstance(layer, BaseTunerLayer):
-                    layer.merged_adapters.clear()  # peft's unmerge would subtract, and leave rounding errors
+            for layer in self._adapted:
+                layer.merged_adapters.clear()  # peft's unmerge would subtract, and leave rounding errors
             self._merged = False
 
     def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:
