@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from recbole.data.dataset import SequentialDataset
 from recbole.evaluator.collector import Collector
 
 from recbole_perpeft.data import create_dataset
@@ -198,3 +199,25 @@ def test_presplit_files_are_refused_for_sequential_models(tiny, tmp_path):
     settings = {"dataset": "split", "data_path": str(tmp_path), "benchmark_filename": ["part1"]}
     with pytest.raises(DataError, match=r"benchmark_filename: \['part1'\] splits split beforehand"):
         create_dataset(tiny(**settings))
+
+
+@pytest.mark.parametrize("length", [1, 3, 50])
+def test_prefixes_are_those_of_recboles_own_loop_whatever_the_columns(tiny, tmp_path, length):
+    sequences, items = random_sequences()
+    place = write_atomic(tmp_path, "wide", {**sequences, "once": ["i1"]}, items)
+    header, *rows = (place / "wide.inter").read_text().splitlines()
+    rows = [f"{row}\t{number % 5}\tt{number % 3} t{number % 7}\t{number}.5 1 2" for number, row in enumerate(rows)]
+    header += "\trating:float\ttags:token_seq\tvector:float_seq"
+    (place / "wide.inter").write_text("\n".join([header, *rows]) + "\n")
+    settings = {"dataset": "wide", "data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": length}
+    settings |= {"load_col": None, "user_inter_num_interval": None}
+    ours = create_dataset(tiny(**settings))
+    theirs = SequentialDataset(tiny(**settings))
+    for dataset in (ours, theirs):
+        dataset._change_feat_format()
+    assert len(ours.inter_feat) == sum(len(items) - 1 for items in sequences.values())
+    assert set(ours.inter_feat.columns) == set(theirs.inter_feat.columns) > {"tags_list", "vector_list", "rating_list"}
+    for field in theirs.inter_feat.columns:
+        assert ours.inter_feat[field].dtype == theirs.inter_feat[field].dtype
+        assert ours.inter_feat[field].equal(theirs.inter_feat[field]), field
+        assert ours.field2seqlen[field] == theirs.field2seqlen[field]
