@@ -20,7 +20,8 @@ from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.state_store import StateStore
 from recbole_perpeft.grouping import Grouping
 from recbole_perpeft.quick_start import prepare
-from recbole_perpeft.sampling import UserBatch, UserBatchLoader
+from recbole_perpeft.sampling import UserBatchLoader
+from recbole_perpeft.user_batch import UserBatch
 
 PAPER = "properties/variant/paper.yaml"
 SEED = 2020

@@ -8,7 +8,7 @@ import torch
 
 from recbole_perpeft.errors import CheckpointError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def identity(config, dataset, model) -> dict[str, str]:
@@ -38,6 +38,7 @@ def identity(config, dataset, model) -> dict[str, str]:
         "peft_config": str(config["peft_config"]),
         "peft_layers": str(config["peft_layers"]),
         "num_groups": str(config["num_groups"]),
+        "personalised_by": config["personalised_by"],
     }
 
 

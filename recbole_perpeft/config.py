@@ -12,6 +12,7 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType, argument_list, get_model
 
+from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
 
 # keys that RecBole reads although none of its YAML files names them
@@ -30,6 +31,7 @@ _TEXT_KEYS = {
 
 _CHOICES = {
     "loss_type": ("BCE", "BPR", "CE"),
+    "personalised_by": PERSONALISED_BY,
     "grouping": ("kmeans", "random"),
     "prefix_window": ("random", "last"),
     "missing_content": ("error", "neutral"),
@@ -282,6 +284,11 @@ class Config(RecBoleConfig):
             value = "~" if self["num_negatives"] is None else 0
             raise SettingError(
                 f"num_negatives: {value} is not possible with loss_type: {self['loss_type']}. Set 1 or more."
+            )
+        if self["num_negatives"] is None and self["personalised_by"] in (USER_PROJECTOR, USER_VECTOR):
+            raise SettingError(
+                f"num_negatives: ~ is not possible with personalised_by: {self['personalised_by']}, which would need "
+                "every item once for each user of a batch. Set 1 or more."
             )
         only_epochs = "epochs" in self.external_config_dict and "global_epochs" not in self.external_config_dict
         if self["global_epochs"] is None or only_epochs:

@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from recbole_perpeft.conditioning import GroupVectors, UserConditioning
 from recbole_perpeft.content.device_rows import to_device
+from recbole_perpeft.encoding_window import EncodingWindow
 from recbole_perpeft.errors import TrainingError
 
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
@@ -41,13 +43,15 @@ class MultimodalItemEmbedding(nn.Module):
     id_embedding
         The backbone's own item embedding; row 0 is padding.
     encoder
-        An item encoder: ``encode(items [n], group) -> [n, content_size]``.
-    num_groups
-        Projectors to make.
+        An item encoder: ``encode(items [n], group) -> [n, content_size]``, with a module for each group or one for all.
+    num_projectors
+        One for each group, or one for all.
     content_weight
         The paper's w.
     projector_size
         Inner width of the projectors.
+    conditioning
+        What makes z personal besides, if anything does.
     show_progress
         Whether encoding a catalogue shows a bar.
     """
@@ -56,18 +60,19 @@ class MultimodalItemEmbedding(nn.Module):
         self,
         id_embedding: nn.Embedding,
         encoder: nn.Module,
-        num_groups: int,
+        num_projectors: int,
         content_weight: float,
         projector_size: int,
+        conditioning: GroupVectors | UserConditioning | None = None,
         show_progress: bool = False,
     ):
         super().__init__()
-        self.id_embedding, self.encoder = id_embedding, encoder
+        self.id_embedding, self.encoder, self.conditioning = id_embedding, encoder, conditioning
         self.content_weight, self.show_progress = content_weight, show_progress
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim)
-        self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
+        self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_projectors))
         self._table: torch.Tensor | None = None
-        self._window: _Window | None = None
+        self._window: EncodingWindow | None = None
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
         self._tables: dict[int, torch.Tensor] = {}
         # ... and, once whole() has been used, f(i; P_g) as last computed, [n_items, content_size]
@@ -88,37 +93,63 @@ class MultimodalItemEmbedding(nn.Module):
         """Where the tables are."""
         return self.id_embedding.weight.device
 
-    def copy_group(self, source: int) -> None:
-        """Give every group a copy of the PEFT module and projector of group ``source``."""
-        self.encoder.copy_adapter(source)
-        state = self.projectors[source].state_dict()
+    def personalise(self, num_groups: int) -> None:
+        """Start stage 3: every group gets a copy of what is group 0's; users see items in their own way, if they do."""
+        self.encoder.copy_adapter(0)
+        state = self.projectors[0].state_dict()
         for target in self.projectors:
             target.load_state_dict(state)
-        table, history = self._tables.get(source), (self._history or {}).get(source)
+        if isinstance(self.conditioning, GroupVectors):
+            self.conditioning.copy_group(0)
+        table, history = self._tables.get(0), (self._history or {}).get(0)
         self.forget()
-        if table is not None:
-            self._tables = dict.fromkeys(range(len(self.projectors)), table)
+        if self.conditioning is not None and not isinstance(self.conditioning, GroupVectors):
+            self.conditioning.in_use.fill_(True)
+        elif table is not None:
+            self._tables = dict.fromkeys(range(num_groups), table)
         if history is not None:
-            self._history = {group: history.clone() for group in range(len(self.projectors))}
+            self._history = {group: history.clone() for group in range(num_groups)}
+
+    @property
+    def by_user(self) -> bool:
+        """Whether every user sees items in his own way."""
+        return isinstance(self.conditioning, UserConditioning) and bool(self.conditioning.in_use)
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:
-        """The PEFT module's and the projector's parameters of one group."""
-        adapter = [parameter for _, parameter in self.encoder.adapter_parameters(group)]
-        return adapter + list(self.projectors[group].parameters())
+        """What is trained on the users of one group alone: PEFT module, projector, vectors, those that are its own."""
+        own = list(self._projector(group).parameters()) if len(self.projectors) > 1 else []
+        if self.encoder.num_groups > 1:
+            own = [parameter for _, parameter in self.encoder.adapter_parameters(group)] + own
+        return own + (self.conditioning.of_group(group) if isinstance(self.conditioning, GroupVectors) else [])
 
     # -- rows -------------------------------------------------------------------------------------------------------
 
     def embed(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """``z(i, g)`` of catalogue ids ``items [n]`` (on the CPU), ``[n, embedding_dim]``."""
         content = self._project(self._features(items, group), group)  # [n, embedding_dim]
-        return content + self.id_embedding(to_device(items, self.device))
+        return self._as_seen(content + self.id_embedding(to_device(items, self.device)), group)
+
+    def _embed_for(self, items: torch.Tensor, group: int, users: torch.Tensor) -> torch.Tensor:
+        """Items ``[m]`` as each of ``users [u]`` sees them, ``[u * m, embedding_dim]``."""
+        features, ids = self._features(items, group), self.id_embedding(to_device(items, self.device))
+        rows = self.conditioning.rows(self._projector(group), self.content_weight, features, ids, users)
+        return rows.flatten(0, 1)
 
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         window = self._window
-        return self.encoder.encode(items, group) if window is None else window.features(items)
+        return self.encoder.encode(items, self._module(group)) if window is None else window.features(items)
+
+    def _module(self, group: int) -> int:
+        return group if self.encoder.num_groups > 1 else 0
+
+    def _projector(self, group: int) -> nn.Sequential:
+        return self.projectors[group if len(self.projectors) > 1 else 0]
 
     def _project(self, features: torch.Tensor, group: int) -> torch.Tensor:
-        return self.content_weight * self.projectors[group](features)
+        return self.content_weight * self._projector(group)(features)
+
+    def _as_seen(self, rows: torch.Tensor, group: int) -> torch.Tensor:
+        return self.conditioning(rows, group) if isinstance(self.conditioning, GroupVectors) else rows
 
     @contextmanager
     def window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
@@ -127,18 +158,22 @@ class MultimodalItemEmbedding(nn.Module):
         Gives a function that carries the summed gradient back through the encoder: the gradient of the steps' losses
         at the encoder's weights as they are now, whatever the steps have done to the backbone in between.
         """
-        self._window = window = _Window(items, self.encoder.encode(items, group))
+        module = self._module(group)
+        self._window = window = EncodingWindow(items, self.encoder.encode(items, module))
         try:
-            yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(group)])
+            yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(module)])
         finally:
             self._window = None
 
     # -- tables -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def batch(self, items: torch.Tensor, group: int) -> Iterator[None]:
-        """Let ids be rows of the table of ``items [m]``: row ``i`` is ``items[i - 1]``, row 0 is padding (zeros)."""
-        rows = self.embed(items, group)  # [m, embedding_dim]
+    def batch(self, items: torch.Tensor, group: int, users: torch.Tensor | None = None) -> Iterator[None]:
+        """Let ids be rows of the table of ``items [m]``: row ``i`` is ``items[i - 1]``, row 0 is padding (zeros).
+
+        With ``users [u]``, who see items in their own way: row ``1 + k m + i`` is ``items[i]`` as ``users[k]`` does.
+        """
+        rows = self.embed(items, group) if users is None else self._embed_for(items, group, users)
         with self._using(F.pad(rows, (0, 0, 1, 0))):  # [m + 1, embedding_dim]
             yield
 
@@ -158,22 +193,29 @@ class MultimodalItemEmbedding(nn.Module):
         rows = to_device(items, self.device)
         drift = (own - before.index_select(0, rows)).mean(dim=0)  # [embedding_dim]
         history.index_copy_(0, rows, features.detach().to(history.dtype))
-        with self._using(self._with_ids((before + drift).index_copy(0, rows, own))):
+        with self._using(self._with_ids((before + drift).index_copy(0, rows, own), group)):
             yield
 
     @contextmanager
-    def catalogue(self, group: int) -> Iterator[None]:
-        """Let ids be catalogue ids, as ``group`` sees them; without gradient.
+    def catalogue(self, group: int, user: torch.Tensor | None = None) -> Iterator[None]:
+        """Let ids be catalogue ids, as ``group`` sees them (or as ``user [1]`` does); without gradient.
 
-        A group's table is computed once and kept until the weights may change: on ``train()`` or a loaded state.
+        A group's table (what users' tables are made of) is computed once and kept until the weights may change: on
+        ``train()`` or a loaded state.
         """
         with torch.no_grad():
             if group not in self._tables:
                 features = self._whole_features(group)
                 if self._history is not None:
                     self._history[group] = features.to(_HISTORY_DTYPE)
-                self._tables[group] = self._with_ids(self._project(features, group))
-        with self._using(self._tables[group]):
+                self._tables[group] = (
+                    features if self.by_user else self._with_ids(self._project(features, group), group)
+                )
+            table = self._tables[group]
+            if user is not None:
+                arguments = self._projector(group), self.content_weight, table, self.id_embedding.weight, user
+                table = F.pad(self.conditioning.rows(*arguments)[0, 1:], (0, 0, 1, 0))  # [n_items, embedding_dim]
+        with self._using(table):
             yield
 
     @contextmanager
@@ -184,9 +226,9 @@ class MultimodalItemEmbedding(nn.Module):
         finally:
             self._table = before
 
-    def _with_ids(self, content: torch.Tensor) -> torch.Tensor:
+    def _with_ids(self, content: torch.Tensor, group: int) -> torch.Tensor:
         """``[n_items, embedding_dim]``, zeros in the row of padding."""
-        return F.pad((content + self.id_embedding.weight)[1:], (0, 0, 1, 0))
+        return F.pad(self._as_seen(content + self.id_embedding.weight, group)[1:], (0, 0, 1, 0))
 
     def _last_features(self, group: int) -> torch.Tensor:
         self._history = self._history or {}
@@ -203,8 +245,9 @@ class MultimodalItemEmbedding(nn.Module):
         chunks = torch.arange(1, self.num_embeddings).split(_CHUNK)
         hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
         bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
-        with self.encoder.activate(group):
-            rows = torch.cat([self.encoder.encode(chunk, group) for chunk in bar])
+        module = self._module(group)
+        with self.encoder.activate(module):
+            rows = torch.cat([self.encoder.encode(chunk, module) for chunk in bar])
         return F.pad(rows, (0, 0, 1, 0))
 
     def forget(self) -> None:
@@ -244,36 +287,3 @@ class MultimodalItemEmbedding(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Rows ``ids [...]`` of the table in use, ``[..., embedding_dim]``."""
         return F.embedding(ids, self.weight)
-
-
-class _Window:
-    """Features of some items, cut off from the encoder's graph so that gradients gather at them.
-
-    Parameters
-    ----------
-    items
-        Sorted ids ``[n]``, on the CPU.
-    features
-        ``[n, content_size]``, with the encoder's graph.
-    """
-
-    def __init__(self, items: torch.Tensor, features: torch.Tensor):
-        self._items, self._encoded = items, features
-        self._leaf = features.detach().requires_grad_(features.requires_grad)
-
-    def features(self, items: torch.Tensor) -> torch.Tensor:
-        """Features of ``items [m]``, which are among the window's, ``[m, content_size]``."""
-        if len(items) == len(self._items):
-            return self._leaf
-        return self._leaf.index_select(0, to_device(torch.searchsorted(self._items, items), self._leaf.device))
-
-    def backward(self, parameters: list[nn.Parameter]) -> None:
-        """Carry the gathered gradient through the encoder to ``parameters``.
-
-        It is scaled to one on its way, for fp16 would lose the small gradients of normalised features.
-        """
-        gradient = self._leaf.grad
-        if gradient is not None:
-            scale = gradient.abs().amax().clamp(min=torch.finfo(gradient.dtype).tiny)
-            self._encoded.backward(gradient / scale)
-            torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)

@@ -11,12 +11,13 @@ from recbole.model.loss import BPRLoss
 from recbole.model.sequential_recommender import SASRec
 from torch import nn
 
+from recbole_perpeft.conditioning import make_conditioning, modules_of
 from recbole_perpeft.content import prepare_content
 from recbole_perpeft.encoder import build_item_encoder, compute_dtype, load_foundation
 from recbole_perpeft.grouping import Grouping
 from recbole_perpeft.item_tower import MultimodalItemEmbedding
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
-from recbole_perpeft.sampling import UserBatch
+from recbole_perpeft.user_batch import UserBatch
 
 __all__ = ["PerPEFTMixin", "PerPEFTSASRec"]
 
@@ -92,22 +93,25 @@ class PerPEFTMixin:
             show_progress=config["show_progress"],
             encoding=config["encoding"] or "utf-8",
         )
+        num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
         encoder = build_item_encoder(
             foundation,
             content,
             config["peft_type"],
             config["peft_config"],
-            config["num_groups"],
+            num_modules,
             peft_layers=config["peft_layers"],
             dtype=compute_dtype(config["precision"], torch.device(config["device"])),
             show_progress=config["show_progress"],
         )
+        sizes = dataset.num(self.USER_ID), self.item_embedding.embedding_dim, config["projector_size"]
         return MultimodalItemEmbedding(
             self.item_embedding,
             encoder,
-            config["num_groups"],
+            num_projectors,
             config["content_weight"],
             config["projector_size"],
+            make_conditioning(config["personalised_by"], config["num_groups"], *sizes),
             config["show_progress"],
         )
 
@@ -115,10 +119,12 @@ class PerPEFTMixin:
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
         """The backbone's loss on the table that the batch asks for, plus ``l2_emb`` times the ID table's norm."""
+        tower, users = self.item_embedding, ()
+        if tower.by_user:
+            batch, users = batch.by_user(), (batch.users,)
         if isinstance(self.loss_fct, BatchSoftmaxLoss):
             self.loss_fct.excluded = batch.excluded
-        table = self.item_embedding.whole if batch.whole else self.item_embedding.batch
-        with table(batch.items, batch.group):
+        with (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users):
             loss = super().calculate_loss(batch)
         if self.l2_emb:
             loss = loss + self.l2_emb * self.item_embedding.id_embedding.weight.norm()
@@ -132,8 +138,14 @@ class PerPEFTMixin:
     # -- scoring ----------------------------------------------------------------------------------------------------
 
     def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor | slice, Interaction]]:
-        """Rows of each group in ``interaction``, with the group's catalogue in use."""
-        groups = self.user_groups[interaction[self.USER_ID]]
+        """Rows of each group (of each user, if they see items in their own way), with the right catalogue in use."""
+        users = interaction[self.USER_ID]
+        groups = self.user_groups[users]
+        if self.item_embedding.by_user:
+            for row in range(len(users)):
+                with self.item_embedding.catalogue(int(groups[row]), users[row : row + 1]):
+                    yield slice(row, row + 1), interaction[row : row + 1]
+            return
         present = groups.unique().tolist()
         for group in present:
             with self.item_embedding.catalogue(group):
@@ -190,7 +202,7 @@ class PerPEFTMixin:
             self.user_groups.device
         )
         self.centroids.copy_(torch.from_numpy(grouping.centroids))
-        self.item_embedding.copy_group(0)
+        self.item_embedding.personalise(len(self.centroids))
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -226,9 +238,9 @@ def _in_order(parts: list[tuple[torch.Tensor | slice, torch.Tensor]], n: int) ->
     if len(parts) == 1:
         return parts[0][1].view(n, -1)
     first = parts[0][1]
-    scores = first.new_empty(n, first.numel() // len(parts[0][0]))
+    scores = first.new_empty(n, sum(values.numel() for _, values in parts) // n)
     for rows, values in parts:
-        scores[rows] = values.view(len(rows), -1)
+        scores[rows] = values.view(-1, scores.shape[1])
     return scores
 
 

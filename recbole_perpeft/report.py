@@ -3,6 +3,14 @@
 import numpy as np
 from recbole.utils import set_color
 
+PERSONALISED = {
+    "group_peft": "one module per group",
+    "group_projector": "one module for all, a projector per group",
+    "group_vector": "one module for all, a vector per group",
+    "user_projector": "one module for all, a vector per user in the projector",
+    "user_vector": "one module for all, a vector per user",
+}
+
 
 def count(parameters) -> int:
     """Numbers in ``parameters``."""
@@ -17,16 +25,19 @@ def stage_report(number: int, start: int, end: int, model, config) -> str:
     foundation = tower.encoder.foundation.num_parameters
     adapter = count(parameter for _, parameter in tower.encoder.adapter_parameters(0))
     projector = count(tower.projectors[0].parameters())
-    shared = count(model.trainable_parameters()) - groups * (adapter + projector)
-    names = {1: "global PEFT, one module for all users", 3: f"personalised PEFT, one module per group, {groups} groups"}
-    active = 1 if number == 1 else groups
+    modules, projectors = tower.encoder.num_groups, len(tower.projectors)  # one of each in use before stage 3
+    shared = count(model.trainable_parameters()) - modules * adapter - projectors * projector
+    personal = PERSONALISED[config["personalised_by"]]
+    names = {1: "global PEFT, one module for all users", 3: f"personalised PEFT, {personal}, {groups} groups"}
+    if number == 1:
+        modules = projectors = 1
     lines = [
         set_color(f"Stage {number} of 3", "pink") + f": {names[number]}, epochs {start} to {end - 1}",
         f"    foundation model {tower.encoder.foundation.name}: {foundation:,} parameters, frozen, in {precision}",
         f"    PEFT module ({str(config['peft_type']).upper()}, {layers}): {adapter:,} parameters a group, "
-        f"{adapter * active:,} in all, {_share(adapter, foundation)} and {_share(adapter * active, foundation)} of the "
-        "foundation model",
-        f"    projector: {projector:,} parameters a group, {projector * active:,} in all",
+        f"{adapter * modules:,} in all, {_share(adapter, foundation)} and {_share(adapter * modules, foundation)} of "
+        "the foundation model",
+        f"    projector: {projector:,} parameters a group, {projector * projectors:,} in all",
         f"    shared (backbone and item ids): {shared:,} parameters",
     ]
     return "\n".join(lines)

@@ -1,126 +1,14 @@
 """Training batches: users of one group together, all their prefixes at once, negatives from what the group buys."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
-from recbole.data.interaction import Interaction
 
-from recbole_perpeft.content.device_rows import to_device
-from recbole_perpeft.errors import DataError, SettingError
-
-
-class UserBatch(Interaction):
-    """An Interaction of users of one group, with the items that it needs of the item tower.
-
-    Attributes
-    ----------
-    items : torch.LongTensor
-        Catalogue ids of the batch's distinct items, ``[m]``, sorted; on the CPU.
-    group : int
-        The group of all users of the batch.
-    whole : bool
-        False: item ids of the fields are rows of the small table of ``items``: row ``i`` is ``items[i - 1]``, row 0 is
-        padding. True: they are catalogue ids.
-    owner : torch.LongTensor
-        Position of each row's user among the users of the batch, ``[n]``.
-    barred : torch.BoolTensor
-        ``[users, columns of the table]``: what is no negative of a user: padding, his own training purchases and, with
-        group negatives, what his group did not buy.
-    target_field : str
-        Name of the field that holds each row's target.
-    """
-
-    def __init__(self, fields: dict, items: torch.Tensor, group: int, whole: bool, owner, barred, target_field: str):
-        super().__init__(fields)
-        self.items, self.group, self.whole = items, group, whole
-        self.owner, self.barred, self.target_field = owner, barred, target_field
-
-    def to(self, device, selected_field=None) -> "UserBatch":
-        """The batch on ``device``, copied without waiting; ``items`` stay on the CPU."""
-        device = torch.device(device)
-        fields = {key: to_device(value, device) for key, value in self.interaction.items()}
-        placed = to_device(self.owner, device), to_device(self.barred, device)
-        return UserBatch(fields, self.items, self.group, self.whole, *placed, self.target_field)
-
-    @property
-    def excluded(self) -> torch.Tensor:
-        """What is no candidate of a row's softmax, ``[n, columns of the table]``; its own target is one."""
-        return self.barred[self.owner].scatter_(1, self.interaction[self.target_field][:, None], False)
-
-
-@dataclass(frozen=True)
-class NegativePools:
-    """Where negatives come from: for each group the items that its users bought in training.
-
-    Parameters
-    ----------
-    pools
-        One sorted array of item ids per group.
-    histories
-        User id to his training purchases.
-    """
-
-    pools: list[np.ndarray]
-    histories: dict[int, np.ndarray]
-
-    @classmethod
-    def whole_catalogue(cls, n_items: int, num_groups: int, histories: dict[int, np.ndarray]) -> "NegativePools":
-        """All items for every group (stage 1, and without group negatives)."""
-        return cls([np.arange(1, n_items)] * num_groups, histories)
-
-    @classmethod
-    def of_groups(cls, groups: np.ndarray, num_groups: int, histories: dict[int, np.ndarray]) -> "NegativePools":
-        """Each group's own purchases. ``groups``: the group of every user id, ``[n_users]``."""
-        bought = [[] for _ in range(num_groups)]
-        for user, items in histories.items():
-            bought[groups[user]].append(items)
-        return cls([np.unique(np.concatenate(b)) if b else np.empty(0, np.int64) for b in bought], histories)
-
-    def check(self, groups: np.ndarray) -> None:
-        """Refuse pools in which some user finds no negative.
-
-        Raises
-        ------
-        DataError
-            Names the group, its size and the cure.
-        """
-        for user, items in self.histories.items():
-            group = int(groups[user])
-            pool = self.pools[group]
-            if len(pool) <= len(items) and np.isin(pool, items).all():  # a longer pool holds something else
-                users = sum(int(groups[other]) == group for other in self.histories)
-                raise DataError(
-                    f"Group {group} ({users} users) bought {len(pool)} items, and one of its users bought all of them: "
-                    "no negative is left for him. Lower num_groups, or set group_negatives: False."
-                )
-
-    def draw(self, users: np.ndarray, group: int, rng: np.random.Generator) -> np.ndarray:
-        """One negative for each of ``users`` (with repeats), uniform over the pool without his own purchases.
-
-        The check is by item: the authors' code checks an index, so a user's purchases can come back as negatives.
-        """
-        pool = self.pools[group]
-        drawn = rng.choice(pool, size=len(users))
-        for user in np.unique(users):
-            rows = np.flatnonzero(users == user)
-            clash = rows[np.isin(drawn[rows], self.histories[user])]
-            if len(clash):
-                drawn[clash] = rng.choice(np.setdiff1d(pool, self.histories[user]), size=len(clash))
-        return drawn
-
-    def outside(self, group: int, n_items: int) -> np.ndarray:
-        """Which catalogue ids are not in the group's pool, bool ``[n_items]``."""
-        mask = np.ones(n_items, dtype=bool)
-        mask[self.pools[group]] = False
-        return mask
-
-    def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
-        """``number`` different items of the group's pool (all of it, if it has fewer)."""
-        pool = self.pools[group]
-        return rng.choice(pool, size=min(number, len(pool)), replace=False)
+from recbole_perpeft.errors import SettingError
+from recbole_perpeft.negatives import NegativePools
+from recbole_perpeft.user_batch import UserBatch
 
 
 class GroupBatches:
@@ -300,5 +188,5 @@ class UserBatchLoader(AbstractDataLoader):
             columns = [np.flatnonzero(np.isin(items, self.histories[user])) + 1 for user in users]
         barred[:, 0] = True
         barred[np.repeat(np.arange(len(users)), [len(c) for c in columns]), np.concatenate(columns)] = True
-        tensors = torch.from_numpy(items), group, whole, torch.from_numpy(owner), torch.from_numpy(barred)
-        return UserBatch(fields, *tensors, target)
+        of_users = (torch.from_numpy(values) for values in (owner, barred, users))
+        return UserBatch(fields, torch.from_numpy(items), group, whole, *of_users, id_fields)

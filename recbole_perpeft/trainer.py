@@ -16,7 +16,7 @@ from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
 from recbole_perpeft.grouping import group_users
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
-from recbole_perpeft.sampling import UserBatch
+from recbole_perpeft.user_batch import UserBatch
 
 _WINDOWS_BETWEEN_CHECKS = 50
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recbole_perpeft.errors import DataError
-from recbole_perpeft.sampling import GroupBatches, NegativePools
+from recbole_perpeft.negatives import NegativePools
+from recbole_perpeft.sampling import GroupBatches
 from tests.tiny_data import write_atomic
 from tests.tiny_models import save_tiny_clip
 

@@ -1,0 +1,60 @@
+"""A training batch: users of one group, their prefixes, and the items that these need of the item tower."""
+
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_perpeft.content.device_rows import to_device
+
+
+class UserBatch(Interaction):
+    """An Interaction of users of one group, with the items that it needs of the item tower.
+
+    Attributes
+    ----------
+    items : torch.LongTensor
+        Catalogue ids of the batch's distinct items, ``[m]``, sorted; on the CPU.
+    group : int
+        The group of all users of the batch.
+    whole : bool
+        False: item ids of the fields are rows of the small table of ``items``: row ``i`` is ``items[i - 1]``, row 0 is
+        padding. True: they are catalogue ids.
+    owner : torch.LongTensor
+        Position of each row's user among the users of the batch, ``[n]``.
+    barred : torch.BoolTensor
+        ``[users, columns of the table]``: what is no negative of a user: padding, his own training purchases and, with
+        group negatives, what his group did not buy.
+    users : torch.LongTensor
+        Ids of the batch's users, ``[users]``.
+    id_fields : list of str
+        Names of the fields that hold item ids; the second holds each row's target.
+    """
+
+    def __init__(self, fields: dict, items: torch.Tensor, group: int, whole: bool, owner, barred, users, id_fields):
+        super().__init__(fields)
+        self.items, self.group, self.whole = items, group, whole
+        self.owner, self.barred, self.users, self.id_fields = owner, barred, users, id_fields
+
+    def to(self, device, selected_field=None) -> "UserBatch":
+        """The batch on ``device``, copied without waiting; ``items`` stay on the CPU."""
+        device = torch.device(device)
+        fields = {key: to_device(value, device) for key, value in self.interaction.items()}
+        placed = (to_device(value, device) for value in (self.owner, self.barred, self.users))
+        return UserBatch(fields, self.items, self.group, self.whole, *placed, self.id_fields)
+
+    @property
+    def excluded(self) -> torch.Tensor:
+        """What is no candidate of a row's softmax, ``[n, columns of the table]``; its own target is one."""
+        return self.barred[self.owner].scatter_(1, self.interaction[self.id_fields[1]][:, None], False)
+
+    def by_user(self) -> "UserBatch":
+        """The batch for a table that holds its items once for each user: user ``k`` reads rows ``k m + 1`` and on."""
+        m, n_users = len(self.items), len(self.users)
+        fields = dict(self.interaction)
+        for key in self.id_fields:
+            owner = self.owner.view(-1, *[1] * (fields[key].dim() - 1))
+            fields[key] = torch.where(fields[key] > 0, fields[key] + m * owner, 0)
+        barred = torch.ones(n_users, n_users, m, dtype=torch.bool, device=self.barred.device)
+        own = torch.arange(n_users, device=barred.device)
+        barred[own, own] = self.barred[:, 1:]
+        barred = torch.cat([self.barred[:, :1], barred.flatten(1)], dim=1)  # [users, users * m + 1]
+        return UserBatch(fields, self.items, self.group, False, self.owner, barred, self.users, self.id_fields)
