@@ -244,7 +244,37 @@ def _in_order(parts: list[tuple[torch.Tensor | slice, torch.Tensor]], n: int) ->
     return scores
 
 
-class PerPEFTSASRec(PerPEFTMixin, SASRec):
+class CausalMixin:
+    """For backbones that gather their output from one for each position, which depends on nothing that comes later.
+
+    All prefixes of a user are then read from one pass over the longest of them.
+    """
+
+    _batch: UserBatch | None = None
+
+    def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
+        """As :meth:`PerPEFTMixin.calculate_loss`."""
+        self._batch = batch
+        try:
+            return super().calculate_loss(batch)
+        finally:
+            self._batch = None
+
+    def forward(self, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
+        """Representation of each sequence ``[n, length]``, ``[n, hidden_size]``."""
+        if self._batch is None:
+            return super().forward(item_seq, item_seq_len)
+        self._lengths = item_seq_len  # [n]
+        return super().forward(item_seq[self._batch.passes], item_seq_len[self._batch.passes])
+
+    def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
+        """The output ``[n, hidden_size]`` at the end of each sequence, of ``[passes, length, hidden_size]``."""
+        if self._batch is None:
+            return super().gather_indexes(output, gather_index)
+        return output[self._batch.pass_of, self._lengths - 1]
+
+
+class PerPEFTSASRec(CausalMixin, PerPEFTMixin, SASRec):
     """SASRec (Kang and McAuley, ICDM 2018) on items as the user's group sees them; the paper's backbone."""
 
     backbone_name = "SASRec"

@@ -25,21 +25,40 @@ class UserBatch(Interaction):
         group negatives, what his group did not buy.
     users : torch.LongTensor
         Ids of the batch's users, ``[users]``.
+    passes, pass_of : torch.LongTensor
+        Rows whose sequences hold those of all rows as their beginnings, ``[passes]``, and which of them does, ``[n]``.
     id_fields : list of str
         Names of the fields that hold item ids; the second holds each row's target.
     """
 
-    def __init__(self, fields: dict, items: torch.Tensor, group: int, whole: bool, owner, barred, users, id_fields):
+    def __init__(
+        self,
+        fields: dict,
+        items: torch.Tensor,
+        group: int,
+        whole: bool,
+        id_fields: list[str],
+        *,
+        owner: torch.Tensor,
+        barred: torch.Tensor,
+        users: torch.Tensor,
+        passes: torch.Tensor,
+        pass_of: torch.Tensor,
+    ):
         super().__init__(fields)
-        self.items, self.group, self.whole = items, group, whole
-        self.owner, self.barred, self.users, self.id_fields = owner, barred, users, id_fields
+        self.items, self.group, self.whole, self.id_fields = items, group, whole, id_fields
+        self.owner, self.barred, self.users = owner, barred, users
+        self.passes, self.pass_of = passes, pass_of
 
     def to(self, device, selected_field=None) -> "UserBatch":
         """The batch on ``device``, copied without waiting; ``items`` stay on the CPU."""
         device = torch.device(device)
         fields = {key: to_device(value, device) for key, value in self.interaction.items()}
-        placed = (to_device(value, device) for value in (self.owner, self.barred, self.users))
-        return UserBatch(fields, self.items, self.group, self.whole, *placed, self.id_fields)
+        placed = {name: to_device(value, device) for name, value in self._of_rows().items()}
+        return UserBatch(fields, self.items, self.group, self.whole, self.id_fields, **placed)
+
+    def _of_rows(self) -> dict[str, torch.Tensor]:
+        return {name: getattr(self, name) for name in ("owner", "barred", "users", "passes", "pass_of")}
 
     @property
     def excluded(self) -> torch.Tensor:
@@ -57,4 +76,5 @@ class UserBatch(Interaction):
         own = torch.arange(n_users, device=barred.device)
         barred[own, own] = self.barred[:, 1:]
         barred = torch.cat([self.barred[:, :1], barred.flatten(1)], dim=1)  # [users, users * m + 1]
-        return UserBatch(fields, self.items, self.group, False, self.owner, barred, self.users, self.id_fields)
+        of_rows = self._of_rows() | {"barred": barred}
+        return UserBatch(fields, self.items, self.group, False, self.id_fields, **of_rows)

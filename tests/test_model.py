@@ -210,3 +210,23 @@ def test_the_model_can_be_pickled(prepare, settings):
     assert again.state_dict().keys() == model.state_dict().keys()
     torch.testing.assert_close(again.item_embedding.embed(items, 1), expected)
     assert not torch.allclose(again.item_embedding.embed(items, 2), expected)
+
+
+@pytest.mark.parametrize("longest", [3, 20])
+@pytest.mark.parametrize("settings", [{}, {"loss_type": "BPR"}, {"prefixes_per_user": 3}])
+def test_one_pass_gives_the_loss_of_all_prefixes_one_by_one(prepare, longest, settings):
+    _, trainer, train_data, _, _ = prepare(**NO_DROPOUT, MAX_ITEM_LIST_LENGTH=longest, **settings)
+    model = trainer.model.eval()
+    for batch in train_data:
+        rows, passes = len(batch), len(batch.passes)
+        in_one = model.calculate_loss(batch)
+        batch.passes = batch.pass_of = torch.arange(rows)
+        torch.testing.assert_close(in_one, model.calculate_loss(batch))
+        read = {(owner, *sequence) for owner, sequence in zip(batch.owner.tolist(), _items(batch), strict=True)}
+        beginnings = {row[:end] for row in read for end in range(2, len(row))}
+        assert passes == len(read - beginnings) * (4 if "loss_type" in settings else 1)  # num_negatives
+
+
+def _items(batch):
+    """Items of each row's sequence, without padding."""
+    return [row[row > 0].tolist() for row in batch["item_id_list"]]
