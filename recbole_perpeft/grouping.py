@@ -63,6 +63,26 @@ def group_users(representations: np.ndarray, method: str, num_groups: int, seed:
     return Grouping(groups.astype(np.int64), centroids.astype(np.float32))
 
 
+def regroup_users(losses: np.ndarray) -> np.ndarray:
+    """The group ``[n]`` whose module predicts each user best, with no group below a quarter of the mean size.
+
+    A smaller group is filled up with the users who lose least by it.
+
+    Parameters
+    ----------
+    losses
+        Mean loss of each user's training purchases under each group's module, ``[n, num_groups]``.
+    """
+    n, num_groups = losses.shape
+    groups, smallest = losses.argmin(axis=1), n // (4 * num_groups)
+    for group in range(num_groups):
+        sizes = np.bincount(groups, minlength=num_groups)
+        spare = sizes[groups] > smallest  # [n] whose group can do without one; its own members are not asked
+        regret = np.where(spare & (groups != group), losses[:, group] - losses.min(axis=1), np.inf)
+        groups[np.argsort(regret, kind="stable")[: max(0, smallest - sizes[group])]] = group
+    return groups
+
+
 def nearest_centroid(representations: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """The group ``[n]`` whose centroid ``[num_groups, d]`` is nearest to each representation ``[n, d]``."""
     return torch.cdist(representations, centroids).argmin(dim=1)

@@ -10,6 +10,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.loss import BPRLoss
 from recbole.model.sequential_recommender import SASRec
 from torch import nn
+from torch.nn import functional as F
 
 from recbole_perpeft.conditioning import make_conditioning, modules_of
 from recbole_perpeft.content import prepare_content
@@ -195,6 +196,33 @@ class PerPEFTMixin:
                 for part in padded.split(batch_size)
             ]
         return torch.cat(outputs).numpy()
+
+    @torch.no_grad()
+    def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
+        """How well each group's module predicts purchases: cross entropy over all items.
+
+        Parameters
+        ----------
+        prefixes
+            Rows with a target each, ``[n]``.
+
+        Returns
+        -------
+        torch.FloatTensor
+            ``[n, num_groups]``.
+        """
+        self.eval()
+        losses = torch.empty(len(prefixes), len(self.centroids))
+        for group in range(len(self.centroids)):
+            with self.item_embedding.catalogue(group):
+                for start in range(0, len(prefixes), batch_size):
+                    part = prefixes[start : start + batch_size].to(self.device)
+                    scores = super().full_sort_predict(part).view(len(part), -1)  # [batch, n_items]
+                    scores[:, 0] = -torch.inf  # padding
+                    losses[start : start + len(part), group] = F.cross_entropy(
+                        scores, part[self.ITEM_ID], reduction="none"
+                    ).cpu()
+        return losses
 
     def personalise(self, users: np.ndarray, grouping: Grouping) -> None:
         """Put ``users`` into their groups and start every group from a copy of the global module and projector."""

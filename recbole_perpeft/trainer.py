@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
-from recbole_perpeft.grouping import group_users
+from recbole_perpeft.grouping import group_users, regroup_users
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
 from recbole_perpeft.user_batch import UserBatch
@@ -124,6 +124,23 @@ class PerPEFTTrainer(Trainer):
         self.optimizer = self._build_optimizer()
         self._write(self.global_epochs - 1)
 
+    def _regroup(self, train_data, epoch: int) -> None:
+        """Move each user to the group whose module predicts his training purchases best, every ``regroup_epochs``."""
+        every, since = self.config["regroup_epochs"], epoch - self.global_epochs
+        if self.stage != PERSONALISED or not every or since == 0 or since % every:
+            return
+        prefixes = train_data._prefixes
+        users, row_of = np.unique(prefixes[train_data._dataset.uid_field].numpy(), return_inverse=True)
+        losses = self.model.losses_by_group(prefixes).numpy()  # [prefixes, num_groups]
+        sums = np.zeros((len(users), losses.shape[1]))
+        np.add.at(sums, row_of, losses)
+        groups = regroup_users(sums / np.bincount(row_of)[:, None])
+        before = self.model.user_groups[users].cpu().numpy()
+        self.model.user_groups[torch.from_numpy(users).to(self.device)] = torch.from_numpy(groups).to(self.device)
+        self._use_groups(train_data)
+        sizes = np.bincount(groups, minlength=losses.shape[1]).tolist()
+        self.logger.info(f"{(groups != before).sum()} users changed their group, sizes now {sizes}")
+
     def _use_groups(self, train_data) -> None:
         try:
             train_data.set_groups(self.model.user_groups.cpu().numpy(), self.config["group_negatives"])
@@ -138,6 +155,7 @@ class PerPEFTTrainer(Trainer):
         init_seed(self.config["seed"] * 100_003 + epoch_idx, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
         self._epoch, self._holds_best = epoch_idx, False
+        self._regroup(train_data, epoch_idx)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
         encoder = self.model.item_embedding.encoder

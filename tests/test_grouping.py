@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.grouping import group_users, nearest_centroid
+from recbole_perpeft.grouping import group_users, nearest_centroid, regroup_users
 
 
 def blobs(n=30, groups=3, seed=0):
@@ -52,3 +52,18 @@ def test_groups_that_would_end_without_users_are_refused():
     points = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
     with pytest.raises(SettingError, match="only 2 different representations: 2 groups would end with no users"):
         group_users(points, "kmeans", 4, seed=0)
+
+
+def test_users_move_to_the_group_that_predicts_them_best():
+    losses = np.random.default_rng(0).random((40, 4))
+    assert (regroup_users(losses) == losses.argmin(axis=1)).all()
+
+
+def test_a_group_that_would_be_too_small_gets_those_who_lose_least():
+    losses = np.tile([1.0, 2.0, 3.0], (24, 1))
+    losses[:, 1] += np.linspace(0, 1, 24)[::-1]  # the later users lose less in group 1
+    losses[:5, 2] = 2.5
+    groups = regroup_users(losses)
+    assert np.bincount(groups).tolist() == [20, 2, 2]  # a quarter of 24 / 3
+    assert groups[-2:].tolist() == [1, 1]
+    assert set(np.flatnonzero(groups == 2)) <= set(range(5))

@@ -212,6 +212,21 @@ def test_the_model_can_be_pickled(prepare, settings):
     assert not torch.allclose(again.item_embedding.embed(items, 2), expected)
 
 
+def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare):
+    _, trainer, train_data, _, _ = prepare()
+    model, prefixes = trainer.model, train_data._prefixes
+    scatter_groups(model, train_data)
+    losses = model.losses_by_group(prefixes, batch_size=50)
+    items = torch.arange(1, model.n_items)
+    for group in range(3):
+        table = model.item_embedding.embed(items, group)
+        with model.item_embedding._using(F.pad(table, (0, 0, 1, 0))):
+            outputs = model.forward(prefixes["item_id_list"], prefixes["item_length"])
+        chances = torch.softmax(outputs @ table.T, dim=1)[torch.arange(len(prefixes)), prefixes["item_id"] - 1]
+        torch.testing.assert_close(losses[:, group], -chances.log(), rtol=1e-3, atol=1e-4)
+    assert (losses.argmin(dim=1).bincount(minlength=3) > 0).all()
+
+
 @pytest.mark.parametrize("longest", [3, 20])
 @pytest.mark.parametrize("settings", [{}, {"loss_type": "BPR"}, {"prefixes_per_user": 3}])
 def test_one_pass_gives_the_loss_of_all_prefixes_one_by_one(prepare, longest, settings):

@@ -57,7 +57,18 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
 
 @pytest.mark.parametrize(
     ("epoch", "settings"),
-    [(0, {}), (1, {}), (2, {}), (3, {}), (1, KMEANS), (2, KMEANS), (0, FAST), (1, FAST), (2, FAST | KMEANS)],
+    [
+        (0, {}),
+        (1, {}),
+        (2, {}),
+        (3, {}),
+        (1, KMEANS),
+        (2, KMEANS),
+        (0, FAST),
+        (1, FAST),
+        (2, FAST | KMEANS),
+        (2, {"regroup_epochs": 1, "group_negatives": False}),
+    ],
 )
 def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epoch, settings):
     whole, result = fit(prepare, **settings)
@@ -69,6 +80,31 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epo
     assert score == (whole.best_valid_score, whole.best_valid_result)
     assert trainer.evaluate(test_data) == result
     assert same(trainer.model.state_dict(), whole.model.state_dict())
+
+
+def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepare, caplog):
+    caplog.set_level("INFO")
+    settings = {"epochs": 5, "global_epochs": 2, "regroup_epochs": 2, "group_negatives": False, "eval_step": 0}
+    _, trainer, train_data, _, _ = prepare(**settings)
+    seen, before = [], {}
+    train_window = trainer.train_window
+
+    def watched(batches):
+        epoch = trainer._epoch
+        if epoch not in before:  # as the epoch begins
+            before[epoch] = trainer.model.user_groups.clone()
+            seen.append(epoch)
+        assert {int(trainer.model.user_groups[user]) for b in batches for user in b.users} == {batches[0].group}
+        return train_window(batches)
+
+    trainer.train_window = watched
+    trainer.fit(train_data, None, verbose=False)
+    assert seen == [0, 1, 2, 3, 4]
+    assert torch.equal(before[2], before[3])
+    moved = int((before[3] != before[4]).sum())
+    assert moved
+    assert caplog.text.count("users changed their group") == 1
+    assert f"{moved} users changed their group" in caplog.text
 
 
 @pytest.mark.parametrize("settings", [{}, FAST])
