@@ -20,7 +20,6 @@ def count(parameters) -> int:
 def stage_report(number: int, start: int, end: int, model, config) -> str:
     """What stage ``number`` trains in epochs ``start`` to ``end - 1``, and its share of the foundation model."""
     tower, groups = model.item_embedding, config["num_groups"]
-    layers = "all layers" if not tower.encoder.foundation.cuts else f"top {config['peft_layers']} layers of each tower"
     precision = str(tower.encoder.runner.dtype).removeprefix("torch.")
     foundation = tower.encoder.foundation.num_parameters
     adapter = count(parameter for _, parameter in tower.encoder.adapter_parameters(0))
@@ -34,7 +33,7 @@ def stage_report(number: int, start: int, end: int, model, config) -> str:
     lines = [
         set_color(f"Stage {number} of 3", "pink") + f": {names[number]}, epochs {start} to {end - 1}",
         f"    foundation model {tower.encoder.foundation.name}: {foundation:,} parameters, frozen, in {precision}",
-        f"    PEFT module ({str(config['peft_type']).upper()}, {layers}): {adapter:,} parameters a group, "
+        f"    PEFT module ({str(config['peft_type']).upper()}, {tower.encoder.reach}): {adapter:,} parameters a group, "
         f"{adapter * modules:,} in all, {_share(adapter, foundation)} and {_share(adapter * modules, foundation)} of "
         "the foundation model",
         f"    projector: {projector:,} parameters a group, {projector * projectors:,} in all",

@@ -27,6 +27,8 @@ class ItemContent:
         Folders of the stores; None for a modality that is not there.
     fixed_text_length
         Whether texts keep their full padded length and have no attention mask, as SigLIP was trained.
+    pictures_decoded
+        Pictures that were opened for it; 0 if all were found in the store.
 
     Attributes
     ----------
@@ -46,11 +48,13 @@ class ItemContent:
         pixel_store: Path | None,
         token_store: Path | None,
         fixed_text_length: bool,
+        pictures_decoded: int = 0,
     ):
         self.modalities = modalities
         self.n_items = n_items
         self.key = key
         self.fixed_text_length = fixed_text_length
+        self.pictures_decoded = pictures_decoded
         self._pixel_store = pixel_store
         self._token_store = token_store
         self.device = torch.device("cpu")

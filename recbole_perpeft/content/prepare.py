@@ -103,7 +103,7 @@ def prepare_content(
         fields.append(image_field)
     rows = read_item_texts(item_file, item_id_field, fields, encoding=encoding) if fields else {}
 
-    pixel_store = token_store = None
+    pixel_store, token_store, decoded = None, None, 0
     found = []
     # Both modalities are checked before the long work on either.
     if "image" in modalities:
@@ -124,6 +124,7 @@ def prepare_content(
         pixel_store, reused = ensure_pixels(
             cache_dir, item_ids, paths, folder, image_processor, workers=workers, show_progress=show_progress
         )
+        decoded = 0 if reused else sum(path is not None for path in paths)
         stored.append(f"{pixel_store} ({'reused' if reused else 'made'})")
     if "text" in modalities:
         token_store, reused = ensure_tokens(
@@ -139,6 +140,7 @@ def prepare_content(
         pixel_store=pixel_store,
         token_store=token_store,
         fixed_text_length=fixed_text_length,
+        pictures_decoded=decoded,
     )
 
 

@@ -15,10 +15,9 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from recbole_perpeft.content import ItemContent
-from recbole_perpeft.encoder.cutting import cut_towers
 from recbole_perpeft.encoder.errors import EncoderError, first_line
 from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
+from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.targets import make_peft_config
 
 # Methods whose modules peft adds to (or scales) the weights of a layer, so that they can be put back untouched.
@@ -86,6 +85,12 @@ class PeftItemEncoder(ItemEncoder):
             layer.cast_input_dtype_enabled = dtype == torch.float32  # else autocast does it, once and not twice
         self._enable_gradients()
         self.copy_adapter(0)
+
+    @property
+    def reach(self) -> str:
+        """What of the foundation model a module reads or adapts."""
+        kept = max((cut.kept for cut in self.foundation.cuts.values()), default=None)
+        return "all layers" if kept is None else f"top {kept} layers of each tower"
 
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
@@ -184,53 +189,6 @@ class PeftItemEncoder(ItemEncoder):
         for parameter in trainable.values():
             parameter.requires_grad_(True)
         self._trainable = [(name, p) for name, p in self.named_parameters() if name in trainable]
-
-
-def build_item_encoder(
-    foundation: FoundationModel,
-    content: ItemContent,
-    peft_type: str | None,
-    peft_config: Mapping[str, Any] | None,
-    num_groups: int,
-    peft_layers: int | None = None,
-    dtype: torch.dtype = torch.float32,
-    show_progress: bool = False,
-) -> ItemEncoder:
-    """Build the item encoder that ``peft_type`` names.
-
-    Parameters
-    ----------
-    foundation : FoundationModel
-        The frozen model.
-    content : ItemContent
-        Pictures and texts of the catalogue.
-    peft_type : str or None
-        "NONE" (or None) adapts nothing and does not read ``peft_config``; else a method of peft.
-    peft_config : mapping or None
-        Fields of the method's configuration.
-    num_groups : int
-        Number of user groups.
-    peft_layers : int, optional
-        Top layers of each tower that may be adapted; what is below is computed once per item. None adapts all.
-    dtype : torch.dtype, optional
-        In which the foundation model multiplies.
-    show_progress : bool, optional
-        Whether work on the whole catalogue shows a bar.
-
-    Returns
-    -------
-    ItemEncoder
-
-    Raises
-    ------
-    EncoderError
-        If a setting cannot be used.
-    """
-    if peft_type is None or str(peft_type).upper() == "NONE":
-        return FrozenItemEncoder(foundation, content, num_groups, dtype, show_progress)
-    if peft_layers is not None:
-        cut_towers(foundation, peft_layers)
-    return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, dtype, show_progress)
 
 
 def _inject(model: nn.Module, config: Any, num_groups: int) -> PeftModel:

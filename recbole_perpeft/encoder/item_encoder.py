@@ -65,6 +65,11 @@ class ItemEncoder(nn.Module):
         """How many items went through the foundation model so far."""
         return self.runner.items_encoded
 
+    @property
+    def reach(self) -> str:
+        """What of the foundation model a module reads or adapts."""
+        return "no layers"
+
     def __repr__(self) -> str:
         # a printed model would list every layer of the foundation model once for each group's adapter
         return f"{type(self).__name__}({self.foundation.name}, {self.foundation.num_parameters:,} frozen parameters)"

@@ -46,6 +46,11 @@ class LayerCut:
         self._passed: list[nn.Module] = []
         layers[first].register_forward_pre_hook(self._at_cut, with_kwargs=True)
 
+    @property
+    def kept(self) -> int:
+        """Number of layers above the cut."""
+        return len(self._layers) - self.first
+
     def states(self, run: Callable[[], object]) -> torch.Tensor:
         """What enters the first upper layer when the encoder runs, ``[n, positions, d]``.
 

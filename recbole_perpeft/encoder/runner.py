@@ -9,6 +9,7 @@ from recbole_perpeft.content import ItemContent
 from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.content.store import digest
 from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.hidden_states import pooled_states
 from recbole_perpeft.encoder.state_store import StateStore, ensure_states
 
 # Texts are encoded with others whose length rounds up to the same multiple of this.
@@ -65,6 +66,27 @@ class FoundationRunner:
             return self._by_modality(items)[:, None]
 
         return self._store("Content features", lengths, compute, torch.float32)
+
+    def hidden_states(self, number: int) -> dict[str, StateStore]:
+        """``number`` hidden states ``[number, d]`` of every item and modality, computed once ever."""
+        self._arrive()
+        stores = {modality: self._hidden_states(modality, number) for modality in self.foundation.modalities}
+        self.content.place(torch.device("cpu"))  # they are all that is read from now on
+        return stores
+
+    def state_size(self, modality: str) -> int:
+        """Width of a tower's hidden states."""
+        with self._autocast():
+            return pooled_states(self.foundation, modality, self.foundation.probe(modality), 1).shape[-1]
+
+    def _hidden_states(self, modality: str, number: int) -> StateStore:
+        def compute(items: torch.Tensor) -> torch.Tensor:
+            batch = self.content.batch(items, [modality], _LENGTH_STEP)
+            with self._autocast():
+                return pooled_states(self.foundation, modality, batch, number).to(self.dtype)
+
+        lengths = np.full(self.content.n_items, number)
+        return self._store(f"{number} hidden {modality} states", lengths, compute, self.dtype)
 
     def _arrive(self) -> None:
         """Follow the model to its device."""
@@ -144,4 +166,4 @@ class FoundationRunner:
             return self.foundation.encode(modality, batch, states)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(self.foundation.device.type, self.dtype, enabled=self.dtype != torch.float32)

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftType, PromptLearningConfig
 from torch import nn
 
-from recbole_perpeft.encoder.errors import EncoderError, first_line
+from recbole_perpeft.encoder.errors import EncoderError, first_line, nearest_name
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 
 # The paper's settings: LoRA on query and value projections, (IA)3 on key, value and the feed-forward input.
@@ -79,7 +78,9 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
     """
     name = str(peft_type).upper()
     if name not in usable_peft_types():
-        raise EncoderError(f"peft_type: {peft_type!r} is not known. {_nearest(name, [*usable_peft_types(), 'NONE'])}")
+        raise EncoderError(
+            f"peft_type: {peft_type!r} is not known. {nearest_name(name, [*usable_peft_types(), 'IISAN', 'NONE'])}"
+        )
     cls = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name)]
     if not isinstance(settings or {}, Mapping):
         raise EncoderError(f"peft_config: {settings!r} is no mapping. Write fields and values, such as r: 4.")
@@ -87,7 +88,7 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
     fields = sorted(_fields(cls) - _OWN_FIELDS)
     for field in settings:
         if field not in fields:
-            raise EncoderError(f"peft_config: {name} has no field {field!r}. {_nearest(str(field), fields)}")
+            raise EncoderError(f"peft_config: {name} has no field {field!r}. {nearest_name(str(field), fields)}")
     if name == "LORA":
         settings = _LORA_DEFAULTS | settings
     if settings.get("target_modules") is None:
@@ -214,8 +215,3 @@ def _all_layer_names(foundation: FoundationModel) -> str:
 
 def _fields(cls: type[PeftConfig]) -> set[str]:
     return {field.name for field in dataclasses.fields(cls)}
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known are {', '.join(known)}."

@@ -1,0 +1,63 @@
+"""The item encoder that the settings ask for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from recbole_perpeft.content import ItemContent
+from recbole_perpeft.encoder.adapters import PeftItemEncoder
+from recbole_perpeft.encoder.cutting import cut_towers
+from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.iisan import SideNetworkItemEncoder
+from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
+
+
+def build_item_encoder(
+    foundation: FoundationModel,
+    content: ItemContent,
+    peft_type: str | None,
+    peft_config: Mapping[str, Any] | None,
+    num_groups: int,
+    peft_layers: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    show_progress: bool = False,
+) -> ItemEncoder:
+    """Build the item encoder that ``peft_type`` names.
+
+    Parameters
+    ----------
+    foundation : FoundationModel
+        The frozen model.
+    content : ItemContent
+        Pictures and texts of the catalogue.
+    peft_type : str or None
+        "NONE" (or None) adapts nothing and does not read ``peft_config``; "IISAN" is side networks over hidden states;
+        else a method of peft.
+    peft_config : mapping or None
+        Fields of the method's configuration.
+    num_groups : int
+        Number of user groups.
+    peft_layers : int, optional
+        Top layers of each tower that may be adapted; what is below is computed once per item. None adapts all.
+    dtype : torch.dtype, optional
+        In which the foundation model multiplies.
+    show_progress : bool, optional
+        Whether work on the whole catalogue shows a bar.
+
+    Returns
+    -------
+    ItemEncoder
+
+    Raises
+    ------
+    EncoderError
+        If a setting cannot be used.
+    """
+    if peft_type is None or str(peft_type).upper() == "NONE":
+        return FrozenItemEncoder(foundation, content, num_groups, dtype, show_progress)
+    if str(peft_type).upper() == "IISAN":
+        return SideNetworkItemEncoder(foundation, content, peft_config, num_groups, dtype, show_progress)
+    if peft_layers is not None:
+        cut_towers(foundation, peft_layers)
+    return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, dtype, show_progress)
