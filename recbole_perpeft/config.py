@@ -32,7 +32,7 @@ _TEXT_KEYS = {
 _CHOICES = {
     "loss_type": ("BCE", "BPR", "CE"),
     "personalised_by": PERSONALISED_BY,
-    "grouping": ("kmeans", "random"),
+    "grouping": ("kmeans", "coherence", "random"),
     "prefix_window": ("random", "last"),
     "missing_content": ("error", "neutral"),
     "precision": ("auto", "fp32", "bf16", "fp16"),

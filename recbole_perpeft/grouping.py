@@ -1,5 +1,6 @@
-"""Users into groups: k-means on their representations, or by chance; nearest centroid for users who come later."""
+"""Users into groups: k-means, or by chance; nearest centroid for users who come later."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from recbole_perpeft.errors import SettingError
+
+_COMPONENTS = 32  # principal components that coherence looks at
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,12 @@ class Grouping:
     groups: np.ndarray
     centroids: np.ndarray
 
+    @classmethod
+    def of(cls, groups: np.ndarray, representations: np.ndarray, num_groups: int) -> "Grouping":
+        """``groups [n]`` with the centroids of the users' representations ``[n, d]``."""
+        centroids = [representations[groups == group].mean(axis=0) for group in range(num_groups)]
+        return cls(groups.astype(np.int64), np.stack(centroids).astype(np.float32))
+
     @property
     def sizes(self) -> list[int]:
         """Users per group."""
@@ -36,9 +45,9 @@ def group_users(representations: np.ndarray, method: str, num_groups: int, seed:
     Parameters
     ----------
     representations
-        One row per user, ``[n, d]``.
+        What k-means sees of each user, ``[n, d]``.
     method
-        ``kmeans``: scikit-learn's, best of ten seeded starts; ``random``: groups of equal size by chance.
+        ``random``: groups of equal size by chance; else scikit-learn's k-means, best of ten seeded starts.
 
     Raises
     ------
@@ -59,8 +68,34 @@ def group_users(representations: np.ndarray, method: str, num_groups: int, seed:
                 "stage 1 for longer (global_epochs), or set grouping: random."
             )
         groups = KMeans(num_groups, n_init=10, random_state=seed).fit_predict(representations.astype(np.float64))
-    centroids = np.stack([representations[groups == group].mean(axis=0) for group in range(num_groups)])
-    return Grouping(groups.astype(np.int64), centroids.astype(np.float32))
+    return Grouping.of(groups, representations, num_groups)
+
+
+def coherence(features: np.ndarray, sequences: Sequence[np.ndarray]) -> np.ndarray:
+    """What the purchases of each user have in common: one row per user, ``[n, components]``.
+
+    Features are rotated to their principal components, each scaled to variance 1. In each, the mean product of two
+    different purchases of a user is zero if he buys without regard to it, and large if he buys alike, whatever value he
+    likes. So users are near each other who look at the same aspects of items, rather than who like the same items; the
+    final sequence representation tells the latter. Its square root, with its sign, tames the few who buy very alike.
+
+    Parameters
+    ----------
+    features
+        Content features of all items, ``[n_items, content_size]``; row 0 is padding.
+    sequences
+        Training purchases of each user.
+    """
+    centred = features[1:].astype(np.float64) - features[1:].mean(axis=0)  # [n_items - 1, content_size]
+    rotated, scales, _ = np.linalg.svd(centred, full_matrices=False)
+    kept = scales[:_COMPONENTS] > 1e-6 * scales[0]
+    white = rotated[:, :_COMPONENTS][:, kept] * np.sqrt(len(centred))  # [n_items - 1, components]
+    rows = []
+    for items in sequences:
+        own = white[items - 1]  # [purchases, components]
+        pairs = max(1, len(items) * (len(items) - 1))
+        rows.append((own.sum(axis=0) ** 2 - (own**2).sum(axis=0)) / pairs)
+    return np.sign(rows) * np.sqrt(np.abs(rows))
 
 
 def regroup_users(losses: np.ndarray) -> np.ndarray:

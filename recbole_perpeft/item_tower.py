@@ -233,11 +233,7 @@ class MultimodalItemEmbedding(nn.Module):
     def _last_features(self, group: int) -> torch.Tensor:
         self._history = self._history or {}
         if group not in self._history:
-            training = self.training
-            self.encoder.eval()  # as an evaluation would, without dropout
-            with torch.no_grad():
-                self._history[group] = self._whole_features(group).to(_HISTORY_DTYPE)
-            self.encoder.train(training)
+            self._history[group] = self.content_features(group).to(_HISTORY_DTYPE)
         return self._history[group]
 
     def _whole_features(self, group: int) -> torch.Tensor:
@@ -249,6 +245,15 @@ class MultimodalItemEmbedding(nn.Module):
         with self.encoder.activate(module):
             rows = torch.cat([self.encoder.encode(chunk, module) for chunk in bar])
         return F.pad(rows, (0, 0, 1, 0))
+
+    @torch.no_grad()
+    def content_features(self, group: int) -> torch.Tensor:
+        """What the encoder sees of all items for ``group``, ``[n_items, content_size]``."""
+        training = self.training
+        self.encoder.eval()  # as an evaluation would, without dropout
+        features = self._whole_features(group)
+        self.encoder.train(training)
+        return features
 
     def forget(self) -> None:
         """Drop what was computed of all items; the next use computes it anew."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
-from recbole_perpeft.grouping import group_users, regroup_users
+from recbole_perpeft.grouping import Grouping, coherence, group_users, regroup_users
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
 from recbole_perpeft.user_batch import UserBatch
@@ -113,8 +113,11 @@ class PerPEFTTrainer(Trainer):
         """Stage 2: group the users by their training purchases, and start every group from the global module."""
         sequences = train_data.histories
         users = np.fromiter(sequences, dtype=np.int64)
-        representations = self.model.user_representations(sequences)
-        grouping = group_users(representations, self.config["grouping"], self.config["num_groups"], self.config["seed"])
+        points = representations = self.model.user_representations(sequences)
+        if self.config["grouping"] == "coherence":
+            points = coherence(self.model.item_embedding.content_features(0).cpu().numpy(), list(sequences.values()))
+        grouping = group_users(points, self.config["grouping"], self.config["num_groups"], self.config["seed"])
+        grouping = Grouping.of(grouping.groups, representations, self.config["num_groups"])  # for users who come later
         self.model.personalise(users, grouping)
         self._use_groups(train_data)
         self.logger.info(grouping_report(self.config["grouping"], grouping.sizes, train_data.pools.pools))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.grouping import group_users, nearest_centroid, regroup_users
+from recbole_perpeft.grouping import coherence, group_users, nearest_centroid, regroup_users
 
 
 def blobs(n=30, groups=3, seed=0):
@@ -67,3 +67,42 @@ def test_a_group_that_would_be_too_small_gets_those_who_lose_least():
     assert np.bincount(groups).tolist() == [20, 2, 2]  # a quarter of 24 / 3
     assert groups[-2:].tolist() == [1, 1]
     assert set(np.flatnonzero(groups == 2)) <= set(range(5))
+
+
+def test_coherence_is_the_mean_product_of_pairs_in_each_scaled_component():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(21, 4)) @ rng.normal(size=(4, 4))
+    sequences = [rng.choice(np.arange(1, 21), size=n, replace=False) for n in (2, 5, 9)]
+    centred = features[1:] - features[1:].mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / 20)
+    white = (centred @ vectors / np.sqrt(values))[:, ::-1]  # variance 1, largest component first
+    for found, items in zip(coherence(features, sequences), sequences, strict=True):
+        pairs = [white[i - 1] * white[j - 1] for i in items for j in items if i != j]
+        mean = np.mean(pairs, axis=0)
+        np.testing.assert_allclose(found, np.sign(mean) * np.sqrt(np.abs(mean)), atol=1e-10)
+
+
+def test_coherence_groups_users_by_the_aspect_they_look_at_and_not_by_what_they_like():
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 4, size=(400, 3))  # items with three aspects of four values each
+    # aspects of different weight, so that principal components do not mix them
+    features = np.concatenate([(1 + aspect) * np.eye(4)[values[:, aspect]] for aspect in range(3)], axis=1)
+    features = np.concatenate([np.zeros((1, 12)), features + 0.05 * rng.normal(size=(400, 12))]).astype(np.float32)
+    aspects, liked = rng.integers(0, 3, size=150), rng.integers(0, 4, size=150)
+    sequences = [
+        1 + rng.choice(np.flatnonzero(values[:, aspect] == value), size=10, replace=False)
+        for aspect, value in zip(aspects, liked, strict=True)
+    ]
+
+    def purity(points):
+        groups = group_users(points, "kmeans", 3, seed=0).groups
+        return sum(np.bincount(aspects[groups == group]).max() for group in range(3)) / 150
+
+    by_coherence = purity(coherence(features, sequences))
+    assert by_coherence > 0.8
+    assert purity(np.stack([features[items].mean(axis=0) for items in sequences])) < by_coherence - 0.2
+
+
+def test_items_without_variety_have_no_coherence_to_tell():
+    found = coherence(np.ones((5, 3), np.float32), [np.array([1, 2]), np.array([3])])
+    assert np.isfinite(found).all()

@@ -14,8 +14,10 @@ from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 from tests.training import FAST, KMEANS, Killed, fit, same, scripted
 
+COHERENCE = {"grouping": "coherence", "group_negatives": False}
 
-@pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS, FAST])
+
+@pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS, FAST, COHERENCE])
 def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
     caplog.set_level("INFO")
     _, trainer, train_data, valid_data, test_data = prepare(**settings)
@@ -67,6 +69,7 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
         (0, FAST),
         (1, FAST),
         (2, FAST | KMEANS),
+        (1, COHERENCE),
         (2, {"regroup_epochs": 1, "group_negatives": False}),
     ],
 )
