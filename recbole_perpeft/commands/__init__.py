@@ -1,0 +1,1 @@
+"""What ``python -m recbole_perpeft`` does beside a single run."""

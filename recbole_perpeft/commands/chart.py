@@ -1,0 +1,32 @@
+"""Bars of a comparison."""
+
+from pathlib import Path
+
+
+def write_chart(summary: dict, file: Path) -> str | None:
+    """Bars of the tested metric with standard deviations; gives the reason if it could not be drawn.
+
+    Parameters
+    ----------
+    summary
+        From :func:`~recbole_perpeft.commands.table.summarise`.
+    file
+        A PNG.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return 'matplotlib is missing: pip install "recbole-perpeft[benchmarks]"'
+    lines, metric = summary["rows"], summary["metric"]
+    figure = Figure(figsize=(8, 1.2 + 0.35 * len(lines)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    values = [line["test"][metric] for line in lines]
+    colours = ["tab:orange" if line["variant"] == "perpeft" else "tab:blue" for line in lines]
+    errors = [value["std"] or 0.0 for value in values]
+    axes.barh([line["row"] for line in lines], [value["mean"] for value in values], xerr=errors, color=colours)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{metric}, test, mean and standard deviation over seeds")
+    figure.savefig(file, dpi=120)
+    return None

@@ -1,0 +1,129 @@
+"""``python -m recbole_perpeft compare``: variants and RecBole's models on one split, in one table."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_perpeft.commands.chart import write_chart
+from recbole_perpeft.commands.rows import METHOD, known_variants, make_rows, settings_of
+from recbole_perpeft.commands.runs import do_runs, output_folder
+from recbole_perpeft.commands.table import check_same_data, markdown, summarise, write_table
+from recbole_perpeft.config import Config
+from recbole_perpeft.errors import SettingError
+
+DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and
+compare them.
+
+  python -m recbole_perpeft compare --dataset demo --variants {METHOD} global_peft frozen without_multimodal \\
+    --models "SASRec:loss_type=BPR" --peft LORA IA3 --seeds 2020 2021 2022 --out results/demo --learning_rate=0.001
+
+Words such as --learning_rate=0.001 are settings of all rows. Runs are done one after another, each in a process of its
+own; finished ones stand in OUT/runs and are not repeated, so the same command goes on where it was stopped, and one
+with more rows or seeds does what is new. Tables (Markdown, CSV, JSON) and a chart are written to OUT."""
+
+
+def compare(
+    dataset: str,
+    out: str | Path,
+    variants: Sequence[str] = (METHOD, "global_peft"),
+    models: Sequence[str] = (),
+    pefts: Sequence[str] = ("LORA",),
+    seeds: Sequence[int] = (2020, 2021, 2022),
+    model: str = "PerPEFTSASRec",
+    settings: dict | None = None,
+    for_perpeft: dict | None = None,
+) -> tuple[dict | None, list[str]]:
+    """Do all runs that are not finished, and write the table.
+
+    Parameters
+    ----------
+    dataset
+        Name of the data set.
+    out
+        Folder of the results.
+    variants, models, pefts, model, for_perpeft
+        See :func:`~recbole_perpeft.commands.rows.make_rows`.
+    seeds
+        Each row is run with each.
+    settings
+        Settings of all rows.
+
+    Returns
+    -------
+    tuple
+        The summary as in ``table.json`` (None if no run was finished), and a line for each run that failed.
+
+    Raises
+    ------
+    SettingError
+        On what cannot be run, or a folder that another process writes.
+    DataError
+        If runs cannot be compared, or a result was written by another version.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise SettingError(f"--seeds: {list(seeds)} has one twice. Keep one.")
+    rows = make_rows(model, dataset, variants, models, pefts, settings or {}, for_perpeft or {})
+    if not rows:
+        raise SettingError("There is nothing to compare: give --variants or --models.")
+    metric = Config(rows[0].model, dataset, config_dict=rows[0].settings)["valid_metric"].lower()
+    with output_folder(Path(out)) as folder:
+        runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
+        results, failures = do_runs(runs, folder)
+        finished = {row.name: [] for row in rows}
+        for row, result in zip([row for _ in seeds for row in rows], results, strict=True):
+            if result:
+                finished[row.name].append(result)
+        every = [result for of_row in finished.values() for result in of_row]
+        if not every:
+            return None, failures
+        check_same_data(every)
+        summary = summarise(rows, finished, metric)
+        write_table(summary, folder)
+        reason = write_chart(summary, folder / "chart.png")
+    print("\n" + markdown(summary))
+    print(f"Written: {folder}/table.md, table.csv, table.json" + ("" if reason else ", chart.png"))
+    if reason:
+        print(f"No chart: {reason}")
+    return summary, failures
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Words that all commands of many runs have."""
+    parser.add_argument("--dataset", "-d", default="demo", help="a folder of atomic files below data_path")
+    parser.add_argument("--config_files", help="YAML files with settings of all runs, separated by spaces")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def common_settings(config_files: str | None, words: Sequence[str]) -> dict:
+    """Settings of YAML files and of ``--key=value`` words, which go before them."""
+    values = {}
+    if config_files:
+        config = Config("PerPEFTSASRec", "demo", config_file_list=config_files.split())
+        values = dict(config.file_config_dict)
+    return {**values, **settings_of(words)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line; gives 1 if a run failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_perpeft compare", description=DESCRIPTION, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_common_arguments(parser)
+    parser.add_argument("--model", "-m", default="PerPEFTSASRec", help="PerPEFT model of the variants")
+    parser.add_argument("--variants", nargs="*", default=[METHOD, "global_peft"], metavar="VARIANT",
+                        help=f"of {', '.join(known_variants())}; or YAML files")  # fmt: skip
+    parser.add_argument("--models", nargs="*", default=[], metavar="MODEL",
+                        help="RecBole's; with own settings: SASRec:loss_type=BPR,epochs=50")  # fmt: skip
+    parser.add_argument("--peft", nargs="*", default=["LORA"], help="PEFT methods of the variants that have a module")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
+    parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE",
+                        help="settings of the rows of PerPEFT models only")  # fmt: skip
+    known, words = parser.parse_known_args(arguments)
+    _, failures = compare(
+        known.dataset, known.out, known.variants, known.models, known.peft, known.seeds, known.model,
+        common_settings(known.config_files, words), settings_of(known.for_perpeft),
+    )  # fmt: skip
+    for failure in failures:
+        print(failure)
+    return 1 if failures else 0

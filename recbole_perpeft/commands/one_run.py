@@ -1,0 +1,155 @@
+"""One run, measured; as a module it is the process of its own that :mod:`~recbole_perpeft.commands.runs` starts."""
+
+import hashlib
+import json
+import math
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from recbole.trainer import Trainer
+
+from recbole_perpeft import quick_start
+from recbole_perpeft.config import Config
+from recbole_perpeft.errors import PerPEFTError
+from recbole_perpeft.report import count
+
+
+def measure(config: Config, test: bool) -> dict:
+    """Train, and measure the state that is best in validation.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    test
+        Whether the test purchases are looked at.
+
+    Returns
+    -------
+    dict
+        ``valid`` (the validation metric's best), ``seconds``, ``epochs``, ``best_epoch``, ``seconds_per_epoch`` (median
+        training epoch of the last stage), ``peak_memory_mib``, ``parameters``; with ``test`` also ``test`` (RecBole's
+        metrics), ``ranks`` (of each user's test purchase) and ``data`` (what has to be the same in all runs of a
+        comparison).
+    """
+    began = time.perf_counter()
+    _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
+    epochs = _timed_epochs(trainer)
+    score, _ = trainer.fit(train_data, valid_data, verbose=False, show_progress=False)
+    last_stage = epochs[config["global_epochs"] :] if _is_personal(config) else epochs
+    result = {
+        "valid": float(score),
+        "seconds": time.perf_counter() - began,
+        "epochs": len(epochs),
+        "best_epoch": getattr(trainer, "best_epoch", None),
+        "seconds_per_epoch": statistics.median(last_stage or epochs or [0.0]),
+        "parameters": _parameters(trainer.model),
+        "peak_memory_mib": _peak_memory(config["device"]),
+    }
+    if test:
+        metrics = trainer.evaluate(test_data, load_best_model=True)
+        ranks = ranks_of_targets(trainer, test_data)
+        result["test"] = {name: float(value) for name, value in metrics.items()}
+        result["ranks"] = {user: rank for user, (_, rank) in ranks.items()}
+        lines = [f"{user}\t{item}" for user, (item, _) in sorted(ranks.items())]
+        result["data"] = {
+            "test purchases": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],
+            "users": len(ranks),
+            "items": test_data._dataset.item_num - 1,
+            "history masked": bool(config["mask_history"]),
+        }
+    return result
+
+
+def ranks_of_targets(trainer: Trainer, data) -> dict[str, tuple[str, float]]:
+    """Each user's held-out item and its rank, 1 for the best, the mean rank of those that score equal."""
+    trainer.model.eval()
+    trainer.tot_item_num = data._dataset.item_num
+    dataset, ranks = data._dataset, {}
+    with torch.no_grad():
+        for batch in data:
+            interaction, scores, rows, items = trainer._full_sort_batch_eval(batch)
+            rows, items = rows.to(scores.device), items.to(scores.device)
+            of_targets = scores[rows, items]
+            above = (scores[rows] > of_targets[:, None]).sum(dim=1)  # [targets]
+            level = (scores[rows] == of_targets[:, None]).sum(dim=1)  # with the target itself
+            users = dataset.id2token(dataset.uid_field, interaction[dataset.uid_field].cpu()[rows.cpu()])
+            tokens = dataset.id2token(dataset.iid_field, items.cpu())
+            for user, item, rank in zip(
+                users.tolist(), tokens.tolist(), (above + (level + 1) / 2).tolist(), strict=True
+            ):
+                ranks[user] = item, rank
+    return ranks
+
+
+def gain(metric: str, rank: float) -> float:
+    """NDCG@k or Hit@k (Recall@k) of a user with one held-out purchase at ``rank``."""
+    name, k = metric.lower().split("@")
+    if rank > int(k):
+        return 0.0
+    return 1 / math.log2(rank + 1) if name == "ndcg" else 1.0
+
+
+def _is_personal(config: Config) -> bool:
+    return hasattr(config.model_class, "backbone_name") and config["num_groups"] > 1
+
+
+def _timed_epochs(trainer: Trainer) -> list[float]:
+    """A list that fills with the seconds of each training epoch."""
+    seconds, train_epoch = [], trainer._train_epoch
+
+    def timed(*args, **kwargs):
+        began = time.perf_counter()
+        loss = train_epoch(*args, **kwargs)
+        seconds.append(time.perf_counter() - began)
+        return loss
+
+    trainer._train_epoch = timed
+    return seconds
+
+
+def _parameters(model: torch.nn.Module) -> dict[str, int]:
+    """Trained parameters in all, those of PEFT modules, and the frozen ones of the foundation model."""
+    if not hasattr(model, "trainable_parameters"):
+        return {"trained": count(p for p in model.parameters() if p.requires_grad), "peft": 0, "frozen": 0}
+    encoder = model.item_embedding.encoder
+    peft = sum(count(p for _, p in encoder.adapter_parameters(group)) for group in range(encoder.num_groups))
+    return {
+        "trained": count(model.trainable_parameters()),
+        "peft": peft,
+        "frozen": encoder.foundation.num_parameters,
+    }
+
+
+def _peak_memory(device: torch.device) -> float:
+    """MiB of this process (of the GPU, where one is used)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main(job_file: str) -> None:
+    """Run the job in a JSON file and write its result beside it."""
+    job = json.loads(Path(job_file).read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {**job["settings"], "checkpoint_dir": folder, "show_progress": False}
+        try:
+            config = Config(job["model"], job["dataset"], config_dict=settings)
+            result = measure(config, job["with_test"])
+        except PerPEFTError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            sys.exit(2)
+    target = Path(job["result"])
+    partial = target.with_suffix(".partial")
+    partial.write_text(json.dumps({**job, **result}))
+    os.replace(partial, target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,151 @@
+"""Rows of a comparison: variants and RecBole's models, with PEFT methods and seeds, as runs."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from recbole_perpeft.commands.runs import Run
+from recbole_perpeft.config import PROPERTIES, YAML_LOADER, Config, known_settings, parse_value
+from recbole_perpeft.errors import SettingError
+
+METHOD = "perpeft"  # the variant that the others are compared with
+VARIANTS = PROPERTIES / "variant"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes
+    ----------
+    variant : str
+        Name of the variant or of RecBole's model.
+    peft : str
+        PEFT method, or "".
+    model : str
+        Model class.
+    settings : dict
+        What is its own; without the seed.
+    """
+
+    variant: str
+    peft: str
+    model: str
+    settings: dict
+
+    @property
+    def name(self) -> str:
+        """How it is called in the table."""
+        return f"{self.variant}, {self.peft}" if self.peft else self.variant
+
+    def runs(self, dataset: str, seeds: Sequence[int]) -> list[Run]:
+        """One run for each seed."""
+        return [
+            Run(f"{self.name}, seed {seed}", self.model, dataset, {**self.settings, "seed": seed}) for seed in seeds
+        ]
+
+
+def known_variants() -> list[str]:
+    """Names of the variants that come with the package."""
+    return sorted(file.stem for file in VARIANTS.glob("*.yaml") if file.stem != "paper")
+
+
+def settings_of(words: Sequence[str]) -> dict:
+    """``KEY=VALUE`` (or ``--KEY=VALUE``) words as typed values.
+
+    Raises
+    ------
+    SettingError
+        On a word of another form.
+    """
+    known, values = known_settings(), {}
+    for word in words:
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not equals or not key:
+            raise SettingError(f"Setting {word!r} is not understood: write key=value.")
+        values[key] = parse_value(key, text, known.get(key))
+    return values
+
+
+def make_rows(
+    model: str,
+    dataset: str,
+    variants: Sequence[str],
+    models: Sequence[str],
+    pefts: Sequence[str],
+    common: dict,
+    for_perpeft: dict,
+) -> list[Row]:
+    """The rows that the command line asks for, each checked as far as that goes without data.
+
+    Parameters
+    ----------
+    model
+        The PerPEFT model of the variants that name none.
+    variants
+        Names, or YAML files.
+    models
+        RecBole's models: ``SASRec``, or ``SASRec:loss_type=BPR,learning_rate=0.001`` with settings of their own.
+    pefts
+        Methods that each variant with a PEFT module is run with, unless it sets ``peft_type`` itself.
+    common
+        Settings of all rows.
+    for_perpeft
+        Settings of the rows of PerPEFT models; a variant's own go before them.
+
+    Raises
+    ------
+    SettingError
+        On an unknown variant, model or setting, and on a variant that needs what the data set lacks.
+    """
+    rows = []
+    for variant in variants:
+        name, own = _read_variant(variant)
+        own_model = own.pop("model", model)
+        personal = hasattr(Config(own_model, dataset, config_dict={**common, **own}).model_class, "backbone_name")
+        shared = {**common, **for_perpeft} if personal else common
+        methods = pefts if personal and "peft_type" not in own else [None]
+        for peft in methods:
+            chosen = {"peft_type": peft} if peft else {}
+            config = Config(own_model, dataset, config_dict={**shared, **chosen, **own})
+            if personal:
+                _check_modalities(name, config, Config(model, dataset, config_dict=shared))
+            method = str(config["peft_type"]).upper() if personal else ""
+            rows.append(Row(name, "" if method == "NONE" else method, own_model, {**shared, **chosen, **own}))
+    for word in models:
+        built_in, _, text = word.partition(":")
+        own = settings_of(text.split(",")) if text else {}
+        Config(built_in, dataset, config_dict={**common, **own})
+        rows.append(Row(word, "", built_in, {**common, **own}))
+    names = [row.name for row in rows]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise SettingError(f"Row {twice!r} is asked for twice. Keep one, or give its YAML file another name.")
+    return rows
+
+
+def _read_variant(variant: str) -> tuple[str, dict]:
+    file = Path(variant) if variant.endswith((".yaml", ".yml")) else VARIANTS / f"{variant}.yaml"
+    if not file.is_file():
+        near = difflib.get_close_matches(variant, known_variants(), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known_variants())}, or a YAML file."
+        raise SettingError(f"Unknown variant {variant!r}. {hint}")
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(f"Variant {file} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingError(f"Variant {file} must hold 'key: value' lines, not a {type(values).__name__}.")
+    return file.stem, values
+
+
+def _check_modalities(name: str, config: Config, without: Config) -> None:
+    lacking = [modality for modality in config["modalities"] if modality not in without["modalities"]]
+    if lacking:
+        raise SettingError(
+            f"Variant {name!r} needs the modality {lacking[0]!r}, which {config['dataset']} lacks (modalities: "
+            f"{without['modalities']}). Leave the variant out, or set modalities for all."
+        )

@@ -1,0 +1,159 @@
+"""The table of a comparison: Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_perpeft.commands.rows import METHOD, Row
+from recbole_perpeft.commands.significance import Difference, difference
+from recbole_perpeft.errors import DataError
+
+
+def check_same_data(results: Sequence[dict]) -> None:
+    """Refuse results that were not measured on the same test purchases, items and masking.
+
+    Raises
+    ------
+    DataError
+        Names what differs, and in which runs.
+    """
+    first = results[0]
+    for result in results[1:]:
+        for key, value in first["data"].items():
+            if result["data"][key] != value:
+                raise DataError(
+                    f"Runs {first['name']!r} and {result['name']!r} cannot be compared: {key} differ ({value} and "
+                    f"{result['data'][key]}). Give all runs the same filters, sample of users and mask_history."
+                )
+
+
+def summarise(rows: Sequence[Row], results: dict[str, list[dict]], metric: str) -> dict:
+    """Means, deviations and differences.
+
+    Parameters
+    ----------
+    rows
+        In the order of the table.
+    results
+        By the rows' names: their finished runs, in the order of their seeds.
+    metric
+        The validation metric, in which differences are tested: ``ndcg@20``.
+
+    Returns
+    -------
+    dict
+        ``metric``, ``rows`` (a dictionary each) and ``pairs``.
+    """
+    done = [row for row in rows if results.get(row.name)]
+    table = [_summary_of(row, results[row.name]) for row in done]
+    baselines = [line["test"][metric]["mean"] for line in table if line["variant"] != METHOD]
+    for line in table:
+        strongest = max(baselines, default=None)
+        line["gain_per_cent"] = 100 * (line["test"][metric]["mean"] / strongest - 1) if strongest else None
+    pairs = []
+    for one in done:
+        for other in done:
+            shared = _same_seeds(results[one.name], results[other.name])
+            if one != other and shared[0]:
+                found = difference(*shared, metric)
+                pairs.append({"row": one.name, "to": other.name, "seeds": len(shared[0]), **vars(found)})
+    return {"metric": metric, "rows": table, "pairs": pairs}
+
+
+def _summary_of(row: Row, results: list[dict]) -> dict:
+    def both(values: list[float]) -> dict:
+        return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+
+    parameters = results[0]["parameters"]
+    return {
+        "row": row.name,
+        "variant": row.variant,
+        "peft": row.peft,
+        "seeds": [result["settings"]["seed"] for result in results],
+        "valid": both([result["valid"] for result in results]),
+        "test": {name: both([result["test"][name] for result in results]) for name in results[0]["test"]},
+        "trained_parameters": parameters["trained"],
+        "peft_share_per_cent": 100 * parameters["peft"] / parameters["frozen"] if parameters["frozen"] else None,
+        "seconds_per_epoch": statistics.median(result["seconds_per_epoch"] for result in results),
+        "peak_memory_mib": max(result["peak_memory_mib"] for result in results),
+    }
+
+
+def _same_seeds(first: list[dict], second: list[dict]) -> tuple[list[dict], list[dict]]:
+    seeds = {result["settings"]["seed"]: result for result in second}
+    shared = [result for result in first if result["settings"]["seed"] in seeds]
+    return shared, [seeds[result["settings"]["seed"]] for result in shared]
+
+
+def reference_of(row: dict, summary: dict) -> str | None:
+    """Name of the row that a row is held against: the method with the same PEFT, else the one best in validation."""
+    methods = [line for line in summary["rows"] if line["variant"] == METHOD and line is not row]
+    same = [line for line in methods if line["peft"] == row["peft"]]
+    if row["variant"] == METHOD or not methods:
+        return None
+    return max(same or methods, key=lambda line: line["valid"]["mean"])["row"]
+
+
+def markdown(summary: dict) -> str:
+    """The table for people; the best of each metric is bold."""
+    metrics = list(summary["rows"][0]["test"])
+    best = {name: max(line["test"][name]["mean"] for line in summary["rows"]) for name in metrics}
+    against = f"{summary['metric']} to {METHOD} (p users, p seeds)"
+    head = ["", "seeds", *metrics, "gain", against, "trained", "PEFT share", "s/epoch", "MiB"]
+    lines = [head, ["---"] * len(head)]
+    for line in summary["rows"]:
+        cells = [_cell(line["test"][name], line["test"][name]["mean"] == best[name]) for name in metrics]
+        gain = "" if line["gain_per_cent"] is None else f"{line['gain_per_cent']:+.1f} %"
+        share = "" if line["peft_share_per_cent"] is None else f"{line['peft_share_per_cent']:.2f} %"
+        costs = [f"{line['trained_parameters']:,}", share, f"{line['seconds_per_epoch']:.1f}"]
+        memory = f"{line['peak_memory_mib']:.0f}"
+        lines.append([line["row"], str(len(line["seeds"])), *cells, gain, _against(line, summary), *costs, memory])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    notes = ["Mean ± standard deviation over seeds, on the test purchases. Gain: to the best row that is no "
+             f"{METHOD}. p: two-sided paired t-tests, over users (of their means) and over seeds."]  # fmt: skip
+    if any(len(line["seeds"]) < 2 for line in summary["rows"]):
+        notes.append("One seed: no significance is claimed.")
+    return text + "\n\n" + " ".join(notes) + "\n"
+
+
+def _cell(value: dict, is_best: bool) -> str:
+    text = f"{value['mean']:.4f}" + (f" ± {value['std']:.4f}" if value["std"] is not None else "")
+    return f"**{text}**" if is_best else text
+
+
+def _against(line: dict, summary: dict) -> str:
+    reference = reference_of(line, summary)
+    pair = next((p for p in summary["pairs"] if (p["row"], p["to"]) == (line["row"], reference)), None)
+    if pair is None:
+        return ""
+    found = Difference(pair["mean"], pair["p_users"], pair["p_seeds"])
+    ps = "" if found.p_users is None else f" ({found.p_users:.3f}, {found.p_seeds:.3f})"
+    return f"{found.mean:+.4f}{ps}"
+
+
+def as_csv(summary: dict) -> str:
+    """One line per row, means and deviations in columns of their own."""
+    metrics = list(summary["rows"][0]["test"])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    costs = ["trained_parameters", "peft_share_per_cent", "seconds_per_epoch", "peak_memory_mib"]
+    heads = [f"{name} {part}" for name in metrics for part in ("mean", "std")]
+    writer.writerow(["row", "variant", "peft", "seeds", "valid mean", *heads, "gain_per_cent", *costs])
+    for line in summary["rows"]:
+        values = [line["test"][name][part] for name in metrics for part in ("mean", "std")]
+        start = [line["row"], line["variant"], line["peft"], len(line["seeds"]), line["valid"]["mean"]]
+        writer.writerow([*start, *values, line["gain_per_cent"], *(line[cost] for cost in costs)])
+    return buffer.getvalue()
+
+
+def write_table(summary: dict, out: Path) -> None:
+    """``table.md``, ``table.csv`` and ``table.json`` in ``out``; a reader sees the old ones or the new."""
+    texts = {"md": markdown(summary), "csv": as_csv(summary), "json": json.dumps(summary, indent=1) + "\n"}
+    for kind, text in texts.items():
+        partial = out / f"table.{kind}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, out / f"table.{kind}")

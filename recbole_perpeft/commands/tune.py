@@ -1,0 +1,212 @@
+"""``python -m recbole_perpeft tune``: search of settings by their validation score."""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_perpeft.commands.compare import add_common_arguments, common_settings
+from recbole_perpeft.commands.runs import Run, do_runs, output_folder
+from recbole_perpeft.config import YAML_LOADER, Config, known_settings
+from recbole_perpeft.errors import SettingError
+
+DESCRIPTION = """Search settings by the validation score; the test purchases are never looked at.
+
+  python -m recbole_perpeft tune --dataset demo --space space.yaml --trials 20 --out results/tune --epochs=20
+
+space.yaml has a line for each setting that is searched:
+
+  learning_rate: {loguniform: [0.0003, 0.01]}
+  content_weight: {uniform: [0.1, 1.0]}
+  users_per_batch: {int: [16, 128]}
+  num_groups: {choice: [1, 4, 8]}
+
+Optuna's TPE proposes the settings, seeded. Trials are done one after another, each in a process of its own; the same
+command goes on where it was stopped, and one with more --trials continues the search. OUT/table.md lists them, best
+first, and OUT/best.yaml can be given to --config_files."""
+
+_KINDS = ("choice", "uniform", "loguniform", "int")
+
+
+def read_space(file: str | Path) -> dict[str, tuple[str, list]]:
+    """The searched settings: name to kind and values.
+
+    Raises
+    ------
+    SettingError
+        If the file cannot be read, or names a setting or kind that does not exist, or values that make no range.
+    """
+    try:
+        space = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=YAML_LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(f"--space: {file} cannot be read: {error}") from error
+    if not isinstance(space, Mapping) or not space:
+        raise SettingError(f"--space: {file} must hold lines such as learning_rate: {{loguniform: [0.0003, 0.01]}}.")
+    known = known_settings()
+    for key, entry in space.items():
+        if key not in known:
+            raise SettingError.unknown("setting", key, known)
+        if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in _KINDS:
+            raise SettingError(f"--space: {key}: {entry!r} is no search. Write one of {', '.join(_KINDS)}: [values].")
+        ((kind, values),) = entry.items()
+        if not isinstance(values, list) or not values or (kind != "choice" and not _is_range(values, kind)):
+            raise SettingError(f"--space: {key}: {kind}: {values!r} is not possible. Write [lowest, highest].")
+    return {key: next(iter(entry.items())) for key, entry in space.items()}
+
+
+def _is_range(values: list, kind: str) -> bool:
+    numbers = int if kind == "int" else (int, float)
+    if len(values) != 2 or not all(isinstance(v, numbers) and not isinstance(v, bool) for v in values):
+        return False
+    return values[0] < values[1] and (kind != "loguniform" or values[0] > 0)
+
+
+def tune(
+    dataset: str,
+    space: Mapping[str, tuple[str, list]],
+    out: str | Path,
+    trials: int,
+    model: str = "PerPEFTSASRec",
+    settings: dict | None = None,
+    seed: int = 2020,
+) -> tuple[list[dict], list[str]]:
+    """Do what is left of ``trials`` trials.
+
+    Parameters
+    ----------
+    space
+        From :func:`read_space`.
+    trials
+        In all, those of earlier calls included.
+    settings
+        Settings of all trials.
+    seed
+        Of the search, and of each run unless ``settings`` has one.
+
+    Returns
+    -------
+    tuple
+        A dictionary for each finished trial (``valid`` and the searched settings), best first; and a line for each
+        that failed.
+
+    Raises
+    ------
+    SettingError
+        If Optuna is missing, or the folder holds the search of another space.
+    """
+    optuna = _optuna()
+    settings = {"seed": seed, **(settings or {})}
+    Config(model, dataset, config_dict=settings)
+    failures = []
+    with output_folder(Path(out)) as folder:
+        _check_same_search(folder, {"dataset": dataset, "model": model, "space": space, "settings": settings})
+        study = optuna.create_study(
+            study_name="tune",
+            direction="maximize",
+            storage=optuna.storages.JournalStorage(
+                optuna.storages.journal.JournalFileBackend(str(folder / "trials.log"))
+            ),
+            load_if_exists=True,
+        )
+        for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # of a process that was stopped
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+        while _count(study, optuna) < trials:
+            study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=5)
+            trial = study.ask()
+            chosen = {key: _suggest(trial, key, kind, values) for key, (kind, values) in space.items()}
+            said = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+                             for key, value in chosen.items())  # fmt: skip
+            trial.set_user_attr("settings", chosen)
+            run = Run(f"trial {_count(study, optuna) + 1}: {said}", model, dataset, {**settings, **chosen}, test=False)
+            (result,), failed = do_runs([run], folder)
+            failures += failed
+            if result is None:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            else:
+                study.tell(trial, result["valid"])
+        found = [
+            {"valid": trial.value, **trial.user_attrs["settings"]}
+            for trial in study.trials
+            if trial.state == optuna.trial.TrialState.COMPLETE
+        ]
+        found.sort(key=lambda line: -line["valid"])
+        if found:
+            _write(folder, found)
+    return found, failures
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise SettingError('tune needs Optuna: pip install "recbole-perpeft[tune]"') from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _count(study: Any, optuna: Any) -> int:
+    """Trials that are over, failed runs included."""
+    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return len(study.get_trials(deepcopy=False, states=over))
+
+
+def _suggest(trial: Any, key: str, kind: str, values: list) -> Any:
+    if kind == "choice":  # by number, for Optuna keeps no lists or mappings
+        return values[trial.suggest_categorical(key, range(len(values)))]
+    if kind == "int":
+        return trial.suggest_int(key, *values)
+    return trial.suggest_float(key, *map(float, values), log=kind == "loguniform")
+
+
+def _check_same_search(folder: Path, search: dict) -> None:
+    file, text = folder / "search.json", json.dumps(search, indent=1, default=str)
+    if file.is_file() and file.read_text() != text:
+        raise SettingError(f"--out: {folder} holds a search with another space or other settings. Choose another.")
+    file.write_text(text)
+
+
+def _write(folder: Path, found: list[dict]) -> None:
+    keys = list(found[0])
+    lines = [keys, ["---"] * len(keys), *([_cell(line[key]) for key in keys] for line in found)]
+    best = {key: value for key, value in found[0].items() if key != "valid"}
+    texts = {
+        "table.md": "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n",
+        "best.yaml": yaml.safe_dump(best, sort_keys=False),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.partial").write_text(text, encoding="utf-8")
+        os.replace(folder / f"{name}.partial", folder / name)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line; gives 1 if a run failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_perpeft tune", description=DESCRIPTION, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_common_arguments(parser)
+    parser.add_argument("--model", "-m", default="PerPEFTSASRec", help="a PerPEFT model or any of RecBole's")
+    parser.add_argument("--space", required=True, help="YAML file of what is searched")
+    parser.add_argument("--trials", type=int, default=20, help="in all, those of earlier calls included")
+    parser.add_argument("--search_seed", type=int, default=2020, help="seed of the search")
+    known, words = parser.parse_known_args(arguments)
+    found, failures = tune(
+        known.dataset, read_space(known.space), known.out, known.trials, known.model,
+        common_settings(known.config_files, words), known.search_seed,
+    )  # fmt: skip
+    if found:
+        print(f"\n{(known.out / 'table.md').read_text()}\nWritten: {known.out}/table.md, best.yaml")
+        print(f"Test the best: python run_recbole_perpeft.py --model={known.model} --dataset={known.dataset} "
+              f"--config_files={known.out / 'best.yaml'} {' '.join(words)}")  # fmt: skip
+    for failure in failures:
+        print(failure)
+    return 1 if failures else 0

@@ -1,0 +1,208 @@
+"""Comparisons: real runs on tiny data, done once; numbers against a ranking by hand."""
+
+import json
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from scipy.stats import ttest_rel
+
+from recbole_perpeft.__main__ import main
+from recbole_perpeft.commands import runs
+from recbole_perpeft.commands.compare import compare
+from recbole_perpeft.commands.one_run import measure
+from recbole_perpeft.commands.rows import known_variants, make_rows
+from recbole_perpeft.commands.runs import Run, do_runs, output_folder
+from recbole_perpeft.commands.significance import difference
+from recbole_perpeft.commands.table import markdown, summarise
+from recbole_perpeft.config import Config
+from recbole_perpeft.errors import DataError, SettingError
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def common(tiny_root, tmp_path, monkeypatch):
+    """Settings of all runs on the tiny data."""
+    monkeypatch.chdir(tmp_path)
+    paths = {"data_path": str(tiny_root), "content_cache": str(tiny_root / "cache"), "encoder": "clip"}
+    return {**TINY, **paths, "epochs": 2, "global_epochs": 1, "group_negatives": False}
+
+
+def test_a_comparison_does_every_run_once_and_reports_what_failed(common, tmp_path, capsys):
+    out = tmp_path / "results"
+    arguments = {"variants": ["perpeft", "frozen"], "models": ["Pop", "SASRec:hidden_size=7"], "settings": common}
+    summary, failures = compare("tiny", out, seeds=[1], **arguments)
+    assert [line["row"] for line in summary["rows"]] == ["perpeft, LORA", "frozen", "Pop"]
+    (failure,) = failures  # two heads do not share seven
+    assert "SASRec:hidden_size=7, seed 1: FAILED" in failure
+    assert "log" in failure
+    text = capsys.readouterr().out
+    assert "run 4 of 4" in text
+    assert "One seed: no significance is claimed." in (out / "table.md").read_text()
+    for name in ("table.csv", "table.json"):
+        assert (out / name).is_file()
+    written = {file: file.stat().st_mtime_ns for file in (out / "runs").iterdir()}
+    assert len(written) == 3
+    for file in written:
+        result = json.loads(file.read_text())
+        k = 10
+        by_rank = [1 / math.log2(rank + 1) if rank <= k else 0 for rank in result["ranks"].values()]
+        if result["model"] != "Pop":  # whose scores are level for many items
+            assert result["test"]["ndcg@10"] == pytest.approx(np.mean(by_rank), abs=1e-4)
+        assert len(result["ranks"]) == result["data"]["users"] == 40
+        assert result["peak_memory_mib"] > 50
+    again, _ = compare("tiny", out, seeds=[1], **arguments | {"models": ["Pop"]})
+    assert [line["row"] for line in again["rows"]] == ["perpeft, LORA", "frozen", "Pop"]
+    assert capsys.readouterr().out.count("found") == 3
+    assert {file: file.stat().st_mtime_ns for file in (out / "runs").iterdir()} == written
+
+
+def test_a_run_measures_what_the_model_does(common):
+    config = Config("PerPEFTSASRec", "tiny", config_dict={**common, "seed": 3, "metric_decimal_place": 9})
+    result = measure(config, test=True)
+    parameters = result["parameters"]
+    assert parameters["trained"] > parameters["peft"] > 0
+    assert result["epochs"] == 2
+    gains = [1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in result["ranks"].values()]
+    assert result["test"]["ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-6)
+    hits = [rank <= 5 for rank in result["ranks"].values()]
+    assert result["test"]["hit@5"] == pytest.approx(np.mean(hits), abs=1e-6)
+    assert "test" not in measure(config, test=False)
+
+
+def results_of(ranks_by_seed, users=("a", "b", "c")):
+    return [
+        {
+            "name": f"seed {seed}", "settings": {"seed": seed}, "ranks": dict(zip(users, ranks, strict=True)),
+            "valid": 0.1, "seconds_per_epoch": 1.0, "peak_memory_mib": 100.0,
+            "parameters": {"trained": 10, "peft": 5, "frozen": 50},
+            "test": {"ndcg@10": float(np.mean([1 / math.log2(r + 1) if r <= 10 else 0 for r in ranks]))},
+        }
+        for seed, ranks in enumerate(ranks_by_seed)
+    ]  # fmt: skip
+
+
+def test_significance_is_that_of_paired_tests_over_users_and_seeds():
+    first, second = results_of([(1, 2, 30), (1, 3, 4)]), results_of([(5, 2, 30), (2, 9, 12)])
+    gains = [
+        np.array([[1 / math.log2(r + 1) if r <= 10 else 0 for r in one["ranks"].values()] for one in results])
+        for results in (first, second)
+    ]
+    found = difference(first, second, "ndcg@10")
+    assert found.mean == pytest.approx(gains[0].mean() - gains[1].mean())
+    assert found.p_users == pytest.approx(ttest_rel(gains[0].mean(axis=0), gains[1].mean(axis=0)).pvalue)
+    assert found.p_seeds == pytest.approx(ttest_rel(gains[0].mean(axis=1), gains[1].mean(axis=1)).pvalue)
+    alone = difference(first[:1], second[:1], "hit@3")
+    assert (alone.mean, alone.p_users, alone.p_seeds) == (pytest.approx(1 / 3), None, None)
+
+
+def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
+    rows = make_rows("PerPEFTSASRec", "tiny", ["perpeft", "global_peft"], ["Pop"], ["LORA"], common, {})
+    ranks = {"perpeft, LORA": [(1, 2, 30), (1, 3, 4)], "global_peft, LORA": [(5, 2, 30), (2, 9, 12)],
+             "Pop": [(9, 9, 9), (9, 9, 9)]}  # fmt: skip
+    results = {name: results_of(of_seeds) for name, of_seeds in ranks.items()}
+    summary = summarise(rows, results, "ndcg@10")
+    means = {name: [one["test"]["ndcg@10"] for one in of_row] for name, of_row in results.items()}
+    for line in summary["rows"]:
+        assert line["test"]["ndcg@10"]["mean"] == pytest.approx(statistics.mean(means[line["row"]]))
+        assert line["test"]["ndcg@10"]["std"] == pytest.approx(statistics.stdev(means[line["row"]]))
+        strongest = statistics.mean(means["global_peft, LORA"])
+        assert line["gain_per_cent"] == pytest.approx(100 * (statistics.mean(means[line["row"]]) / strongest - 1))
+        assert line["peft_share_per_cent"] == pytest.approx(10)
+    text = markdown(summary)
+    assert f"**{statistics.mean(means['perpeft, LORA']):.4f}" in text
+    assert text.count("**") == 2
+    assert len(summary["pairs"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variants": ["frozn"]}, "Unknown variant 'frozn'. Did you mean 'frozen'?"),
+        ({"models": ["SASRek"]}, "Unknown model 'SASRek'. Did you mean 'SASRec'?"),
+        ({"models": ["Pop:topk"]}, "Setting 'topk' is not understood: write key=value"),
+        ({"models": ["Pop:tppk=3"]}, "Unknown setting 'tppk'. Did you mean 'topk'?"),
+        ({"variants": ["frozen", "frozen"]}, "Row 'frozen' is asked for twice"),
+        ({"variants": [], "models": []}, "There is nothing to compare"),
+        ({"seeds": [1, 1]}, r"--seeds: \[1, 1\] has one twice"),
+        (
+            {"variants": ["without_text"], "settings": {"modalities": ["text"]}},
+            r"Variant 'without_text' needs the modality 'image', which tiny lacks \(modalities: \['text'\]\)",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(common, tmp_path, change, message):
+    arguments = {"variants": ["perpeft"], **change, "settings": common | change.get("settings", {})}
+    with pytest.raises(SettingError, match=message):
+        compare("tiny", tmp_path / "out", **arguments)
+    assert not list(tmp_path.glob("out/runs/*.json"))
+
+
+def test_a_method_is_asked_of_each_variant_that_does_not_name_its_own(common):
+    variants, models = ["perpeft", "frozen", "large_global_peft", "without_multimodal"], ["GRU4Rec"]
+    rows = make_rows("PerPEFTSASRec", "tiny", variants, models, ["LORA", "IISAN"], {**common, "peft_config": {}},
+                     {"epochs": 9})  # fmt: skip
+    names = ["perpeft, LORA", "perpeft, IISAN", "frozen", "large_global_peft, LORA", "without_multimodal", "GRU4Rec"]
+    assert [row.name for row in rows] == names
+    assert [row.settings["epochs"] for row in rows] == [9, 9, 9, 9, 2, 2]
+    assert rows[1].settings["peft_type"] == "IISAN"
+    assert rows[3].settings["peft_config"] == {"r": 32, "lora_alpha": 64}
+    assert rows[4].model == "SASRec"
+
+
+@pytest.mark.parametrize("variant", known_variants())
+def test_every_variant_makes_a_config_for_the_demo(variant):
+    (row,) = make_rows("PerPEFTSASRec", "demo", [variant], [], ["LORA"], {}, {})
+    Config(row.model, "demo", config_dict=row.settings)
+
+
+def test_a_folder_that_another_process_writes_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    with (
+        FileLock(tmp_path / "out" / ".lock"),
+        pytest.raises(SettingError, match="another process writes"),
+        output_folder(tmp_path / "out"),
+    ):
+        pass
+
+
+def test_results_of_another_version_are_refused(tmp_path):
+    with output_folder(tmp_path):
+        pass
+    (tmp_path / "runs" / "old.json").write_text(json.dumps({"format": 0}))
+    with (
+        pytest.raises(DataError, match=r"old.json was written by another version .* Choose another --out"),
+        output_folder(tmp_path),
+    ):
+        pass
+
+
+def test_runs_on_other_test_purchases_do_not_stand_in_one_table(common, tmp_path, monkeypatch):
+    def result(name, users):
+        data = {"test purchases": "x", "users": users, "items": 30, "history masked": True}
+        return results_of([(1, 2, 3)])[0] | {"format": runs.FORMAT, "name": name, "data": data}
+
+    other = iter([result("first", 40), result("second", 39)])
+    monkeypatch.setattr(runs, "_in_process", lambda run, file, log: file.write_text(json.dumps(next(other))) and None)
+    with pytest.raises(DataError, match="'first' and 'second' cannot be compared: users differ \\(40 and 39\\)"):
+        compare("tiny", tmp_path / "out", ["perpeft", "frozen"], seeds=[0], settings=common)
+
+
+def test_a_killed_run_is_reported_and_the_rest_goes_on(common, tmp_path, monkeypatch):
+    # a process that dies as one does for want of memory
+    monkeypatch.setattr(runs.sys, "executable", "/bin/false")
+    with output_folder(tmp_path / "out") as folder:
+        results, failures = do_runs([Run("one", "Pop", "tiny", common), Run("two", "Pop", "tiny", common)], folder)
+    assert results == [None, None]
+    assert [failure.split(":")[0] for failure in failures] == ["one", "two"]
+
+
+def test_the_command_line_names_its_commands(capsys):
+    assert main([]) == 2
+    assert "compare,tune" in capsys.readouterr().err
+    assert main(["compare", "--variants", "frozn", "--out", "x"]) == 2
+    assert "SettingError: Unknown variant 'frozn'" in capsys.readouterr().err
+    torch.set_num_threads(1)

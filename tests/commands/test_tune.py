@@ -1,0 +1,113 @@
+"""Searches: what is read, that they resume, and that the best of them is written."""
+
+import json
+
+import pytest
+import yaml
+
+from recbole_perpeft.commands import runs
+from recbole_perpeft.commands.tune import main, read_space, tune
+from recbole_perpeft.config import Config
+from recbole_perpeft.errors import SettingError
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Runs that give a score of their settings at once; a list of those that ran."""
+    ran = []
+
+    def instead(run, file, log):
+        ran.append(run.settings)
+        if run.settings["num_groups"] == 4 and len(ran) == 2:
+            return "FAILED: of no use (log x)"
+        score = 1 - abs(run.settings["learning_rate"] - 0.01) - (run.settings["loss_type"] == "BCE")
+        file.write_text(json.dumps({"format": runs.FORMAT, "settings": run.settings, "valid": score}))
+        return None
+
+    monkeypatch.setattr(runs, "_in_process", instead)
+    return ran
+
+
+SPACE = {
+    "learning_rate": ("loguniform", [0.001, 0.1]),
+    "num_groups": ("choice", [2, 4]),
+    "loss_type": ("choice", ["CE", "BCE"]),
+    "metrics": ("choice", [["NDCG"], ["NDCG", "Hit"]]),
+}
+
+
+def test_a_search_goes_on_where_it_stopped_and_ends_as_one_that_did_not(scored, tmp_path):
+    whole, _ = tune("demo", SPACE, tmp_path / "whole", 8)
+    proposed = list(scored)
+    scored.clear()
+    first, _ = tune("demo", SPACE, tmp_path / "parts", 3)
+    n_first = len(scored)
+    found, _ = tune("demo", SPACE, tmp_path / "parts", 8)
+    assert n_first == 3
+    assert scored == proposed
+    assert found == whole
+    assert len(found) in (7, 8)
+    assert [line["valid"] for line in found] == sorted((line["valid"] for line in found), reverse=True)
+    assert {line["loss_type"] for line in found} <= {"CE", "BCE"}
+    best = yaml.safe_load((tmp_path / "parts" / "best.yaml").read_text())
+    assert best == {key: value for key, value in found[0].items() if key != "valid"}
+    Config("PerPEFTSASRec", "demo", [tmp_path / "parts" / "best.yaml"])
+    table = (tmp_path / "parts" / "table.md").read_text().splitlines()
+    assert len(table) == 2 + len(found)
+    tune("demo", SPACE, tmp_path / "parts", 8)
+    assert len(scored) == 8  # nothing is left to do
+
+
+def test_a_trial_that_was_stopped_is_done_again(scored, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    real = runs._in_process
+    monkeypatch.setattr(runs, "_in_process", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tune("demo", SPACE, tmp_path, 2)
+    monkeypatch.setattr(runs, "_in_process", real)
+    found, failures = tune("demo", SPACE, tmp_path, 2)
+    assert len(found) + len(failures) == 2
+
+
+def test_another_search_in_the_same_folder_is_refused(scored, tmp_path):
+    tune("demo", SPACE, tmp_path, 1)
+    with pytest.raises(SettingError, match="holds a search with another space or other settings"):
+        tune("demo", SPACE | {"learning_rate": ("uniform", [0.1, 0.2])}, tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: {uniform: [0, 1]}", "Unknown setting 'learning_rat'. Did you mean 'learning_rate'?"),
+        ("learning_rate: {normal: [0, 1]}", "learning_rate: {'normal': .* is no search. Write one of choice"),
+        ("learning_rate: 0.1", "learning_rate: 0.1 is no search"),
+        ("learning_rate: {loguniform: [0, 1]}", r"loguniform: \[0, 1\] is not possible. Write \[lowest, highest\]"),
+        ("num_groups: {int: [1, 2.5]}", r"int: \[1, 2.5\] is not possible"),
+        ("num_groups: {int: [4, 2]}", r"int: \[4, 2\] is not possible"),
+        ("num_groups: {choice: []}", r"choice: \[\] is not possible"),
+        ("- 1", "must hold lines such as learning_rate"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_explained(tmp_path, text, message):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(SettingError, match=message):
+        read_space(tmp_path / "space.yaml")
+
+
+def test_a_real_search_looks_at_validation_only(tiny, tiny_root, tmp_path, capsys):
+    (tmp_path / "space.yaml").write_text("learning_rate: {choice: [0.01]}\n")
+    words = [f"--{key}={value}" for key, value in (
+        ("data_path", tiny_root), ("content_cache", tiny_root / "cache"), ("encoder", "clip"), ("epochs", 1),
+        ("num_groups", 1), ("peft_type", "NONE"), ("hidden_size", 16), ("topk", "[5]"), ("valid_metric", "NDCG@5"),
+    )]  # fmt: skip
+    out = tmp_path / "out"
+    assert main(["--dataset=tiny", f"--space={tmp_path / 'space.yaml'}", "--trials=1", f"--out={out}", *words]) == 0
+    (file,) = (out / "runs").glob("*.json")
+    result = json.loads(file.read_text())
+    assert "test" not in result
+    assert "ranks" not in result
+    assert f"{result['valid']:.5g}" in (out / "table.md").read_text()
+    assert f"--config_files={out / 'best.yaml'}" in capsys.readouterr().out
