@@ -1,19 +1,17 @@
 """Which layers of a foundation model get adapters, and a peft configuration that says so."""
 
 import copy
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftType, PromptLearningConfig
+from peft import PeftConfig
 from torch import nn
 
 from recbole_perpeft.encoder.errors import EncoderError, first_line, nearest_name
 from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.peft_methods import check_start, config_class, config_fields, fitting_sizes
 
-# The paper's settings: LoRA on query and value projections, (IA)3 on key, value and the feed-forward input.
-_LORA_DEFAULTS = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}
 # How architectures name these layers; the first line whose names all occur in a tower counts.
 _QUERY_VALUE = (
     ("q_proj", "v_proj"),  # CLIP, SigLIP, ViT
@@ -32,26 +30,7 @@ _KEY_VALUE = (
     ("qkv",),
 )
 _FEED_FORWARD = (("fc1",), ("intermediate.dense",), ("lin1",))  # CLIP and ViT; BERT; DistilBERT
-_UNUSABLE = {
-    # need calls between steps or arguments at every forward that an item encoder does not make
-    PeftType.ADALORA,
-    PeftType.POLY,
-    PeftType.ADAPTION_PROMPT,
-    # adapt something else than layers of a frozen encoder, or cannot be copied from one group to another
-    PeftType.LILY,
-    PeftType.SHADOW,
-    PeftType.TRAINABLE_TOKENS,
-}
 _OWN_FIELDS = {"peft_type", "inference_mode"}  # set by peft_type, and never true here
-
-
-def usable_peft_types() -> list[str]:
-    """Return the names of the peft methods that put adapters into layers, besides "NONE"."""
-    return sorted(
-        peft_type.value
-        for peft_type, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()
-        if peft_type not in _UNUSABLE and not issubclass(cls, PromptLearningConfig) and "target_modules" in _fields(cls)
-    )
 
 
 def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundation: FoundationModel) -> PeftConfig:
@@ -60,8 +39,8 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
     Parameters
     ----------
     peft_type : str
-        A name of :func:`usable_peft_types`, in any case. LORA and IA3 have the paper's defaults; the others
-        need ``target_modules``.
+        A name of :func:`~recbole_perpeft.encoder.peft_methods.usable_peft_types`, in any case. LORA and IA3 have the
+        paper's defaults, the others peft's, on LoRA's layers; LN_TUNING adapts the layer norms.
     settings : mapping, optional
         ``peft_config``: fields of peft's configuration class, which replace the defaults.
     foundation : FoundationModel
@@ -76,21 +55,16 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
     EncoderError
         If the method or a field does not exist, peft refuses a value, or a tower has no layer of these names.
     """
-    name = str(peft_type).upper()
-    if name not in usable_peft_types():
-        raise EncoderError(
-            f"peft_type: {peft_type!r} is not known. {nearest_name(name, [*usable_peft_types(), 'IISAN', 'NONE'])}"
-        )
-    cls = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name)]
+    name, cls, defaults = config_class(peft_type)
     if not isinstance(settings or {}, Mapping):
         raise EncoderError(f"peft_config: {settings!r} is no mapping. Write fields and values, such as r: 4.")
     settings = copy.deepcopy(dict(settings or {}))
-    fields = sorted(_fields(cls) - _OWN_FIELDS)
+    fields = sorted(config_fields(cls) - _OWN_FIELDS)
     for field in settings:
         if field not in fields:
             raise EncoderError(f"peft_config: {name} has no field {field!r}. {nearest_name(str(field), fields)}")
-    if name == "LORA":
-        settings = _LORA_DEFAULTS | settings
+    settings = defaults | settings
+    check_start(settings)
     if settings.get("target_modules") is None:
         settings["target_modules"] = _default_targets(name, foundation)
     _check_targets(settings["target_modules"], foundation)
@@ -102,7 +76,7 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
         if not settings["target_modules"]:
             raise EncoderError("peft_layers: none of target_modules is in these layers. Set peft_layers higher, or ~.")
     try:
-        return cls(**settings)
+        return cls(**(fitting_sizes(name, _linear(settings["target_modules"], foundation)) | settings))
     except Exception as error:  # each configuration class checks its values in its own way
         raise EncoderError(f"peft_config: peft refuses it for {name} ({first_line(error)}). Correct it.") from error
 
@@ -119,12 +93,9 @@ def layer_names(foundation: FoundationModel, modality: str) -> list[str]:
 
 
 def _default_targets(name: str, foundation: FoundationModel) -> list[str]:
-    if name not in ("LORA", "IA3"):
-        raise EncoderError(
-            f"peft_config: {name} has no default layers. Set target_modules in peft_config, from "
-            f"{_all_layer_names(foundation)}."
-        )
-    families = (_QUERY_VALUE,) if name == "LORA" else (_KEY_VALUE, _FEED_FORWARD)
+    if name == "LN_TUNING":
+        return _layer_norms(foundation)
+    families = (_KEY_VALUE, _FEED_FORWARD) if name == "IA3" else (_QUERY_VALUE,)
     targets = set()
     for modality in foundation.modalities:
         for family in families:
@@ -136,6 +107,23 @@ def _default_targets(name: str, foundation: FoundationModel) -> list[str]:
                 )
             targets.update(found)
     return sorted(targets)
+
+
+def _layer_norms(foundation: FoundationModel) -> list[str]:
+    names = [
+        name
+        for modality in foundation.modalities
+        for name, module in foundation.tower_modules(modality).items()
+        if isinstance(module, nn.LayerNorm)
+    ]
+    if not names:
+        raise EncoderError(f"peft_config: {foundation.name} has no layer norms for LN_TUNING. Choose another method.")
+    return sorted(names)
+
+
+def _linear(targets: list[str] | str, foundation: FoundationModel) -> list[nn.Linear]:
+    """The linear layers that ``targets`` call."""
+    return [module for name, module in _called(targets, foundation).items() if isinstance(module, nn.Linear)]
 
 
 def _first_present(family: tuple[tuple[str, ...], ...], foundation: FoundationModel, modality: str) -> tuple[str, ...]:
@@ -195,14 +183,17 @@ def _check_targets(targets: Any, foundation: FoundationModel) -> None:
 
 def _above_cut(targets: list[str] | str, foundation: FoundationModel) -> list[str]:
     """Full names of the layers that ``targets`` call, without those that a cut leaves behind."""
+    return sorted(set(_called(targets, foundation)) - foundation.below_cut)
+
+
+def _called(targets: list[str] | str, foundation: FoundationModel) -> dict[str, nn.Module]:
+    """The modules that ``targets`` call, by their full names."""
     modules = {name: m for modality in foundation.modalities for name, m in foundation.tower_modules(modality).items()}
     if targets == "all-linear":
-        named = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
-    elif isinstance(targets, str):
-        named = [name for name in modules if re.fullmatch(targets, name)]
-    else:
-        named = [name for name in modules if any(_is_called(name, str(target)) for target in targets)]
-    return sorted(set(named) - foundation.below_cut)
+        return {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
+    if isinstance(targets, str):
+        return {name: module for name, module in modules.items() if re.fullmatch(targets, name)}
+    return {name: m for name, m in modules.items() if any(_is_called(name, str(target)) for target in targets)}
 
 
 def _is_called(module: str, target: str) -> bool:
@@ -211,7 +202,3 @@ def _is_called(module: str, target: str) -> bool:
 
 def _all_layer_names(foundation: FoundationModel) -> str:
     return "; ".join(f"{m}: {', '.join(layer_names(foundation, m)) or 'none'}" for m in foundation.modalities)
-
-
-def _fields(cls: type[PeftConfig]) -> set[str]:
-    return {field.name for field in dataclasses.fields(cls)}

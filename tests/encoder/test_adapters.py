@@ -240,7 +240,6 @@ def test_saved_modules_open_with_peft(build, models, tmp_path):
             ["target_modules", "text encoder", "query"],
         ),
         ({"peft_config": {"target_modules": r"text\..*query"}, "source": "pair"}, ["image encoder", "q_proj"]),
-        ({"peft_type": "LOHA"}, ["LOHA", "target_modules", "q_proj"]),
         ({"peft_type": "IA3", "peft_config": {"feedforward_modules": ["fc2"]}}, ["peft_config", "IA3"]),
         ({"num_groups": 0}, ["num_groups", "0"]),
     ],
