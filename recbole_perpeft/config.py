@@ -12,7 +12,7 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType, argument_list, get_model
 
-from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
+from recbole_perpeft.checks import check_values
 from recbole_perpeft.errors import SettingError
 
 # keys that RecBole reads although none of its YAML files names them
@@ -27,22 +27,6 @@ _TEXT_KEYS = {
     "model", "dataset", "encoder", "image_encoder", "text_encoder", "text_template", "image_field", "resume",
     "rm_dup_inter", "user_inter_num_interval", "item_inter_num_interval", "dataset_save_path", "dataloaders_save_path",
     "image_pooling", "text_pooling",
-}  # fmt: skip
-
-_CHOICES = {
-    "loss_type": ("BCE", "BPR", "CE"),
-    "personalised_by": PERSONALISED_BY,
-    "grouping": ("kmeans", "coherence", "random"),
-    "prefix_window": ("random", "last"),
-    "missing_content": ("error", "neutral"),
-    "precision": ("auto", "fp32", "bf16", "fp16"),
-}
-
-_AT_LEAST = {
-    "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
-    "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
-    "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "valid_user_sample": 1,
-    "regroup_epochs": 1,
 }  # fmt: skip
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
@@ -247,7 +231,7 @@ class Config(RecBoleConfig):
 
     def _get_final_config_dict(self):
         self.final_config_dict = final = super()._get_final_config_dict()
-        self._check_values()
+        check_values(self, hasattr(self.model_class, "backbone_name"))
         if final.get("load_col") is None and "load_col" not in self.external_config_dict:
             final["load_col"] = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
         self._fit_negatives_to_loss(final)
@@ -266,39 +250,6 @@ class Config(RecBoleConfig):
         demo = PROPERTIES.parent / "dataset" / "demo"
         if self.dataset == "demo" and not Path(self["data_path"]).is_dir() and demo.is_dir():
             self.final_config_dict["data_path"] = str(demo)
-
-    def _check_values(self) -> None:
-        """Refuse values that would fail hours later, or deep inside torch."""
-        for key, least in _AT_LEAST.items():
-            for value in self[key] if isinstance(self[key], list) else [self[key]]:
-                if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                    raise SettingError(f"{key}: {value!r} is not possible: it must be a whole number from {least} up.")
-        if not hasattr(self.model_class, "backbone_name"):
-            return
-        for key, allowed in _CHOICES.items():
-            if self[key] not in allowed:
-                raise SettingError.unknown(key, self[key], allowed)
-        for key in ("learning_rate", "content_weight", "weight_decay", "l2_emb"):
-            if isinstance(self[key], bool) or not isinstance(self[key], int | float) or self[key] < 0:
-                raise SettingError(f"{key}: {self[key]!r} is not possible: it must be a number from 0 up.")
-        if not self["num_negatives"] and self["loss_type"] != "CE":
-            value = "~" if self["num_negatives"] is None else 0
-            raise SettingError(
-                f"num_negatives: {value} is not possible with loss_type: {self['loss_type']}. Set 1 or more."
-            )
-        if self["num_negatives"] is None and self["personalised_by"] in (USER_PROJECTOR, USER_VECTOR):
-            raise SettingError(
-                f"num_negatives: ~ is not possible with personalised_by: {self['personalised_by']}, which would need "
-                "every item once for each user of a batch. Set 1 or more."
-            )
-        only_epochs = "epochs" in self.external_config_dict and "global_epochs" not in self.external_config_dict
-        if self["global_epochs"] is None or only_epochs:
-            self["global_epochs"] = -(-self["epochs"] // 3)
-        if self["global_epochs"] > self["epochs"]:
-            raise SettingError(
-                f"global_epochs: {self['global_epochs']} is more than epochs: {self['epochs']}. epochs counts all "
-                f"stages, so set epochs to at least {self['global_epochs']}."
-            )
 
     def settings(self) -> dict:
         """The settings as plain values, enough to make this Config again with ``config_dict``."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
-from recbole_perpeft.grouping import Grouping, coherence, group_users, regroup_users
+from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
 from recbole_perpeft.user_batch import UserBatch
@@ -111,13 +111,7 @@ class PerPEFTTrainer(Trainer):
 
     def _personalise(self, train_data) -> None:
         """Stage 2: group the users by their training purchases, and start every group from the global module."""
-        sequences = train_data.histories
-        users = np.fromiter(sequences, dtype=np.int64)
-        points = representations = self.model.user_representations(sequences)
-        if self.config["grouping"] == "coherence":
-            points = coherence(self.model.item_embedding.content_features(0).cpu().numpy(), list(sequences.values()))
-        grouping = group_users(points, self.config["grouping"], self.config["num_groups"], self.config["seed"])
-        grouping = Grouping.of(grouping.groups, representations, self.config["num_groups"])  # for users who come later
+        users, grouping = stage_2_groups(self.model, train_data, self.config)
         self.model.personalise(users, grouping)
         self._use_groups(train_data)
         self.logger.info(grouping_report(self.config["grouping"], grouping.sizes, train_data.pools.pools))
@@ -132,16 +126,11 @@ class PerPEFTTrainer(Trainer):
         every, since = self.config["regroup_epochs"], epoch - self.global_epochs
         if self.stage != PERSONALISED or not every or since == 0 or since % every:
             return
-        prefixes = train_data._prefixes
-        users, row_of = np.unique(prefixes[train_data._dataset.uid_field].numpy(), return_inverse=True)
-        losses = self.model.losses_by_group(prefixes).numpy()  # [prefixes, num_groups]
-        sums = np.zeros((len(users), losses.shape[1]))
-        np.add.at(sums, row_of, losses)
-        groups = regroup_users(sums / np.bincount(row_of)[:, None])
+        users, groups = best_groups(self.model, train_data)
         before = self.model.user_groups[users].cpu().numpy()
         self.model.user_groups[torch.from_numpy(users).to(self.device)] = torch.from_numpy(groups).to(self.device)
         self._use_groups(train_data)
-        sizes = np.bincount(groups, minlength=losses.shape[1]).tolist()
+        sizes = np.bincount(groups, minlength=self.config["num_groups"]).tolist()
         self.logger.info(f"{(groups != before).sum()} users changed their group, sizes now {sizes}")
 
     def _use_groups(self, train_data) -> None:

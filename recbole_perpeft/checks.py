@@ -1,0 +1,67 @@
+"""Values of settings that are possible."""
+
+from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
+from recbole_perpeft.errors import SettingError
+
+_CHOICES = {
+    "loss_type": ("BCE", "BPR", "CE"),
+    "personalised_by": PERSONALISED_BY,
+    "grouping": ("kmeans", "coherence", "random"),
+    "prefix_window": ("random", "last"),
+    "missing_content": ("error", "neutral"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+}
+
+_AT_LEAST = {
+    "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
+    "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
+    "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "valid_user_sample": 1,
+    "regroup_epochs": 1,
+}  # fmt: skip
+
+
+def check_values(config, is_ours: bool) -> None:
+    """Refuse values that would fail hours later, or deep inside torch; fill in what follows from others.
+
+    Parameters
+    ----------
+    config
+        A :class:`~recbole_perpeft.config.Config`.
+    is_ours
+        Whether its model is one of this package.
+
+    Raises
+    ------
+    SettingError
+        Names the setting, its value and what is possible.
+    """
+    for key, least in _AT_LEAST.items():
+        for value in config[key] if isinstance(config[key], list) else [config[key]]:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise SettingError(f"{key}: {value!r} is not possible: it must be a whole number from {least} up.")
+    if not is_ours:
+        return
+    for key, allowed in _CHOICES.items():
+        if config[key] not in allowed:
+            raise SettingError.unknown(key, config[key], allowed)
+    for key in ("learning_rate", "content_weight", "weight_decay", "l2_emb"):
+        if isinstance(config[key], bool) or not isinstance(config[key], int | float) or config[key] < 0:
+            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
+    if not config["num_negatives"] and config["loss_type"] != "CE":
+        value = "~" if config["num_negatives"] is None else 0
+        raise SettingError(
+            f"num_negatives: {value} is not possible with loss_type: {config['loss_type']}. Set 1 or more."
+        )
+    if config["num_negatives"] is None and config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR):
+        raise SettingError(
+            f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
+            "every item once for each user of a batch. Set 1 or more."
+        )
+    only_epochs = "epochs" in config.external_config_dict and "global_epochs" not in config.external_config_dict
+    if config["global_epochs"] is None or only_epochs:
+        config["global_epochs"] = -(-config["epochs"] // 3)
+    if config["global_epochs"] > config["epochs"]:
+        raise SettingError(
+            f"global_epochs: {config['global_epochs']} is more than epochs: {config['epochs']}. epochs counts all "
+            f"stages, so set epochs to at least {config['global_epochs']}."
+        )
