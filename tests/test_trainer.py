@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft import checkpoint
+from recbole_perpeft import checkpoint, personalisation
 from recbole_perpeft import trainer as trainer_module
 from recbole_perpeft.errors import DataError, TrainingError
 from recbole_perpeft.quick_start import run
@@ -326,8 +326,8 @@ def test_a_group_without_negatives_loses_nothing(prepare, monkeypatch):
         groups = np.where(np.arange(len(representations)) == 0, 2, grouping.groups % 2)
         return type(grouping)(groups, grouping.centroids)
 
-    original = trainer_module.group_users
-    monkeypatch.setattr(trainer_module, "group_users", lonely)
+    original = personalisation.group_users
+    monkeypatch.setattr(personalisation, "group_users", lonely)
     _, trainer, train_data, valid_data, _ = prepare()
     with pytest.raises(DataError, match=r"Group 2 \(1 users\).*Stage 1 is not lost: add --resume=saved"):
         trainer.fit(train_data, valid_data, verbose=False)
