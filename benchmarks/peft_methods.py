@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmarks, which is not installed
 
 from benchmarks.synthetic import make_shop  # noqa: E402
-from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, load_foundation  # noqa: E402
+from recbole_perpeft.encoder import EncoderError, ItemEncoder, build_item_encoder, load_foundation  # noqa: E402
 from recbole_perpeft.encoder.peft_methods import usable_peft_types  # noqa: E402
 from recbole_perpeft.item_tower import projector  # noqa: E402
 from recbole_perpeft.report import count  # noqa: E402
@@ -48,7 +48,14 @@ def main() -> None:
         shop = make_shop(Path(root), "vit-b-32", 20, 20, 1, 0)
         print("| `peft_type` | parameters of a group | share | default layers |\n|---|---|---|---|")
         for method in [*usable_peft_types(), "IISAN"]:
-            encoder = build(shop.encoder, method, 1)
+            try:
+                encoder = build(shop.encoder, method, 1)
+            except EncoderError as error:
+                print(
+                    f"| {method} | does not fit: {str(error).split('model ')[-1].split(' Correct')[0]} | | |",
+                    flush=True,
+                )
+                continue
             size, frozen = module_size(encoder), encoder.foundation.num_parameters
             layers = "side networks" if method == "IISAN" else adapted_layers(encoder)
             print(f"| {method} | {size:,} | {100 * size / frozen:.3f} % | {layers} |", flush=True)
