@@ -49,9 +49,9 @@ RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 
 def our_models() -> dict[str, type]:
     """Model classes of this package by name."""
-    from recbole_perpeft import model  # a Config is made before any model is needed
+    from recbole_perpeft import backbones  # a Config is made before any model is needed
 
-    return {name: getattr(model, name) for name in model.__all__ if name != "PerPEFTMixin"}
+    return {name: value for name, value in vars(backbones).items() if getattr(value, "backbone_name", None)}
 
 
 @cache

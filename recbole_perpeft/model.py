@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.loss import BPRLoss
-from recbole.model.sequential_recommender import SASRec
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,8 +19,6 @@ from recbole_perpeft.grouping import Grouping
 from recbole_perpeft.item_tower import MultimodalItemEmbedding
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
 from recbole_perpeft.user_batch import UserBatch
-
-__all__ = ["PerPEFTMixin", "PerPEFTSASRec"]
 
 _LOSSES = {"BCE": BCELoss, "BPR": BPRLoss, "CE": BatchSoftmaxLoss}
 
@@ -174,6 +172,8 @@ class PerPEFTMixin:
     def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
         """Final sequence representation of each user under group 0's module (paper: what is clustered).
 
+        It is what the backbone's ``forward`` gives on the way to the scores of his training purchases.
+
         Parameters
         ----------
         sequences
@@ -185,17 +185,34 @@ class PerPEFTMixin:
             ``[len(sequences), hidden_size]``, in the order of ``sequences``.
         """
         self.eval()
-        length = self.max_seq_length
+        length, users = self.max_seq_length, torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
         padded = torch.zeros(len(sequences), length, dtype=torch.long)
         for row, items in enumerate(sequences.values()):
             last = torch.from_numpy(items[-length:].copy())
             padded[row, : len(last)] = last
-        with self.item_embedding.catalogue(0):
-            outputs = [
-                self.forward(part.to(self.device), (part > 0).sum(dim=1).to(self.device)).cpu()
-                for part in padded.split(batch_size)
-            ]
+        outputs: list[torch.Tensor] = []
+        with self.item_embedding.catalogue(0), self._keeping_outputs(outputs):
+            for rows in torch.arange(len(padded)).split(batch_size):
+                fields = {self.USER_ID: users[rows], self.ITEM_SEQ: padded[rows]}
+                fields[self.ITEM_SEQ_LEN] = (padded[rows] > 0).sum(dim=1)
+                super().full_sort_predict(Interaction(fields).to(self.device))
         return torch.cat(outputs).numpy()
+
+    @contextmanager
+    def _keeping_outputs(self, outputs: list[torch.Tensor]) -> Iterator[None]:
+        """Collect what ``forward`` gives, ``[n, hidden_size]`` each, on the CPU."""
+        forward = self.forward
+
+        def kept(*args, **kwargs) -> torch.Tensor:
+            output = forward(*args, **kwargs)
+            outputs.append(output.flatten(1).cpu())
+            return output
+
+        self.forward = kept
+        try:
+            yield
+        finally:
+            del self.forward
 
     @torch.no_grad()
     def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
@@ -300,10 +317,3 @@ class CausalMixin:
         if self._batch is None:
             return super().gather_indexes(output, gather_index)
         return output[self._batch.pass_of, self._lengths - 1]
-
-
-class PerPEFTSASRec(CausalMixin, PerPEFTMixin, SASRec):
-    """SASRec (Kang and McAuley, ICDM 2018) on items as the user's group sees them; the paper's backbone."""
-
-    backbone_name = "SASRec"
-    trims_sequences = True

@@ -50,8 +50,9 @@ class PerPEFTTrainer(Trainer):
 
     def _build_optimizer(self, **kwargs):
         parameters = self.model.trainable_parameters()
-        if self.learner.lower() == "adamw" and self.device.type == "cuda":  # one kernel for all small modules
-            return AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
+            fused = self.device.type == "cuda"
+            return AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
         return super()._build_optimizer(params=parameters, **kwargs)
 
     # -- stages -----------------------------------------------------------------------------------------------------
@@ -200,7 +201,7 @@ class PerPEFTTrainer(Trainer):
                     if self.clip_grad_norm:
                         clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
                     self.optimizer.step()
-                    total += loss.detach()
+                    total += loss.detach().sum()  # some backbones give it as [1]
         except torch.cuda.OutOfMemoryError as error:
             raise TrainingError(
                 f"The {len(items)} items of a training step do not fit into the GPU's memory. Lower users_per_batch "

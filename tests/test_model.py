@@ -227,10 +227,13 @@ def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare):
     assert (losses.argmin(dim=1).bincount(minlength=3) > 0).all()
 
 
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTGRU4Rec"])
 @pytest.mark.parametrize("longest", [3, 20])
 @pytest.mark.parametrize("settings", [{}, {"loss_type": "BPR"}, {"prefixes_per_user": 3}])
-def test_one_pass_gives_the_loss_of_all_prefixes_one_by_one(prepare, longest, settings):
-    _, trainer, train_data, _, _ = prepare(**NO_DROPOUT, MAX_ITEM_LIST_LENGTH=longest, **settings)
+def test_one_pass_gives_the_loss_of_all_prefixes_one_by_one(prepare, model, longest, settings):
+    _, trainer, train_data, _, _ = prepare(
+        model=model, embedding_size=16, **NO_DROPOUT, MAX_ITEM_LIST_LENGTH=longest, **settings
+    )
     model = trainer.model.eval()
     for batch in train_data:
         rows, passes = len(batch), len(batch.passes)

@@ -1,0 +1,77 @@
+"""Every backbone: three stages, gradients, isolation of groups, scores of mixed groups, saving and loading."""
+
+import pickle
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from recbole_perpeft import backbones
+from recbole_perpeft.config import our_models
+from recbole_perpeft.quick_start import load
+from tests.training import fit, gradients, scatter_groups
+
+BACKBONES = pytest.mark.parametrize("model", our_models())
+SIZES = {"embedding_size": 16, "group_negatives": False}
+
+
+@BACKBONES
+def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, model):
+    trainer, result = fit(prepare, model=model, grouping="coherence", **SIZES)
+    assert trainer.stage == "personalised"
+    assert trainer.model.centroids.abs().sum() > 0
+    _, again, _, _, test_data = load(trainer.saved_model_file)
+    again.model.eval()
+    trainer.model.eval()
+    assert again.evaluate(test_data) == result
+    interaction = next(iter(test_data))[0]
+    with torch.no_grad():
+        assert torch.equal(again.model.full_sort_predict(interaction), trainer.model.full_sort_predict(interaction))
+
+
+@BACKBONES
+def test_gradients_reach_the_groups_own_module_and_no_other(prepare, model):
+    _, trainer, train_data, _, _ = prepare(model=model, **SIZES)
+    net = trainer.model.train()
+    scatter_groups(net, train_data)
+    batch = next(iter(train_data))
+    reached = gradients(net, net.calculate_loss(batch).sum())
+    own = [name for name in reached if f"group_{batch.group}" in name]
+    assert any("lora" in name for name in own)
+    assert all(reached[name].abs().sum() > 0 for name in own if "lora_B" in name)
+    others = {f"group_{group}" for group in range(3)} - {f"group_{batch.group}"}
+    assert not any(other in name for name in reached for other in others)
+    assert reached["item_embedding.id_embedding.weight"].abs().sum() > 0
+
+
+@BACKBONES
+def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare, model):
+    _, trainer, train_data, valid_data, _ = prepare(model=model, **SIZES)
+    net = trainer.model
+    scatter_groups(net, train_data)
+    net.eval()
+    interaction = next(iter(valid_data))[0]
+    items = torch.arange(1, net.n_items)
+    with torch.no_grad():
+        scores = net.full_sort_predict(interaction)
+        assert len(net.user_groups[interaction["user_id"]].unique()) == 3
+        for row in range(0, len(interaction), 7):
+            alone = interaction[torch.tensor([row, row])]  # some backbones squeeze a batch of one
+            table = F.pad(net.item_embedding.embed(items, int(net.user_groups[alone["user_id"][0]])), (0, 0, 1, 0))
+            with net.item_embedding._using(table):
+                expected = _backbone_scores(net, alone)
+            torch.testing.assert_close(scores[row], expected[0], rtol=1e-3, atol=1e-4)
+
+
+def _backbone_scores(net, interaction):
+    """Scores of RecBole's own class on the table in use."""
+    (own,) = [cls for cls in type(net).__mro__ if cls.__name__ == net.backbone_name]
+    return own.full_sort_predict(net, interaction).view(len(interaction), -1)
+
+
+@BACKBONES
+def test_a_backbone_can_be_imported_pickled_and_subclassed(model):
+    cls = getattr(backbones, model)
+    assert pickle.loads(pickle.dumps(cls)) is cls
+    assert cls.__doc__
+    assert type("Mine", (cls,), {}).backbone_name == model.removeprefix("PerPEFT")
