@@ -4,11 +4,13 @@ import pickle
 
 import pytest
 import torch
+from recbole.model.sequential_recommender import SASRec
 from torch.nn import functional as F
 
 from recbole_perpeft import backbones
 from recbole_perpeft.config import our_models
-from recbole_perpeft.quick_start import load
+from recbole_perpeft.model import PerPEFTMixin
+from recbole_perpeft.quick_start import load, run
 from tests.training import fit, gradients, scatter_groups
 
 BACKBONES = pytest.mark.parametrize("model", our_models())
@@ -75,3 +77,14 @@ def test_a_backbone_can_be_imported_pickled_and_subclassed(model):
     assert pickle.loads(pickle.dumps(cls)) is cls
     assert cls.__doc__
     assert type("Mine", (cls,), {}).backbone_name == model.removeprefix("PerPEFT")
+
+
+def test_a_class_of_ones_own_runs_by_two_lines(tiny):
+    class PerPEFTMine(PerPEFTMixin, SASRec):
+        backbone_name = "SASRec"
+
+    settings = tiny(epochs=2, global_epochs=1).settings()
+    result = run(
+        PerPEFTMine, "tiny", config_dict={key: v for key, v in settings.items() if key != "model"}, saved=False
+    )
+    assert 0 <= result["test_result"]["ndcg@10"] <= 1
