@@ -21,7 +21,8 @@ from recbole.model.sequential_recommender import (
     SASRec,
 )
 
-from recbole_perpeft.model import CausalMixin, PerPEFTMixin
+from recbole_perpeft.causal import CausalMixin
+from recbole_perpeft.model import PerPEFTMixin
 
 
 class PerPEFTSASRec(CausalMixin, PerPEFTMixin, SASRec):

@@ -52,7 +52,13 @@ def check_values(config, is_ours: bool) -> None:
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type']}. Set 1 or more."
         )
-    if config["num_negatives"] is None and config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR):
+    by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
+    if config["regroup_epochs"] and by_user:
+        raise SettingError(
+            f"regroup_epochs: {config['regroup_epochs']} is not possible with personalised_by: "
+            f"{config['personalised_by']}: groups see items alike. Set it to ~, or personalise by group."
+        )
+    if config["num_negatives"] is None and by_user:
         raise SettingError(
             f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
             "every item once for each user of a batch. Set 1 or more."

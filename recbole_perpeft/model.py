@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -234,12 +234,17 @@ class PerPEFTMixin:
             with self.item_embedding.catalogue(group):
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
-                    scores = super().full_sort_predict(part).view(len(part), -1)  # [batch, n_items]
+                    with self._reading(part):
+                        scores = super().full_sort_predict(part).view(len(part), -1)  # [batch, n_items]
                     scores[:, 0] = -torch.inf  # padding
                     losses[start : start + len(part), group] = F.cross_entropy(
                         scores, part[self.ITEM_ID], reduction="none"
                     ).cpu()
         return losses
+
+    def _reading(self, prefixes: Interaction) -> AbstractContextManager:
+        """While ``prefixes`` are read; nothing to do for backbones that read each by itself."""
+        return nullcontext()
 
     def personalise(self, users: np.ndarray, grouping: Grouping) -> None:
         """Put ``users`` into their groups and start every group from a copy of the global module and projector."""
@@ -287,33 +292,3 @@ def _in_order(parts: list[tuple[torch.Tensor | slice, torch.Tensor]], n: int) ->
     for rows, values in parts:
         scores[rows] = values.view(-1, scores.shape[1])
     return scores
-
-
-class CausalMixin:
-    """For backbones that gather their output from one for each position, which depends on nothing that comes later.
-
-    All prefixes of a user are then read from one pass over the longest of them.
-    """
-
-    _batch: UserBatch | None = None
-
-    def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
-        """As :meth:`PerPEFTMixin.calculate_loss`."""
-        self._batch = batch
-        try:
-            return super().calculate_loss(batch)
-        finally:
-            self._batch = None
-
-    def forward(self, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
-        """Representation of each sequence ``[n, length]``, ``[n, hidden_size]``."""
-        if self._batch is None:
-            return super().forward(item_seq, item_seq_len)
-        self._lengths = item_seq_len  # [n]
-        return super().forward(item_seq[self._batch.passes], item_seq_len[self._batch.passes])
-
-    def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
-        """The output ``[n, hidden_size]`` at the end of each sequence, of ``[passes, length, hidden_size]``."""
-        if self._batch is None:
-            return super().gather_indexes(output, gather_index)
-        return output[self._batch.pass_of, self._lengths - 1]

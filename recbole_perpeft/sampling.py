@@ -8,7 +8,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.negatives import NegativePools
-from recbole_perpeft.user_batch import UserBatch
+from recbole_perpeft.user_batch import UserBatch, shared_passes
 
 
 class GroupBatches:
@@ -188,18 +188,7 @@ class UserBatchLoader(AbstractDataLoader):
             columns = [np.flatnonzero(np.isin(items, self.histories[user])) + 1 for user in users]
         barred[:, 0] = True
         barred[np.repeat(np.arange(len(users)), [len(c) for c in columns]), np.concatenate(columns)] = True
-        passes, pass_of = _passes(owner, fields[dataset.item_list_length_field].numpy())
+        passes, pass_of = shared_passes(owner, fields[dataset.item_list_length_field].numpy())
         of_rows = {"owner": owner, "barred": barred, "users": users, "passes": passes, "pass_of": pass_of}
         of_rows = {name: torch.from_numpy(values) for name, values in of_rows.items()}
         return UserBatch(fields, torch.from_numpy(items), group, whole, id_fields, **of_rows)
-
-
-def _passes(owner: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows ``[passes]`` whose sequences hold those of all rows as their beginnings, and which of them does, ``[n]``.
-
-    Successive rows of a user, one item longer each, have one beginning. At ``MAX_ITEM_LIST_LENGTH`` sequences stop
-    growing: from there on each row begins elsewhere.
-    """
-    goes_on = np.zeros(len(owner), dtype=bool)
-    goes_on[1:] = (owner[1:] == owner[:-1]) & (lengths[1:] == lengths[:-1] + 1)
-    return np.flatnonzero(~np.r_[goes_on[1:], False]), np.cumsum(~goes_on) - 1

@@ -129,8 +129,10 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(prepare, way):
     assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_table_of_all_items_for_every_user_of_a_batch_is_refused(tiny):
+def test_what_single_users_views_cannot_do_is_refused(tiny):
     with pytest.raises(SettingError, match="num_negatives: ~ is not possible with personalised_by: user_vector"):
         tiny(personalised_by="user_vector", num_negatives=None)
+    with pytest.raises(SettingError, match="regroup_epochs: 2 is not possible with personalised_by: user_vector"):
+        tiny(personalised_by="user_vector", regroup_epochs=2)
     with pytest.raises(SettingError, match="personalised_by 'group_vectors'. Did you mean 'group_vector'?"):
         tiny(personalised_by="group_vectors")
