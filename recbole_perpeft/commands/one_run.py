@@ -16,7 +16,7 @@ from recbole.trainer import Trainer
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import PerPEFTError
+from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.report import count
 
 
@@ -89,11 +89,18 @@ def ranks_of_targets(trainer: Trainer, data) -> dict[str, tuple[str, float]]:
 
 
 def gain(metric: str, rank: float) -> float:
-    """NDCG@k or Hit@k (Recall@k) of a user with one held-out purchase at ``rank``."""
-    name, k = metric.lower().split("@")
-    if rank > int(k):
-        return 0.0
-    return 1 / math.log2(rank + 1) if name == "ndcg" else 1.0
+    """What a metric gives for a user with one held-out purchase at ``rank``.
+
+    Raises
+    ------
+    SettingError
+        If the metric is not made of the gains of single users.
+    """
+    name, _, k = metric.lower().partition("@")
+    gains = {"ndcg": 1 / math.log2(rank + 1), "mrr": 1 / rank, "map": 1 / rank, "hit": 1.0, "recall": 1.0}
+    if name not in gains:
+        raise SettingError(f"valid_metric: {metric} cannot be tested user by user. Set one of {', '.join(gains)} at k.")
+    return gains[name] if rank <= int(k) else 0.0
 
 
 def _is_personal(config: Config) -> bool:

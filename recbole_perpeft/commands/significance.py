@@ -1,5 +1,6 @@
 """Whether two rows of a comparison differ: paired over users and over seeds."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ class Difference:
     mean : float
         Mean over users and seeds.
     p_users : float or None
-        Two-sided p of a t-test over the users, of each one's difference averaged over the seeds.
+        Two-sided p of a t-test over the users, of each one's difference averaged over the seeds that had him.
     p_seeds : float or None
         The same over the seeds, of their mean differences. Both are None for a single seed.
     """
@@ -34,18 +35,20 @@ def difference(first: Sequence[dict], second: Sequence[dict], metric: str) -> Di
     Parameters
     ----------
     first, second
-        Results with ``ranks``: the rank of each user's test purchase.
+        Results with ``ranks``: the rank of each user's test purchase; of the same users for the same seed.
     metric
-        NDCG@k, Hit@k or Recall@k.
+        NDCG@k, say; see :func:`~recbole_perpeft.commands.one_run.gain`.
     """
-    of_seeds = []  # [seeds, users]
+    of_users, of_seeds = defaultdict(list), []  # a seed may draw a sample of users of its own
     for one, other in zip(first, second, strict=True):
-        users = sorted(one["ranks"])
-        of_seeds.append([gain(metric, one["ranks"][user]) - gain(metric, other["ranks"][user]) for user in users])
-    values = np.array(of_seeds)
-    if len(values) < 2:
-        return Difference(float(values.mean()), None, None)
-    return Difference(float(values.mean()), _p(values.mean(axis=0)), _p(values.mean(axis=1)))
+        values = {user: gain(metric, rank) - gain(metric, other["ranks"][user]) for user, rank in one["ranks"].items()}
+        of_seeds.append(np.mean(list(values.values())))
+        for user, value in values.items():
+            of_users[user].append(value)
+    mean = float(np.mean(of_seeds))
+    if len(of_seeds) < 2:
+        return Difference(mean, None, None)
+    return Difference(mean, _p(np.array([np.mean(values) for values in of_users.values()])), _p(np.array(of_seeds)))
 
 
 def _p(differences: np.ndarray) -> float:

@@ -14,15 +14,16 @@ from recbole_perpeft.errors import DataError
 
 
 def check_same_data(results: Sequence[dict]) -> None:
-    """Refuse results that were not measured on the same test purchases, items and masking.
+    """Refuse results that were not, seed by seed, measured on the same test purchases, items and masking.
 
     Raises
     ------
     DataError
         Names what differs, and in which runs.
     """
-    first = results[0]
-    for result in results[1:]:
+    firsts: dict[int, dict] = {}
+    for result in results:
+        first = firsts.setdefault(result["settings"]["seed"], result)
         for key, value in first["data"].items():
             if result["data"][key] != value:
                 raise DataError(

@@ -95,8 +95,21 @@ def test_significance_is_that_of_paired_tests_over_users_and_seeds():
     assert found.mean == pytest.approx(gains[0].mean() - gains[1].mean())
     assert found.p_users == pytest.approx(ttest_rel(gains[0].mean(axis=0), gains[1].mean(axis=0)).pvalue)
     assert found.p_seeds == pytest.approx(ttest_rel(gains[0].mean(axis=1), gains[1].mean(axis=1)).pvalue)
+    other_users = (
+        results_of([(1, 2, 30)]) + results_of([(1, 3)], ("a", "d")),
+        results_of([(5, 2, 30)]) + results_of([(2, 9)], ("a", "d")),
+    )
+    found = difference(*other_users, "mrr@10")
+    users = [np.mean([1 - 1 / 5, 1 - 1 / 2]), 0, 0, 1 / 3 - 1 / 9]  # a in both seeds, b, c, d
+    assert found.p_users == pytest.approx(ttest_rel(users, [0] * 4).pvalue)
     alone = difference(first[:1], second[:1], "hit@3")
     assert (alone.mean, alone.p_users, alone.p_seeds) == (pytest.approx(1 / 3), None, None)
+
+
+def test_a_metric_that_is_not_of_single_users_is_refused():
+    one = results_of([(1, 2, 3)])
+    with pytest.raises(SettingError, match="valid_metric: itemcoverage@10 cannot be tested user by user"):
+        difference(one, one, "itemcoverage@10")
 
 
 def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
