@@ -10,7 +10,6 @@ from recbole.model.sequential_recommender import (
     GCSAN,
     HRM,
     NARM,
-    NPE,
     SINE,
     SRGNN,
     STAMP,
@@ -72,12 +71,6 @@ class PerPEFTGCSAN(PerPEFTMixin, GCSAN):
     """GC-SAN (Xu et al., IJCAI 2019)."""
 
     backbone_name = "GCSAN"
-
-
-class PerPEFTNPE(PerPEFTMixin, NPE):
-    """NPE (Nguyen and Takasu, IJCAI 2018)."""
-
-    backbone_name = "NPE"
 
 
 class PerPEFTCORE(PerPEFTMixin, CORE):

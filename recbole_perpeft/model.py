@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from recbole_perpeft.conditioning import make_conditioning, modules_of
 from recbole_perpeft.content import prepare_content
 from recbole_perpeft.encoder import build_item_encoder, compute_dtype, load_foundation
+from recbole_perpeft.errors import SettingError
 from recbole_perpeft.grouping import Grouping
 from recbole_perpeft.item_tower import MultimodalItemEmbedding
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
@@ -36,6 +37,11 @@ class PerPEFTMixin:
     dataset : recbole_perpeft.data.SequenceDataset
         The training part; names the items.
 
+    Raises
+    ------
+    SettingError
+        If the backbone has other item tables than ``item_embedding``.
+
     Attributes
     ----------
     backbone_name : str
@@ -53,6 +59,7 @@ class PerPEFTMixin:
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
+        _check_tables(self, config)
         self.loss_fct = _LOSSES[config["loss_type"]]()
         self.l2_emb = config["l2_emb"]
         self.item_embedding = self._make_tower(config, dataset)
@@ -272,6 +279,21 @@ class PerPEFTMixin:
     def _frozen_keys(self) -> set[str]:
         prefix = "item_embedding.encoder."
         return {prefix + key for key in self.item_embedding.encoder.frozen_state_keys()}
+
+
+def _check_tables(model, config) -> None:
+    """Refuse a backbone with item tables that a batch's rows would be looked up in by mistake."""
+    found = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and module.num_embeddings == model.n_items and "user" not in name
+    ]
+    if found != ["item_embedding"]:
+        tables = f"its item tables are {', '.join(found)}" if found else "it has no item table"
+        raise SettingError(
+            f"model: {config['model']} cannot be built on {model.backbone_name}: {tables}, and the item tower stands "
+            "for one called item_embedding. Choose another backbone."
+        )
 
 
 def _with_known_loss(config):

@@ -4,13 +4,15 @@ import pickle
 
 import pytest
 import torch
-from recbole.model.sequential_recommender import SASRec
+from recbole.model.sequential_recommender import HGN, NPE, SASRec, TransRec
 from torch.nn import functional as F
 
 from recbole_perpeft import backbones
 from recbole_perpeft.config import our_models
+from recbole_perpeft.errors import SettingError
 from recbole_perpeft.model import PerPEFTMixin
 from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.quick_start import prepare as prepare_run
 from tests.training import fit, gradients, scatter_groups
 
 BACKBONES = pytest.mark.parametrize("model", our_models())
@@ -88,3 +90,18 @@ def test_a_class_of_ones_own_runs_by_two_lines(tiny):
         PerPEFTMine, "tiny", config_dict={key: v for key, v in settings.items() if key != "model"}, saved=False
     )
     assert 0 <= result["test_result"]["ndcg@10"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tables"),
+    [
+        (NPE, "item_embedding, embedding_seq_item"),
+        (HGN, "item_embedding, item_embedding_for_prediction"),
+        (TransRec, "item_embedding, bias"),
+    ],
+)
+def test_a_backbone_with_a_second_item_table_is_refused(tiny, backbone, tables):
+    cls = type("PerPEFTOther", (PerPEFTMixin, backbone), {"backbone_name": backbone.__name__})
+    config = tiny(model=cls, embedding_size=16, loss_type="BPR", state="ERROR")
+    with pytest.raises(SettingError, match=f"cannot be built on {backbone.__name__}: its item tables are {tables}"):
+        prepare_run(config)
