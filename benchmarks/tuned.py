@@ -1,0 +1,65 @@
+"""Each method tuned with equal effort on the validation purchases, then all compared on the test purchases.
+
+    python benchmarks/tuned.py --dataset demo --peft IISAN --trials 10 --seeds 2020 2021 2022 --out results/tuned
+
+Every method has the same number of trials of the same search (Optuna's TPE) with one seed; learning rate, weight decay
+and dropout are searched for all, the weight of the content for those that have it, groups for PerPEFT. What won is
+written to OUT/<method>.yaml and run with all seeds; OUT/compare has the table. Words such as --user_sample=2000 are
+settings of all runs, --for_perpeft epochs=20 of PerPEFT models. Goes on where it was stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from recbole_perpeft.commands.compare import compare
+from recbole_perpeft.commands.rows import make_rows, settings_of
+from recbole_perpeft.commands.tune import tune
+
+SEARCHED = {
+    "learning_rate": ("loguniform", [0.0003, 0.006]),
+    "weight_decay": ("choice", [0.0001, 0.01, 0.1]),
+    "hidden_dropout_prob": ("choice", [0.2, 0.35, 0.5]),
+}
+OF_CONTENT = {"content_weight": ("choice", [0.25, 0.5, 1.0, 2.0])}
+OF_GROUPS = {"num_groups": ("choice", [2, 4, 8])}
+METHODS = {  # variant -> what is searched
+    "perpeft": SEARCHED | OF_CONTENT | OF_GROUPS,
+    "global_peft": SEARCHED | OF_CONTENT,
+    "frozen": SEARCHED | OF_CONTENT,
+    "without_multimodal": SEARCHED,
+    "without_multimodal_bce": SEARCHED,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="demo")
+    parser.add_argument("--peft", default="IISAN")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE")
+    arguments, words = parser.parse_known_args()
+    common, for_perpeft = settings_of(words), settings_of(arguments.for_perpeft)
+    files = []
+    for method in arguments.methods:
+        (row,) = make_rows(
+            "PerPEFTSASRec", arguments.dataset, [method], [], [arguments.peft], common, for_perpeft
+        )  # fmt: skip
+        print(f"\n== {row.name}", flush=True)
+        space = METHODS[method]
+        settings = {key: value for key, value in row.settings.items() if key not in space}
+        found, _ = tune(
+            arguments.dataset, space, arguments.out / f"tune-{method}", arguments.trials, row.model, settings
+        )  # fmt: skip
+        best = {key: value for key, value in found[0].items() if key != "valid"}
+        files.append(arguments.out / f"{method}.yaml")
+        files[-1].write_text(yaml.safe_dump({"model": row.model, **settings, **best}, sort_keys=False))
+    compare(arguments.dataset, arguments.out / "compare", [str(file) for file in files], seeds=arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
