@@ -57,7 +57,7 @@ def run(model: str, dataset: str, settings: dict) -> dict:
     """Train one model and measure it."""
     config = Config(model, dataset, config_dict={**settings, "show_progress": False})
     _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
-    encoder = getattr(getattr(trainer.model, "item_embedding", None), "encoder", None)
+    encoder = getattr(getattr(trainer.model, "item_tower", None), "encoder", None)
     start = time.perf_counter()
     valid_score, _ = trainer.fit(train_data, valid_data, verbose=False, saved=False)
     seconds = time.perf_counter() - start

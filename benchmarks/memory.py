@@ -76,7 +76,7 @@ def _resting(side: OurSide, device: torch.device) -> dict:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    own = side.model.item_embedding.group_parameters(0)
+    own = side.model.item_tower.group_parameters(0)
     state = [value for p in own for value in optimizer.state[p].values() if isinstance(value, torch.Tensor)]
     return {
         "resting_bytes": tensor_bytes(device),

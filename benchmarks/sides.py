@@ -99,7 +99,7 @@ class OurSide:
     @property
     def items_encoded(self) -> int:
         """Items that went through the foundation model so far."""
-        return self.model.item_embedding.encoder.items_encoded
+        return self.model.item_tower.encoder.items_encoded
 
     @property
     def steps_per_epoch(self) -> int:

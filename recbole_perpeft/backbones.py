@@ -1,23 +1,35 @@
 """PerPEFT<Backbone>: the item tower in RecBole's sequential recommenders.
 
-A further one takes two lines, ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``, if its item embedding is called
-``item_embedding``; its settings are those of RecBole's X.yaml.
+A further one takes two lines, ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``, with ``whole_table = True`` if it
+looks items up by their ids anywhere but in its item tables; its settings are those of RecBole's X.yaml.
 """
 
+import numpy as np
 from recbole.model.sequential_recommender import (
     CORE,
+    FDSA,
     FOSSIL,
+    FPMC,
     GCSAN,
+    HGN,
     HRM,
     NARM,
+    NPE,
+    SHAN,
     SINE,
     SRGNN,
     STAMP,
+    BERT4Rec,
     Caser,
+    FEARec,
     GRU4Rec,
+    GRU4RecF,
     LightSANs,
     NextItNet,
+    RepeatNet,
     SASRec,
+    SASRecF,
+    TransRec,
 )
 
 from recbole_perpeft.causal import CausalMixin
@@ -101,3 +113,83 @@ class PerPEFTFOSSIL(PerPEFTMixin, FOSSIL):
     """FOSSIL (He and McAuley, ICDM 2016)."""
 
     backbone_name = "FOSSIL"
+
+
+class PerPEFTNPE(PerPEFTMixin, NPE):
+    """NPE (Nguyen and Takasu, IJCAI 2018)."""
+
+    backbone_name = "NPE"
+
+
+class PerPEFTHGN(PerPEFTMixin, HGN):
+    """HGN (Ma, Kang and Liu, KDD 2019); items have one table as history and one as target."""
+
+    backbone_name = "HGN"
+
+
+class PerPEFTSHAN(PerPEFTMixin, SHAN):
+    """SHAN (Ying et al., IJCAI 2018)."""
+
+    backbone_name = "SHAN"
+
+
+class PerPEFTFPMC(PerPEFTMixin, FPMC):
+    """FPMC (Rendle, Freudenthaler and Schmidt-Thieme, WWW 2010); its loss is BPR or BCE."""
+
+    backbone_name = "FPMC"
+    item_table_names = ("IU_emb", "LI_emb", "IL_emb")
+
+
+class PerPEFTTransRec(PerPEFTMixin, TransRec):
+    """TransRec (He, Kang and McAuley, RecSys 2017); its loss is BPR."""
+
+    backbone_name = "TransRec"
+
+
+class PerPEFTBERT4Rec(PerPEFTMixin, BERT4Rec):
+    """BERT4Rec (Sun et al., CIKM 2019); with CE all items compete, as in RecBole."""
+
+    backbone_name = "BERT4Rec"
+    whole_table = True
+
+
+class PerPEFTRepeatNet(PerPEFTMixin, RepeatNet):
+    """RepeatNet (Ren et al., AAAI 2019); items are seen in histories only, its loss is its own."""
+
+    backbone_name = "RepeatNet"
+    whole_table = True
+
+    def _set_loss(self, config) -> None:
+        pass
+
+    def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
+        """Mean embedding of each user's purchases: ``forward`` gives scores."""
+        return self._mean_purchases(sequences)
+
+
+class PerPEFTFEARec(PerPEFTMixin, FEARec):
+    """FEARec (Du et al., SIGIR 2023)."""
+
+    backbone_name = "FEARec"
+    whole_table = True
+
+
+class PerPEFTSASRecF(PerPEFTMixin, SASRecF):
+    """SASRecF: SASRec with item features (``selected_features``)."""
+
+    backbone_name = "SASRecF"
+    whole_table = True
+
+
+class PerPEFTGRU4RecF(PerPEFTMixin, GRU4RecF):
+    """GRU4RecF (Hidasi et al., RecSys 2016): GRU4Rec with item features (``selected_features``)."""
+
+    backbone_name = "GRU4RecF"
+    whole_table = True
+
+
+class PerPEFTFDSA(PerPEFTMixin, FDSA):
+    """FDSA (Zhang et al., IJCAI 2019), with item features (``selected_features``)."""
+
+    backbone_name = "FDSA"
+    whole_table = True

@@ -8,7 +8,7 @@ import torch
 
 from recbole_perpeft.errors import CheckpointError
 
-FORMAT = 3
+FORMAT = 4
 
 
 def identity(config, dataset, model) -> dict[str, str]:
@@ -26,7 +26,7 @@ def identity(config, dataset, model) -> dict[str, str]:
         digest.update("\0".join(map(str, dataset.field2id_token[field])).encode())
     for user, items in dataset.sequences.items():
         digest.update(f"{user}:{','.join(map(str, items.tolist()))};".encode())
-    encoder = model.item_embedding.encoder
+    encoder = model.item_tower.encoder
     return {
         "model": config["model"],
         "dataset": f"{config['dataset']} ({dataset.user_num - 1} users, {dataset.item_num - 1} items)",

@@ -1,5 +1,7 @@
 """Values of settings that are possible."""
 
+from recbole.utils import ModelType
+
 from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
 
@@ -41,8 +43,14 @@ def check_values(config, is_ours: bool) -> None:
                 raise SettingError(f"{key}: {value!r} is not possible: it must be a whole number from {least} up.")
     if not is_ours:
         return
+    own_loss = config["MODEL_TYPE"] == ModelType.GENERAL
+    if own_loss and config["loss_type"] is not None:
+        raise SettingError(
+            f"loss_type: {config['loss_type']} is not possible with {config['model']}: general recommenders keep the "
+            "loss that they come with. Set it to ~."
+        )
     for key, allowed in _CHOICES.items():
-        if config[key] not in allowed:
+        if config[key] not in allowed and not (key == "loss_type" and own_loss):
             raise SettingError.unknown(key, config[key], allowed)
     for key in ("learning_rate", "content_weight", "weight_decay", "l2_emb"):
         if isinstance(config[key], bool) or not isinstance(config[key], int | float) or config[key] < 0:
@@ -50,7 +58,7 @@ def check_values(config, is_ours: bool) -> None:
     if not config["num_negatives"] and config["loss_type"] != "CE":
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(
-            f"num_negatives: {value} is not possible with loss_type: {config['loss_type']}. Set 1 or more."
+            f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
         )
     by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
     if config["regroup_epochs"] and by_user:

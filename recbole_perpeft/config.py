@@ -49,9 +49,10 @@ RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"
 
 def our_models() -> dict[str, type]:
     """Model classes of this package by name."""
-    from recbole_perpeft import backbones  # a Config is made before any model is needed
+    from recbole_perpeft import backbones, general_backbones  # a Config is made before any model is needed
 
-    return {name: value for name, value in vars(backbones).items() if getattr(value, "backbone_name", None)}
+    both = {**vars(backbones), **vars(general_backbones)}
+    return {name: value for name, value in both.items() if getattr(value, "backbone_name", None)}
 
 
 @cache
@@ -222,7 +223,8 @@ class Config(RecBoleConfig):
         super()._load_internal_config_dict(backbone or model, model_class, dataset)
         ours = ["overall", f"model/{model}", f"dataset/{dataset}"]
         if backbone:  # what is for PerPEFT models only must not shorten a built-in model's training
-            ours = ["overall", "model/PerPEFT", *ours[1:], f"dataset/{dataset}-PerPEFT"]
+            general = ["model/PerPEFTGeneral"] if model_class.type == ModelType.GENERAL else []
+            ours = ["overall", "model/PerPEFT", *general, *ours[1:], f"dataset/{dataset}-PerPEFT"]
         for file in ours:
             if (PROPERTIES / f"{file}.yaml").is_file():
                 self._update_internal_config_dict(PROPERTIES / f"{file}.yaml")

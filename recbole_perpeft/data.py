@@ -15,7 +15,7 @@ from recbole.utils import ModelType
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import DataError
 from recbole_perpeft.ranking import FullRankingLoader
-from recbole_perpeft.sampling import UserBatchLoader
+from recbole_perpeft.sampling import GeneralBatchLoader, UserBatchLoader
 
 
 class _UserSampleMixin:
@@ -38,6 +38,18 @@ def _draw(users: np.ndarray, wanted: int, seed: int) -> np.ndarray:
 
 class GeneralDataset(_UserSampleMixin, Dataset):
     """RecBole's Dataset with ``user_sample``."""
+
+    def training_sequences(self) -> dict[int, np.ndarray]:
+        """User id to his training purchases, oldest first; to be asked of the training part."""
+        users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
+        order = np.lexsort((self.inter_feat[self.time_field].numpy(), users))
+        there, starts = np.unique(users[order], return_index=True)
+        return dict(zip(there.tolist(), np.split(items[order], starts[1:]), strict=True))
+
+    @property
+    def sequences(self) -> dict[int, np.ndarray]:
+        """As :meth:`training_sequences`."""
+        return self.training_sequences()
 
 
 class SequenceDataset(_UserSampleMixin, SequentialDataset):
@@ -141,7 +153,7 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
             )
     samplers = create_samplers(config, dataset, [train, valid, test])
     if hasattr(config.model_class, "backbone_name"):
-        train_data = UserBatchLoader(config, train)
+        train_data = (UserBatchLoader if isinstance(train, SequenceDataset) else GeneralBatchLoader)(config, train)
     else:
         train_data = get_dataloader(config, "train")(config, train, samplers[0], shuffle=config["shuffle"])
     valid_data = _evaluation_loader(config, "valid", _sample_of_users(config, valid), samplers[1])

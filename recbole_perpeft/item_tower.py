@@ -19,21 +19,25 @@ _CHUNK = 2048  # items of a catalogue between two looks at the progress bar
 _CHUNKS_WORTH_A_BAR = 8
 
 
-def projector(content_size: int, inner_size: int, hidden_size: int) -> nn.Sequential:
-    """The paper's R_g: Linear, LayerNorm, ReLU, Linear, LayerNorm; ``[n, content_size] -> [n, hidden_size]``."""
-    return nn.Sequential(
+def projector(content_size: int, inner_size: int, width: int, biases: int = 0) -> nn.Sequential:
+    """The paper's R_g: Linear, LayerNorm, ReLU, Linear, LayerNorm; ``[n, content_size] -> [n, width]``.
+
+    The last ``biases`` columns are zeros.
+    """
+    layers = [
         nn.Linear(content_size, inner_size),
         nn.LayerNorm(inner_size),
         nn.ReLU(),
-        nn.Linear(inner_size, hidden_size),
-        nn.LayerNorm(hidden_size),
-    )
+        nn.Linear(inner_size, width - biases),
+        nn.LayerNorm(width - biases),
+    ]
+    return nn.Sequential(*layers, *[nn.ConstantPad1d((0, biases), 0.0)] * bool(biases))
 
 
 class MultimodalItemEmbedding(nn.Module):
-    """Items as a group sees them: ``z(i, g) = w R_g(f(i; P_g)) + e_i``; a drop-in for ``nn.Embedding``.
+    """Items as a group sees them: ``z(i, g) = w R_g(f(i; P_g)) + e_i``.
 
-    The table that ``forward`` and ``weight`` read is set by :meth:`batch` (the distinct items of one training batch,
+    The table that :attr:`weight` gives is set by :meth:`batch` (the distinct items of one training batch,
     with gradient), :meth:`whole` (these and the rest of the catalogue as last computed) or :meth:`catalogue` (all
     items, without gradient). Outside of them there is none, so that no training step encodes the whole catalogue by
     accident.
@@ -41,7 +45,8 @@ class MultimodalItemEmbedding(nn.Module):
     Parameters
     ----------
     id_embedding
-        The backbone's own item embedding; row 0 is padding.
+        The backbone's own item tables, side by side; row 0 is padding. Rows past the catalogue (mask tokens) have no
+        content.
     encoder
         An item encoder: ``encode(items [n], group) -> [n, content_size]``, with a module for each group or one for all.
     num_projectors
@@ -52,6 +57,10 @@ class MultimodalItemEmbedding(nn.Module):
         Inner width of the projectors.
     conditioning
         What makes z personal besides, if anything does.
+    n_items
+        Rows of the catalogue, padding included.
+    biases
+        Columns of ``id_embedding``, the last, to which content adds nothing.
     show_progress
         Whether encoding a catalogue shows a bar.
     """
@@ -63,13 +72,15 @@ class MultimodalItemEmbedding(nn.Module):
         num_projectors: int,
         content_weight: float,
         projector_size: int,
-        conditioning: GroupVectors | UserConditioning | None = None,
+        conditioning: GroupVectors | UserConditioning | None,
+        n_items: int,
+        biases: int = 0,
         show_progress: bool = False,
     ):
         super().__init__()
         self.id_embedding, self.encoder, self.conditioning = id_embedding, encoder, conditioning
-        self.content_weight, self.show_progress = content_weight, show_progress
-        first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim)
+        self.content_weight, self.n_items, self.show_progress = content_weight, n_items, show_progress
+        first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_projectors))
         self._table: torch.Tensor | None = None
         self._window: EncodingWindow | None = None
@@ -80,7 +91,7 @@ class MultimodalItemEmbedding(nn.Module):
 
     @property
     def num_embeddings(self) -> int:
-        """Rows of the catalogue, padding included."""
+        """Rows of the whole table: padding, items, and what comes past them."""
         return self.id_embedding.num_embeddings
 
     @property
@@ -227,7 +238,8 @@ class MultimodalItemEmbedding(nn.Module):
             self._table = before
 
     def _with_ids(self, content: torch.Tensor, group: int) -> torch.Tensor:
-        """``[n_items, embedding_dim]``, zeros in the row of padding."""
+        """``[num_embeddings, embedding_dim]`` of the catalogue's ``content``, zeros in the row of padding."""
+        content = F.pad(content, (0, 0, 0, self.num_embeddings - self.n_items))
         return F.pad(self._as_seen(content + self.id_embedding.weight, group)[1:], (0, 0, 1, 0))
 
     def _last_features(self, group: int) -> torch.Tensor:
@@ -238,7 +250,7 @@ class MultimodalItemEmbedding(nn.Module):
 
     def _whole_features(self, group: int) -> torch.Tensor:
         """``[n_items, content_size]``, zeros in the row of padding."""
-        chunks = torch.arange(1, self.num_embeddings).split(_CHUNK)
+        chunks = torch.arange(1, self.n_items).split(_CHUNK)
         hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
         bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
         module = self._module(group)
@@ -288,7 +300,3 @@ class MultimodalItemEmbedding(nn.Module):
                 "every item. Train through the trainer with loss_type BCE, BPR or CE, which see the batch's items only."
             )
         return self._table
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Rows ``ids [...]`` of the table in use, ``[..., embedding_dim]``."""
-        return F.embedding(ids, self.weight)

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,16 +11,16 @@ from recbole.model.loss import BPRLoss
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.conditioning import make_conditioning, modules_of
-from recbole_perpeft.content import prepare_content
-from recbole_perpeft.encoder import build_item_encoder, compute_dtype, load_foundation
+from recbole_perpeft.conditioning import UserConditioning
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.grouping import Grouping
-from recbole_perpeft.item_tower import MultimodalItemEmbedding
+from recbole_perpeft.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
+from recbole_perpeft.make_tower import make_tower
 from recbole_perpeft.user_batch import UserBatch
 
 _LOSSES = {"BCE": BCELoss, "BPR": BPRLoss, "CE": BatchSoftmaxLoss}
+_SCORES_AT_ONCE = 2**18  # of backbones that score pair by pair
 
 
 class PerPEFTMixin:
@@ -40,105 +39,70 @@ class PerPEFTMixin:
     Raises
     ------
     SettingError
-        If the backbone has other item tables than ``item_embedding``.
+        If the backbone has no item table, or needs all items where users see items each in his own way.
 
     Attributes
     ----------
     backbone_name : str
         RecBole's name of the backbone.
+    item_table_names : tuple of str
+        What its item tables are called; by default those that have a row for each item.
+    whole_table : bool
+        Whether the backbone needs a row for every item in a training step: it looks items up by their ids in the
+        catalogue, as graphs and histories do. Else it sees the batch's items only.
     trims_sequences : bool
-        Whether the backbone gives the same outputs if all sequences of a batch are cut to its longest.
+        Whether it gives the same outputs if all sequences of a batch are cut to its longest.
     user_groups : torch.LongTensor
         Group of every user id, ``[n_users]``; all 0 until users are grouped.
     centroids : torch.FloatTensor
-        Mean user representation per group, ``[num_groups, hidden_size]``.
+        Mean user representation per group, ``[num_groups, d]``; without columns until users are grouped.
     """
 
     backbone_name: str
+    item_table_names: tuple[str, ...] = ()
+    whole_table = False
     trims_sequences = False
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
-        _check_tables(self, config)
-        self.loss_fct = _LOSSES[config["loss_type"]]()
+        self._set_loss(config)
         self.l2_emb = config["l2_emb"]
-        self.item_embedding = self._make_tower(config, dataset)
-        n_users = dataset.num(self.USER_ID)
-        self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
-        self.register_buffer("centroids", torch.zeros(config["num_groups"], self.item_embedding.embedding_dim))
+        merged, columns, biases = merge(item_tables(self, self.item_table_names))
+        for name in columns:
+            delattr(self, name)
+        self.item_tower = make_tower(config, dataset, merged, biases)
+        for name in columns:
+            setattr(self, name, ItemTable(self.item_tower, columns[name]))
+        by_user = isinstance(self.item_tower.conditioning, UserConditioning)
+        if self.whole_table and by_user:
+            raise SettingError(
+                f"personalised_by: {config['personalised_by']} is not possible with {config['model']}, which needs all "
+                "items in every step. Personalise by group."
+            )
+        self.register_buffer("user_groups", torch.zeros(dataset.num(self.USER_ID), dtype=torch.long))
+        self.register_buffer("centroids", torch.zeros(config["num_groups"], 0))
 
-    def _make_tower(self, config, dataset) -> MultimodalItemEmbedding:
-        folder = Path(config["data_path"])
-        foundation = load_foundation(
-            encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
-            image_encoder=config["image_encoder"],
-            text_encoder=config["text_encoder"],
-            modalities=tuple(config["modalities"]),
-            image_pooling=config["image_pooling"],
-            text_pooling=config["text_pooling"],
-            max_text_length=config["max_text_length"],
-            search_folders=(folder,),
-        )
-        content = prepare_content(
-            dataset.field2id_token[self.ITEM_ID],
-            folder,
-            item_file=folder / f"{config['dataset']}.item",
-            item_id_field=self.ITEM_ID,
-            modalities=foundation.modalities,
-            text_fields=config["text_fields"],
-            text_template=config["text_template"],
-            image_field=config["image_field"],
-            image_dir=config["image_dir"],
-            missing_content=config["missing_content"],
-            image_processor=foundation.image_processor,
-            tokenizer=foundation.tokenizer,
-            max_text_length=foundation.max_text_length,
-            fixed_text_length=foundation.fixed_text_length,
-            cache_dir=config["content_cache"],
-            workers=config["content_workers"],
-            show_progress=config["show_progress"],
-            encoding=config["encoding"] or "utf-8",
-        )
-        num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
-        encoder = build_item_encoder(
-            foundation,
-            content,
-            config["peft_type"],
-            config["peft_config"],
-            num_modules,
-            peft_layers=config["peft_layers"],
-            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
-            show_progress=config["show_progress"],
-        )
-        sizes = dataset.num(self.USER_ID), self.item_embedding.embedding_dim, config["projector_size"]
-        return MultimodalItemEmbedding(
-            self.item_embedding,
-            encoder,
-            num_projectors,
-            config["content_weight"],
-            config["projector_size"],
-            make_conditioning(config["personalised_by"], config["num_groups"], *sizes),
-            config["show_progress"],
-        )
+    def _set_loss(self, config) -> None:
+        self.loss_fct = _LOSSES[config["loss_type"]]()
 
     # -- training ---------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
         """The backbone's loss on the table that the batch asks for, plus ``l2_emb`` times the ID table's norm."""
-        tower, users = self.item_embedding, ()
+        tower, users = self.item_tower, ()
         if tower.by_user:
             batch, users = batch.by_user(), (batch.users,)
-        if isinstance(self.loss_fct, BatchSoftmaxLoss):
+        if isinstance(getattr(self, "loss_fct", None), BatchSoftmaxLoss):
             self.loss_fct.excluded = batch.excluded
         with (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users):
             loss = super().calculate_loss(batch)
         if self.l2_emb:
-            loss = loss + self.l2_emb * self.item_embedding.id_embedding.weight.norm()
+            loss = loss + self.l2_emb * self.item_tower.id_embedding.weight.norm()
         return loss
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the optimiser holds: all but the foundation model, of every group."""
-        frozen = {id(parameter) for parameter in self.item_embedding.encoder.frozen_parameters()}
+        frozen = {id(parameter) for parameter in self.item_tower.encoder.frozen_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in frozen]
 
     # -- scoring ----------------------------------------------------------------------------------------------------
@@ -147,14 +111,14 @@ class PerPEFTMixin:
         """Rows of each group (of each user, if they see items in their own way), with the right catalogue in use."""
         users = interaction[self.USER_ID]
         groups = self.user_groups[users]
-        if self.item_embedding.by_user:
+        if self.item_tower.by_user:
             for row in range(len(users)):
-                with self.item_embedding.catalogue(int(groups[row]), users[row : row + 1]):
+                with self.item_tower.catalogue(int(groups[row]), users[row : row + 1]):
                     yield slice(row, row + 1), interaction[row : row + 1]
             return
         present = groups.unique().tolist()
         for group in present:
-            with self.item_embedding.catalogue(group):
+            with self.item_tower.catalogue(group):
                 if len(present) == 1:
                     yield slice(None), interaction
                 else:
@@ -163,10 +127,22 @@ class PerPEFTMixin:
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of every item for each row's user under his own group, ``[n, n_items]``."""
-        parts = [
-            (rows, super(PerPEFTMixin, self).full_sort_predict(part)) for rows, part in self._by_group(interaction)
-        ]
+        parts = [(rows, self._score_all(part)) for rows, part in self._by_group(interaction)]
         return _in_order(parts, len(interaction))
+
+    def _score_all(self, interaction: Interaction) -> torch.Tensor:
+        """The backbone's scores of all items, ``[n, n_items]``; pair by pair, if it knows no other way."""
+        try:
+            return super().full_sort_predict(interaction).view(len(interaction), -1)
+        except NotImplementedError:
+            items = torch.arange(self.n_items, device=self.device)
+            scores = []
+            for row in range(0, len(interaction), step := max(1, _SCORES_AT_ONCE // self.n_items)):
+                part = interaction[row : row + step]
+                pairs = part.repeat_interleave(self.n_items)
+                pairs.update(Interaction({self.ITEM_ID: items.repeat(len(part))}))
+                scores.append(super().predict(pairs).view(len(part), -1))
+            return torch.cat(scores)
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user under his own group, ``[n]``."""
@@ -189,7 +165,8 @@ class PerPEFTMixin:
         Returns
         -------
         numpy.ndarray
-            ``[len(sequences), hidden_size]``, in the order of ``sequences``.
+            ``[len(sequences), d]``, in the order of ``sequences``; their purchases' mean embedding, of backbones whose
+            scores come about without ``forward``.
         """
         self.eval()
         length, users = self.max_seq_length, torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
@@ -198,28 +175,41 @@ class PerPEFTMixin:
             last = torch.from_numpy(items[-length:].copy())
             padded[row, : len(last)] = last
         outputs: list[torch.Tensor] = []
-        with self.item_embedding.catalogue(0), self._keeping_outputs(outputs):
+        with self.item_tower.catalogue(0), self._keeping_outputs(outputs):
             for rows in torch.arange(len(padded)).split(batch_size):
                 fields = {self.USER_ID: users[rows], self.ITEM_SEQ: padded[rows]}
                 fields[self.ITEM_SEQ_LEN] = (padded[rows] > 0).sum(dim=1)
                 super().full_sort_predict(Interaction(fields).to(self.device))
-        return torch.cat(outputs).numpy()
+        return torch.cat(outputs).flatten(1).cpu().numpy() if outputs else self._mean_purchases(sequences)
+
+    @torch.no_grad()
+    def _mean_purchases(self, sequences: dict[int, np.ndarray]) -> np.ndarray:
+        """Mean embedding of each user's purchases under group 0's module, ``[len(sequences), embedding_dim]``."""
+        self.eval()
+        with self.item_tower.catalogue(0):
+            table = self.item_tower.weight.cpu().numpy()
+        return np.stack([table[items].mean(axis=0) for items in sequences.values()])
 
     @contextmanager
     def _keeping_outputs(self, outputs: list[torch.Tensor]) -> Iterator[None]:
-        """Collect what ``forward`` gives, ``[n, hidden_size]`` each, on the CPU."""
-        forward = self.forward
+        """Collect what ``forward`` gives for each sequence; where that is a row for each position, the one it takes."""
+        forward, gather = self.forward, self.gather_indexes
 
         def kept(*args, **kwargs) -> torch.Tensor:
-            output = forward(*args, **kwargs)
-            outputs.append(output.flatten(1).cpu())
-            return output
+            outputs.append(forward(*args, **kwargs))
+            return outputs[-1]
 
-        self.forward = kept
+        def gathered(output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            of_sequences = gather(output, index)
+            if outputs and output is outputs[-1]:
+                outputs[-1] = of_sequences
+            return of_sequences
+
+        self.forward, self.gather_indexes = kept, gathered
         try:
             yield
         finally:
-            del self.forward
+            del self.forward, self.gather_indexes
 
     @torch.no_grad()
     def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
@@ -238,11 +228,11 @@ class PerPEFTMixin:
         self.eval()
         losses = torch.empty(len(prefixes), len(self.centroids))
         for group in range(len(self.centroids)):
-            with self.item_embedding.catalogue(group):
+            with self.item_tower.catalogue(group):
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
                     with self._reading(part):
-                        scores = super().full_sort_predict(part).view(len(part), -1)  # [batch, n_items]
+                        scores = self._score_all(part)  # [batch, n_items]
                     scores[:, 0] = -torch.inf  # padding
                     losses[start : start + len(part), group] = F.cross_entropy(
                         scores, part[self.ITEM_ID], reduction="none"
@@ -258,8 +248,8 @@ class PerPEFTMixin:
         self.user_groups[torch.from_numpy(users).to(self.user_groups.device)] = torch.from_numpy(grouping.groups).to(
             self.user_groups.device
         )
-        self.centroids.copy_(torch.from_numpy(grouping.centroids))
-        self.item_embedding.personalise(len(self.centroids))
+        self.centroids = torch.from_numpy(grouping.centroids).to(self.centroids.device)
+        self.item_tower.personalise(len(self.centroids))
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -272,28 +262,15 @@ class PerPEFTMixin:
 
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """Load what :meth:`state_dict` gave; the foundation model stays as it was loaded."""
+        if "centroids" in state_dict:  # as wide as representations are, once users are grouped
+            self.centroids = torch.empty_like(state_dict["centroids"], device=self.centroids.device)
         whole = super().state_dict()
         frozen = {key: whole[key] for key in self._frozen_keys()}
         return super().load_state_dict({**state_dict, **frozen}, strict=strict, assign=assign)
 
     def _frozen_keys(self) -> set[str]:
-        prefix = "item_embedding.encoder."
-        return {prefix + key for key in self.item_embedding.encoder.frozen_state_keys()}
-
-
-def _check_tables(model, config) -> None:
-    """Refuse a backbone with item tables that a batch's rows would be looked up in by mistake."""
-    found = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) and module.num_embeddings == model.n_items and "user" not in name
-    ]
-    if found != ["item_embedding"]:
-        tables = f"its item tables are {', '.join(found)}" if found else "it has no item table"
-        raise SettingError(
-            f"model: {config['model']} cannot be built on {model.backbone_name}: {tables}, and the item tower stands "
-            "for one called item_embedding. Choose another backbone."
-        )
+        prefix = "item_tower.encoder."
+        return {prefix + key for key in self.item_tower.encoder.frozen_state_keys()}
 
 
 def _with_known_loss(config):

@@ -25,7 +25,7 @@ def stage_2_groups(model, train_data, config) -> tuple[np.ndarray, Grouping]:
     sequences = train_data.histories
     points = representations = model.user_representations(sequences)
     if config["grouping"] == "coherence":
-        features = model.item_embedding.content_features(0).cpu().numpy()
+        features = model.item_tower.content_features(0).cpu().numpy()
         points = coherence(features, list(sequences.values()))
     groups = group_users(points, config["grouping"], config["num_groups"], config["seed"]).groups
     # centroids are for users who come later, of whom there is a representation

@@ -19,7 +19,7 @@ def count(parameters) -> int:
 
 def stage_report(number: int, start: int, end: int, model, config) -> str:
     """What stage ``number`` trains in epochs ``start`` to ``end - 1``, and its share of the foundation model."""
-    tower, groups = model.item_embedding, config["num_groups"]
+    tower, groups = model.item_tower, config["num_groups"]
     precision = str(tower.encoder.runner.dtype).removeprefix("torch.")
     foundation = tower.encoder.foundation.num_parameters
     adapter = count(parameter for _, parameter in tower.encoder.adapter_parameters(0))

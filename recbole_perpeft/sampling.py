@@ -5,10 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+from recbole.data.transform import construct_transform
+from recbole.utils import InputType
 
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.negatives import NegativePools
 from recbole_perpeft.user_batch import UserBatch, shared_passes
+
+# kinds of negatives: of all rows together, one beside each row, or rows of their own with labels
+SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
 
 
 class GroupBatches:
@@ -71,6 +77,7 @@ class UserBatchLoader(AbstractDataLoader):
     def __init__(self, config, dataset):
         self.config, self._dataset, self.shuffle = config, dataset, True
         self._sampler = self.model = None
+        self._transform = construct_transform(config)
         self.histories = dataset.training_sequences()
         rows_by_user = dataset.inter_feat[dataset.uid_field].numpy()
         order = np.argsort(rows_by_user, kind="stable")
@@ -159,26 +166,26 @@ class UserBatchLoader(AbstractDataLoader):
         return rows[start : start + most]
 
     def _with_negatives(self, data, users, owner, group: int, rng) -> UserBatch:
-        """Add negatives; unless the whole catalogue competes, relabel every id to its row in a table of the batch's."""
-        dataset, number = self._dataset, self.config["num_negatives"]
-        sequence, target = dataset.item_id_list_field, dataset.iid_field
-        fields = {key: data[key] for key in (dataset.uid_field, sequence, dataset.item_list_length_field, target)}
-        if self.config.model_class.trims_sequences:
-            fields[sequence] = fields[sequence][:, : int(fields[dataset.item_list_length_field].max())]
-        whole = number is None
+        """Add negatives; unless the backbone needs all items, relabel every id to its row in a table of the batch's."""
+        dataset, number, target = self._dataset, self.config["num_negatives"], self._dataset.iid_field
+        fields, id_fields = self._fields(data)
         extra = np.empty(0, dtype=np.int64)
-        if self.config["loss_type"] == "CE" and not whole:
+        if self._negatives == SHARED and number:
             extra = self.pools.draw_shared(number, group, rng)
-        elif not whole:
-            fields = {key: values.repeat(number, *[1] * (values.dim() - 1)) for key, values in fields.items()}
-            owner = np.tile(owner, number)
-            negatives = self.pools.draw(users[owner], group, rng)
-            fields[self.config["NEG_PREFIX"] + target] = torch.from_numpy(negatives)
-        id_fields = [sequence, target, *(key for key in fields if key == self.config["NEG_PREFIX"] + target)]
-        items = np.union1d(extra, np.concatenate([fields[key].numpy().ravel() for key in id_fields]))
-        items = items[items > 0]  # [m]
+        elif self._negatives in (PAIRS, LABELS):
+            extra = self.pools.draw(users[np.tile(owner, number)], group, rng)
+            fields, owner = self._with_drawn(fields, owner, torch.from_numpy(extra))
+            id_fields += [self.config["NEG_PREFIX"] + target] * (self._negatives == PAIRS)
+        seen = [fields[key].numpy().ravel() for key in id_fields]
+        items = np.union1d(extra, np.concatenate([*seen, *self._further_items(users)]))
+        items = items[(items > 0) & (items < dataset.item_num)]  # [m] without padding and mask tokens
+        whole = self.config.model_class.whole_table or number is None
         if whole:
-            barred = np.tile(self.pools.outside(group, dataset.item_num), (len(users), 1))  # [users, n_items]
+            barred = self.pools.outside(group, dataset.item_num)  # [n_items]
+            if number is not None:
+                barred = np.ones_like(barred)
+                barred[items] = False
+            barred = np.tile(barred, (len(users), 1))  # [users, n_items]
             columns = [self.histories[user] for user in users]
         else:
             for key in id_fields:
@@ -188,7 +195,75 @@ class UserBatchLoader(AbstractDataLoader):
             columns = [np.flatnonzero(np.isin(items, self.histories[user])) + 1 for user in users]
         barred[:, 0] = True
         barred[np.repeat(np.arange(len(users)), [len(c) for c in columns]), np.concatenate(columns)] = True
-        passes, pass_of = shared_passes(owner, fields[dataset.item_list_length_field].numpy())
+        passes, pass_of = self._passes(fields, owner)
         of_rows = {"owner": owner, "barred": barred, "users": users, "passes": passes, "pass_of": pass_of}
         of_rows = {name: torch.from_numpy(values) for name, values in of_rows.items()}
         return UserBatch(fields, torch.from_numpy(items), group, whole, id_fields, **of_rows)
+
+    def _with_drawn(self, fields: dict, owner: np.ndarray, negatives: torch.Tensor) -> tuple[dict, np.ndarray]:
+        """Rows with their negatives ``[num_negatives n]``: beside them, or as rows of their own with labels."""
+        number, target = self.config["num_negatives"], self._dataset.iid_field
+        times = number if self._negatives == PAIRS else 1 + number
+        many = {key: values.repeat(times, *[1] * (values.dim() - 1)) for key, values in fields.items()}
+        if self._negatives == PAIRS:
+            many[self.config["NEG_PREFIX"] + target] = negatives
+        else:
+            positives = fields[target]
+            many[target] = torch.cat([positives, negatives])
+            many[self.config["LABEL_FIELD"]] = (torch.arange(len(many[target])) < len(positives)).float()
+        return many, np.tile(owner, times)
+
+    # -- what depends on the kind of recommender --------------------------------------------------------------------
+
+    @property
+    def _negatives(self) -> str | None:
+        return SHARED if self.config["loss_type"] == "CE" else PAIRS
+
+    def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
+        """What the backbone reads of the rows, and which of it are item ids; the second are the targets."""
+        dataset = self._dataset
+        sequence, target = dataset.item_id_list_field, dataset.iid_field
+        names = [dataset.uid_field, sequence, dataset.item_list_length_field, target]
+        given = set(data.interaction)
+        data = self._transform(dataset, data)  # such as masked sequences
+        added = [key for key in data.interaction if key not in given]
+        fields = {key: data[key] for key in (*names, *added)}
+        if self.config.model_class.trims_sequences:
+            fields[sequence] = fields[sequence][:, : int(fields[dataset.item_list_length_field].max())]
+        return fields, [sequence, target, *(key for key in added if target in key)]
+
+    def _further_items(self, users: np.ndarray) -> list[np.ndarray]:
+        """Items that the backbone looks up beside those of the fields."""
+        return []
+
+    def _passes(self, fields: dict, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return shared_passes(owner, fields[self._dataset.item_list_length_field].numpy())
+
+
+class GeneralBatchLoader(UserBatchLoader):
+    """The same for general recommenders: all training purchases of the users, each a row, or a row for each user."""
+
+    @property
+    def _negatives(self) -> str | None:
+        if self.config.model_class.trains_by_user:
+            return None
+        return LABELS if self.config["MODEL_INPUT_TYPE"] == InputType.POINTWISE else PAIRS
+
+    def collate_fn(self, positions: list[int]) -> UserBatch:
+        """The batch of the users at ``positions``."""
+        if not self.config.model_class.trains_by_user:
+            return super().collate_fn(positions)
+        users = self.users[positions]
+        data = self._prefixes[np.array([self._rows[position][0] for position in positions])]
+        group = int(self.groups[users[0]])
+        return self._with_negatives(data, users, np.arange(len(users)), group, self._rng_of(positions))
+
+    def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
+        names = self._dataset.uid_field, self._dataset.iid_field
+        return {key: data[key] for key in names}, [names[1]]
+
+    def _further_items(self, users: np.ndarray) -> list[np.ndarray]:
+        return [self.histories[user] for user in users] if self.config.model_class.trains_by_user else []
+
+    def _passes(self, fields: dict, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(len(owner)), np.arange(len(owner))

@@ -151,7 +151,7 @@ class PerPEFTTrainer(Trainer):
         self._regroup(train_data, epoch_idx)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
-        encoder = self.model.item_embedding.encoder
+        encoder = self.model.item_tower.encoder
         before = encoder.items_encoded
         self.model.train()
         total = torch.zeros((), device=self.device)
@@ -190,7 +190,7 @@ class PerPEFTTrainer(Trainer):
         total = torch.zeros((), device=self.device)
         items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
         try:
-            with self.model.item_embedding.window(items, batches[0].group) as backward_through_encoder:
+            with self.model.item_tower.window(items, batches[0].group) as backward_through_encoder:
                 for batch in batches:
                     self.optimizer.zero_grad()
                     with torch.autocast(self.device.type, enabled=self.enable_amp):
@@ -227,7 +227,7 @@ class PerPEFTTrainer(Trainer):
         """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
         self._best_state, self.best_epoch, self._holds_best = self._snapshot(), epoch, True
         if not self._validates:
-            self.model.item_embedding.forget()  # as a resumed run, which starts without what earlier steps have left
+            self.model.item_tower.forget()  # as a resumed run, which starts without what earlier steps have left
             self._write(epoch)
 
     def _snapshot(self) -> dict[str, torch.Tensor]:

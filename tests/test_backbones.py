@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 import torch
-from recbole.model.sequential_recommender import HGN, NPE, SASRec, TransRec
+from recbole.model.sequential_recommender import SASRec
 from torch.nn import functional as F
 
 from recbole_perpeft import backbones
@@ -45,7 +45,7 @@ def test_gradients_reach_the_groups_own_module_and_no_other(prepare, model):
     assert all(reached[name].abs().sum() > 0 for name in own if "lora_B" in name)
     others = {f"group_{group}" for group in range(3)} - {f"group_{batch.group}"}
     assert not any(other in name for name in reached for other in others)
-    assert reached["item_embedding.id_embedding.weight"].abs().sum() > 0
+    assert reached["item_tower.id_embedding.weight"].abs().sum() > 0
 
 
 @BACKBONES
@@ -61,8 +61,8 @@ def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare, model):
         assert len(net.user_groups[interaction["user_id"]].unique()) == 3
         for row in range(0, len(interaction), 7):
             alone = interaction[torch.tensor([row, row])]  # some backbones squeeze a batch of one
-            table = F.pad(net.item_embedding.embed(items, int(net.user_groups[alone["user_id"][0]])), (0, 0, 1, 0))
-            with net.item_embedding._using(table):
+            table = F.pad(net.item_tower.embed(items, int(net.user_groups[alone["user_id"][0]])), (0, 0, 1, 0))
+            with net.item_tower._using(table):
                 expected = _backbone_scores(net, alone)
             torch.testing.assert_close(scores[row], expected[0], rtol=1e-3, atol=1e-4)
 
@@ -90,18 +90,3 @@ def test_a_class_of_ones_own_runs_by_two_lines(tiny):
         PerPEFTMine, "tiny", config_dict={key: v for key, v in settings.items() if key != "model"}, saved=False
     )
     assert 0 <= result["test_result"]["ndcg@10"] <= 1
-
-
-@pytest.mark.parametrize(
-    ("backbone", "tables"),
-    [
-        (NPE, "item_embedding, embedding_seq_item"),
-        (HGN, "item_embedding, item_embedding_for_prediction"),
-        (TransRec, "item_embedding, bias"),
-    ],
-)
-def test_a_backbone_with_a_second_item_table_is_refused(tiny, backbone, tables):
-    cls = type("PerPEFTOther", (PerPEFTMixin, backbone), {"backbone_name": backbone.__name__})
-    config = tiny(model=cls, embedding_size=16, loss_type="BPR", state="ERROR")
-    with pytest.raises(SettingError, match=f"cannot be built on {backbone.__name__}: its item tables are {tables}"):
-        prepare_run(config)

@@ -52,7 +52,7 @@ def naive_like(model, train_data, config, shop):
         config, dataset, shop.encoder, [shop.picture(t) for t in tokens], [titles.get(t) for t in tokens]
     )
     theirs = dict(naive.clip.named_parameters())
-    tower = model.item_embedding
+    tower = model.item_tower
     with torch.no_grad():
         for group in range(2):
             for name, parameter in tower.encoder.adapter_parameters(group):
@@ -98,10 +98,10 @@ def test_naive_reference_and_paper_variant_have_one_loss_and_one_gradient(ours, 
     loss.backward()
     reference.backward()
     theirs = dict(naive.clip.named_parameters())
-    for name, parameter in model.item_embedding.encoder.adapter_parameters(GROUP):
+    for name, parameter in model.item_tower.encoder.adapter_parameters(GROUP):
         gradient = theirs[re.sub(r"^.*?model\.", "base_model.model.", name)].grad
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-2, atol=1e-6)
-    ids = model.item_embedding.id_embedding.weight.grad
+    ids = model.item_tower.id_embedding.weight.grad
     torch.testing.assert_close(ids, naive.id_embedding.weight.grad, rtol=1e-3, atol=1e-6)
 
 

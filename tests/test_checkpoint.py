@@ -19,7 +19,7 @@ from tests.training import FAST, fit
 def test_a_checkpoint_is_small_and_names_what_it_left_out(prepare):
     trainer, _ = fit(prepare)
     state = checkpoint.read(trainer.saved_model_file)
-    foundation = trainer.model.item_embedding.encoder.foundation
+    foundation = trainer.model.item_tower.encoder.foundation
     assert not any("position_ids" in key or "base_layer.weight" in key for key in state["state_dict"])
     trained = sum(p.numel() for p in trainer.model.trainable_parameters())
     assert sum(value.numel() for value in state["state_dict"].values()) < 1.1 * trained

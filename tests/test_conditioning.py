@@ -21,7 +21,7 @@ def scattered(prepare):
         model = trainer.model
         scatter_groups(model, train_data)
         with torch.no_grad():
-            for name, parameter in model.item_embedding.named_parameters():
+            for name, parameter in model.item_tower.named_parameters():
                 if name.startswith("conditioning."):
                     parameter.copy_(0.5 * torch.randn_like(parameter))
         return model, trainer, train_data, valid_data
@@ -31,7 +31,7 @@ def scattered(prepare):
 
 def seen_by(model, way, user):
     """Embeddings of all items as ``user`` sees them, from the formula, ``[n_items, d]``."""
-    tower, group = model.item_embedding, int(model.user_groups[user])
+    tower, group = model.item_tower, int(model.user_groups[user])
     module = group if way == "group_peft" else 0
     projector = tower.projectors[group if way in ("group_peft", "group_projector") else 0]
     features = tower.encoder.encode(torch.arange(1, model.n_items), module)
@@ -50,7 +50,7 @@ def seen_by(model, way, user):
 def test_scores_are_those_of_the_embeddings_that_a_user_sees(scattered, way):
     model, _, _, valid_data = scattered(way)
     model.eval()
-    assert model.item_embedding.by_user == (way in BY_USER)
+    assert model.item_tower.by_user == (way in BY_USER)
     views = set()
     with torch.no_grad():
         for interaction, *_ in valid_data:
@@ -59,7 +59,7 @@ def test_scores_are_those_of_the_embeddings_that_a_user_sees(scattered, way):
             for row, user in enumerate(interaction["user_id"].tolist()):
                 table = seen_by(model, way, user)
                 views.add(tuple(table[1].tolist()))
-                with model.item_embedding._using(table):
+                with model.item_tower._using(table):
                     output = model.forward(
                         interaction["item_id_list"][row : row + 1], interaction["item_length"][[row]]
                     )
@@ -77,7 +77,7 @@ def test_losses_are_those_of_the_embeddings_that_a_user_sees(scattered, way, los
     losses = []
     for row, owner in enumerate(batch.owner.tolist()):
         table = seen_by(model, way, int(batch.users[owner]))
-        with model.item_embedding._using(table):
+        with model.item_tower._using(table):
             output = model.forward(items[batch["item_id_list"][[row]]], batch["item_length"][[row]])[0]
         target = items[batch["item_id"][row]]
         if loss_type == "CE":
@@ -95,11 +95,11 @@ def test_a_batch_reaches_what_is_its_groups_own_or_its_users_own_and_the_rest_is
     model, _, train_data, _ = scattered(way)
     batch = next(iter(train_data))
     reached = gradients(model.train(), model.calculate_loss(batch))
-    own = {id(p) for p in model.item_embedding.group_parameters(batch.group)}
-    others = [p for g in range(3) if g != batch.group for p in model.item_embedding.group_parameters(g)]
+    own = {id(p) for p in model.item_tower.group_parameters(batch.group)}
+    others = [p for g in range(3) if g != batch.group for p in model.item_tower.group_parameters(g)]
     assert bool(own) == (way not in BY_USER)
     assert all(parameter.grad is None for parameter in others)
-    assert all(parameter.grad is not None for parameter in model.item_embedding.group_parameters(batch.group))
+    assert all(parameter.grad is not None for parameter in model.item_tower.group_parameters(batch.group))
     assert any("lora" in name for name in reached)
     if way in BY_USER:
         vectors = {name: gradient for name, gradient in reached.items() if "conditioning" in name}
@@ -111,11 +111,11 @@ def test_a_batch_reaches_what_is_its_groups_own_or_its_users_own_and_the_rest_is
 @pytest.mark.parametrize("way", BY_USER)
 def test_users_see_alike_until_stage_3(prepare, way):
     trainer, _ = fit(prepare, personalised_by=way, epochs=2, global_epochs=2)
-    tower = trainer.model.item_embedding
+    tower = trainer.model.item_tower
     assert not tower.by_user
     assert all(not parameter.any() for parameter in tower.conditioning.parameters())
     trainer, _ = fit(prepare, personalised_by=way, epochs=4, global_epochs=1)
-    assert trainer.model.item_embedding.by_user
+    assert trainer.model.item_tower.by_user
 
 
 @pytest.mark.parametrize("way", PERSONALISED_BY[1:])

@@ -50,7 +50,7 @@ def demo_run(tiny, tmp_path):
         model.user_groups[1:] = torch.arange(model.user_groups.numel() - 1) % 3
         with torch.no_grad():
             for group in range(3):
-                for parameter in model.item_embedding.group_parameters(group):
+                for parameter in model.item_tower.group_parameters(group):
                     parameter.add_(0.3 * torch.randn_like(parameter))
         trainer = PerPEFTTrainer(config, model)
         trainer.eval_collector.data_collect(train_data)
@@ -74,9 +74,9 @@ def test_metrics_are_those_of_a_ranking_by_hand(demo_run, mask, held_out):
         before = items[:held_out]
         last = torch.tensor([before[-model.max_seq_length :]])
         padded = torch.nn.functional.pad(last, (0, model.max_seq_length - last.shape[1]))
-        with torch.no_grad(), model.item_embedding.catalogue(int(model.user_groups[user_id])):
+        with torch.no_grad(), model.item_tower.catalogue(int(model.user_groups[user_id])):
             output = model.forward(padded, torch.tensor([last.shape[1]]))
-            scores = (output @ model.item_embedding.weight.T)[0].numpy()
+            scores = (output @ model.item_tower.weight.T)[0].numpy()
         for k in (20, 30):
             values = by_hand(scores, items[held_out], set(before) if mask else set(), k)
             for metric, value in zip(("ndcg", "recall", "hit"), values, strict=True):

@@ -25,7 +25,7 @@ def grouped(prepare):
 @torch.no_grad()
 def features_now(model, group):
     """``f(i; P_g)`` of all items with the weights as they are, without dropout, rounded as they are kept."""
-    encoder = model.item_embedding.encoder.eval()
+    encoder = model.item_tower.encoder.eval()
     features = F.pad(encoder.encode(torch.arange(1, model.n_items), group), (0, 0, 1, 0))  # row 0 is padding
     encoder.train(model.training)
     return features.half().float()
@@ -40,7 +40,7 @@ def table_by_hand(model, items, group, last, own=None):
 
     ``own``: the items' content, with which to go on where it was drawn by dropout.
     """
-    tower, ids = model.item_embedding, model.item_embedding.id_embedding.weight
+    tower, ids = model.item_tower, model.item_tower.id_embedding.weight
     if own is None:
         own = tower.content_weight * tower.projectors[group](tower.encoder.encode(items, group))
     old = tower.content_weight * tower.projectors[group](last)
@@ -53,7 +53,7 @@ def table_by_hand(model, items, group, last, own=None):
 
 def loss_by_hand(model, batch, last, histories, pool):
     """The batch's softmax loss over what a user did not buy, and his target."""
-    tower = model.item_embedding
+    tower = model.item_tower
     table = table_by_hand(model, batch.items, batch.group, last)
     with tower._using(table):
         output = model.forward(batch["item_id_list"], batch["item_length"])
@@ -71,7 +71,7 @@ def check_tables(model, items, last, dropout=False):
 
     The step's items are then in ``last`` as it has seen them.
     """
-    tower, counts = model.item_embedding, []
+    tower, counts = model.item_tower, []
     for group in range(3):
         before = tower.encoder.items_encoded
         with tower.whole(items, group):
@@ -105,7 +105,7 @@ def test_a_step_over_all_items_takes_the_others_features_from_the_last_evaluatio
         assert error < 1e-4 * by_hand[name].abs().max() + 1e-8, name
     others = sorted(set(pool) - set(batch.items.tolist()))
     assert others
-    assert found["item_embedding.id_embedding.weight"][others].abs().amax(dim=1).min() > 1e-4  # they compete
+    assert found["item_tower.id_embedding.weight"][others].abs().amax(dim=1).min() > 1e-4  # they compete
 
 
 def test_the_others_features_stay_while_training_and_follow_the_next_evaluation(grouped):
@@ -130,7 +130,7 @@ def test_the_others_features_stay_while_training_and_follow_the_next_evaluation(
 
 def test_groups_that_the_last_evaluation_left_out_are_computed_anew_without_dropout(grouped):
     model, trainer, _, valid_data = grouped(peft_config={"r": 2, "lora_dropout": 0.5})
-    items, tower = torch.tensor([1]), model.item_embedding
+    items, tower = torch.tensor([1]), model.item_tower
     model.train()
     check_tables(model, items, all_features(model), dropout=True)
     trainer.evaluate(valid_data, load_best_model=False)
@@ -153,11 +153,11 @@ def test_right_after_grouping_all_groups_train_on_the_global_features(prepare, k
     model, items = trainer.model, torch.tensor([3, 4])
     move_modules(model, seed=6)
     model.train().calculate_loss(next(iter(train_data)))
-    model.item_embedding.forget()
+    model.item_tower.forget()
     expected = features_now(model, 0)
     representations = model.user_representations(train_data.histories)
     if not kept:
-        model.item_embedding.forget()
+        model.item_tower.forget()
     users = np.fromiter(train_data.histories, dtype=np.int64)
     model.personalise(users, group_users(representations, "random", 3, 1))
     model.train()
@@ -172,7 +172,7 @@ def test_right_after_grouping_all_groups_train_on_the_global_features(prepare, k
 
 
 def adapters(model, group):
-    return dict(model.item_embedding.encoder.adapter_parameters(group))
+    return dict(model.item_tower.encoder.adapter_parameters(group))
 
 
 @pytest.mark.parametrize("num_negatives", [4, None])
@@ -183,7 +183,7 @@ def test_one_batch_in_a_window_has_the_gradients_of_a_plain_step(grouped, peft, 
     for batch in [next(batch for batch in train_data if batch.group == group) for group in range(3)]:
         expected = gradients(model, model.calculate_loss(batch))
         model.zero_grad()
-        with model.item_embedding.window(batch.items, batch.group) as backward_through_encoder:
+        with model.item_tower.window(batch.items, batch.group) as backward_through_encoder:
             model.calculate_loss(batch).backward()
             assert all(parameter.grad is None for parameter in adapters(model, batch.group).values())
             backward_through_encoder()
@@ -222,10 +222,10 @@ def test_the_module_moves_by_the_sum_of_its_batches_gradients(grouped, num_negat
         for name, parameter in model.named_parameters():
             parameter.copy_(start[name])
     trainer.optimizer = torch.optim.SGD([{"params": list(own.values()), "lr": 0.1}, {"params": rest}], lr=learning_rate)
-    before = model.item_embedding.encoder.items_encoded
+    before = model.item_tower.encoder.items_encoded
     trainer.train_window(window)
     union = set(window[0].items.tolist()) | set(window[1].items.tolist())
-    assert model.item_embedding.encoder.items_encoded - before == len(union)
+    assert model.item_tower.encoder.items_encoded - before == len(union)
     names = {id(parameter): name for name, parameter in own.items()}
     for name, parameter in model.named_parameters():
         if id(parameter) in names:
@@ -243,10 +243,10 @@ def test_tiny_gradients_come_through_an_encoder_in_half_precision(grouped):
     batch = next(iter(train_data))
     names = {name for name in gradients(model, model.calculate_loss(batch)) if f"group_{batch.group}" in name}
     exact = gradients(model, model.calculate_loss(batch))
-    encoder = model.item_embedding.encoder
+    encoder = model.item_tower.encoder
     encoder.runner.dtype = torch.float16  # on a CPU it is slow, which is why it cannot be set
     model.zero_grad()
-    with model.item_embedding.window(batch.items, batch.group) as backward_through_encoder:
+    with model.item_tower.window(batch.items, batch.group) as backward_through_encoder:
         (1e-9 * model.calculate_loss(batch)).backward()
         backward_through_encoder()
     found = {name: 1e9 * p.grad for name, p in model.named_parameters() if name in names}
@@ -261,7 +261,7 @@ def test_frozen_features_in_a_window_train_all_the_rest(prepare):
     batch = next(iter(train_data))
     expected = gradients(model, model.calculate_loss(batch))
     model.zero_grad()
-    with model.item_embedding.window(batch.items, batch.group) as backward_through_encoder:
+    with model.item_tower.window(batch.items, batch.group) as backward_through_encoder:
         model.calculate_loss(batch).backward()
         backward_through_encoder()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

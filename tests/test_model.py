@@ -18,7 +18,7 @@ def first_batch(train_data):
 
 def whole_table_loss(model, batch, loss_type):
     """The batch's loss with every item of the catalogue encoded and plain catalogue ids."""
-    tower = model.item_embedding
+    tower = model.item_tower
     every = torch.arange(1, tower.num_embeddings)
     table = F.pad(tower.embed(every, batch.group), (0, 0, 1, 0))
     to_catalogue = torch.cat([torch.zeros(1, dtype=torch.long), batch.items])
@@ -65,7 +65,7 @@ def test_all_prefixes_give_the_outputs_of_one_causal_pass(prepare):
     model = trainer.model.eval()
     for user, items in train_data.histories.items():
         rows = train_data._prefixes[np.flatnonzero(train_data._prefixes["user_id"].numpy() == user)]
-        with torch.no_grad(), model.item_embedding.catalogue(0):
+        with torch.no_grad(), model.item_tower.catalogue(0):
             outputs = model.forward(rows["item_id_list"], rows["item_length"])  # [prefixes, d]
             sequence = torch.zeros(1, model.max_seq_length, dtype=torch.long)
             sequence[0, : len(items) - 1] = torch.from_numpy(items[:-1].copy())
@@ -104,14 +104,14 @@ def test_a_step_moves_the_groups_own_module_and_no_other(prepare, peft):
         optimizer.step()
     now = dict(model.named_parameters()) | dict(model.named_buffers())
     changed = {name for name, value in before.items() if not torch.equal(value, now[name])}
-    encoder, projectors = "item_embedding.encoder.", "item_embedding.projectors."
+    encoder, projectors = "item_tower.encoder.", "item_tower.projectors."
     own = {name for name in now if "group_3" in name or name.startswith(f"{projectors}3.")}
     shared = {name for name in now if not name.startswith((encoder, projectors))}
     assert changed <= own | shared
     adapters = {name for name in changed if name.startswith(encoder)}
     assert adapters
     assert {name for name, _ in model.named_parameters() if name in own} <= changed
-    assert {"item_embedding.id_embedding.weight", "position_embedding.weight"} <= changed
+    assert {"item_tower.id_embedding.weight", "position_embedding.weight"} <= changed
 
 
 def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare):
@@ -127,8 +127,8 @@ def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare):
             for row in range(len(interaction)):
                 alone = interaction[np.array([row])]
                 group = int(model.user_groups[alone["user_id"]])
-                table = F.pad(model.item_embedding.embed(items, group), (0, 0, 1, 0))
-                with model.item_embedding._using(table):
+                table = F.pad(model.item_tower.embed(items, group), (0, 0, 1, 0))
+                with model.item_tower._using(table):
                     output = model.forward(alone["item_id_list"], alone["item_length"])
                 torch.testing.assert_close(scores[row], (output @ table.T)[0], rtol=1e-4, atol=1e-5)
                 item = alone["item_id"]
@@ -141,9 +141,9 @@ def test_groups_differ_in_what_they_see(prepare):
     model = trainer.model
     items = torch.arange(1, 10)
     with torch.no_grad():
-        same = [model.item_embedding.eval().embed(items, group) for group in range(3)]
+        same = [model.item_tower.eval().embed(items, group) for group in range(3)]
         scatter_groups(model, train_data)
-        different = [model.item_embedding.eval().embed(items, group) for group in range(3)]
+        different = [model.item_tower.eval().embed(items, group) for group in range(3)]
     assert torch.equal(same[0], same[2])
     assert (different[0] - different[2]).abs().max() > 0.01
 
@@ -152,7 +152,7 @@ def test_a_catalogue_is_encoded_once_per_evaluation(prepare):
     _, trainer, train_data, valid_data, _ = prepare(eval_batch_size=4)
     model = trainer.model
     scatter_groups(model, train_data)
-    encoder = model.item_embedding.encoder
+    encoder = model.item_tower.encoder
     before = encoder.items_encoded
     trainer._saved, trainer._validates = False, True
     trainer.evaluate(valid_data, load_best_model=False)
@@ -166,7 +166,7 @@ def test_a_catalogue_is_encoded_once_per_evaluation(prepare):
 def test_a_training_step_cannot_ask_for_the_whole_catalogue(prepare):
     _, trainer, train_data, _, _ = prepare()
     with pytest.raises(TrainingError, match="would run the foundation model on every item"):
-        _ = trainer.model.item_embedding.weight
+        _ = trainer.model.item_tower.weight
     with pytest.raises(TrainingError):
         trainer.model.item_embedding(torch.tensor([1]))
 
@@ -175,7 +175,7 @@ def test_representations_come_from_the_training_part(prepare):
     _, trainer, train_data, valid_data, _ = prepare()
     representations = trainer.model.user_representations(train_data.histories)
     for interaction, *_ in valid_data:  # the input of a validation row is the user's training part
-        with torch.no_grad(), trainer.model.item_embedding.catalogue(0):
+        with torch.no_grad(), trainer.model.item_tower.catalogue(0):
             expected = trainer.model.forward(interaction["item_id_list"], interaction["item_length"])
         users = list(train_data.histories)
         rows = [users.index(user) for user in interaction["user_id"].tolist()]
@@ -196,8 +196,8 @@ def test_state_leaves_the_foundation_out_and_comes_back(prepare):
     items = torch.arange(1, 20)
     with torch.no_grad():
         for group in range(3):
-            mine = model.item_embedding.eval().embed(items, group)
-            assert torch.equal(mine, other.model.item_embedding.eval().embed(items, group))
+            mine = model.item_tower.eval().embed(items, group)
+            assert torch.equal(mine, other.model.item_tower.eval().embed(items, group))
 
 
 @pytest.mark.parametrize("settings", [{}, {"peft_layers": 1}, {"peft_type": "NONE", "peft_config": {}}])
@@ -205,11 +205,11 @@ def test_the_model_can_be_pickled(prepare, settings):
     _, trainer, train_data, _, _ = prepare(**settings)
     model, items = trainer.model.eval(), torch.arange(1, 20)
     scatter_groups(model, train_data)
-    expected = model.item_embedding.embed(items, 1)
+    expected = model.item_tower.embed(items, 1)
     again = pickle.loads(pickle.dumps(model))
     assert again.state_dict().keys() == model.state_dict().keys()
-    torch.testing.assert_close(again.item_embedding.embed(items, 1), expected)
-    assert not torch.allclose(again.item_embedding.embed(items, 2), expected)
+    torch.testing.assert_close(again.item_tower.embed(items, 1), expected)
+    assert not torch.allclose(again.item_tower.embed(items, 2), expected)
 
 
 def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare):
@@ -219,8 +219,8 @@ def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare):
     losses = model.losses_by_group(prefixes, batch_size=50)
     items = torch.arange(1, model.n_items)
     for group in range(3):
-        table = model.item_embedding.embed(items, group)
-        with model.item_embedding._using(F.pad(table, (0, 0, 1, 0))):
+        table = model.item_tower.embed(items, group)
+        with model.item_tower._using(F.pad(table, (0, 0, 1, 0))):
             outputs = model.forward(prefixes["item_id_list"], prefixes["item_length"])
         chances = torch.softmax(outputs @ table.T, dim=1)[torch.arange(len(prefixes)), prefixes["item_id"] - 1]
         torch.testing.assert_close(losses[:, group], -chances.log(), rtol=1e-3, atol=1e-4)

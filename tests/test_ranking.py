@@ -29,7 +29,7 @@ def in_turn(model, n=3):
     torch.manual_seed(1)
     with torch.no_grad():
         for group in range(n):
-            for parameter in model.item_embedding.group_parameters(group):
+            for parameter in model.item_tower.group_parameters(group):
                 parameter.add_(0.3 * torch.randn_like(parameter))
 
 
@@ -207,12 +207,12 @@ def test_items_are_encoded_for_the_groups_of_the_evaluated_users_only(prepare):
     users = [user for block, _ in rows(valid_data) for user in block]
     model.user_groups[1:] = 1
     model.user_groups[users[0]] = 2  # and nobody is left in group 0
-    encoder = model.item_embedding.encoder
+    encoder = model.item_tower.encoder
     before = encoder.items_encoded
     trainer.evaluate(valid_data)
     assert encoder.items_encoded - before == 2 * 30
     model.user_groups[users] = 2
-    model.item_embedding.forget()
+    model.item_tower.forget()
     trainer.evaluate(valid_data)
     assert encoder.items_encoded - before == 3 * 30
 

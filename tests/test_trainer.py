@@ -27,7 +27,7 @@ def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
     assert trainer.stage == "personalised"
     groups = model.user_groups[1:]
     assert set(groups.tolist()) == {0, 1, 2}
-    modules = [torch.cat([p.flatten() for p in model.item_embedding.group_parameters(group)]) for group in range(3)]
+    modules = [torch.cat([p.flatten() for p in model.item_tower.group_parameters(group)]) for group in range(3)]
     assert not torch.equal(modules[0], modules[1])
     assert not torch.equal(modules[1], modules[2])
     assert set(result) == {f"{metric}@{k}" for metric in ("ndcg", "recall", "hit") for k in (5, 10)}
@@ -35,7 +35,7 @@ def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
     assert "Stage 1 of 3" in log
     assert "Stage 2 of 3" in log
     assert f"group 0: {int((groups == 0).sum())} users" in log
-    adapter = sum(p.numel() for _, p in model.item_embedding.encoder.adapter_parameters(0))
+    adapter = sum(p.numel() for _, p in model.item_tower.encoder.adapter_parameters(0))
     assert f"{adapter:,} parameters a group, {3 * adapter:,} in all" in log
     assert f"{100 * adapter / 22513:.3f} % and {300 * adapter / 22513:.3f} % of the foundation model" in log
 
@@ -298,7 +298,7 @@ def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypa
 def test_a_run_in_bf16_learns_as_one_in_fp32(prepare, settings):
     exact, _ = fit(prepare, epochs=3, global_epochs=2, **settings)
     rough, result = fit(prepare, epochs=3, global_epochs=2, precision="bf16", **settings)
-    assert rough.model.item_embedding.encoder.runner.dtype == torch.bfloat16
+    assert rough.model.item_tower.encoder.runner.dtype == torch.bfloat16
     assert all(np.isfinite(score) for score in result.values())
     for epoch, loss in exact.train_loss_dict.items():
         assert rough.train_loss_dict[epoch] != loss
@@ -316,7 +316,7 @@ def test_windows_take_a_step_on_every_batch_and_encode_its_items_once(prepare):
     assert trainer._items_encoded == expected < plain
     steps = {int(state["step"]) for state in trainer.optimizer.state.values()}
     assert max(steps) == len(train_data) == 5
-    adapters = [p for _, p in trainer.model.item_embedding.encoder.adapter_parameters(0)]
+    adapters = [p for _, p in trainer.model.item_tower.encoder.adapter_parameters(0)]
     assert {int(trainer.optimizer.state[p]["step"]) for p in adapters} == {3}
 
 

@@ -51,7 +51,7 @@ def move_modules(model, num_groups=3, seed=5):
     torch.manual_seed(seed)
     with torch.no_grad():
         for group in range(num_groups):
-            for parameter in model.item_embedding.group_parameters(group):
+            for parameter in model.item_tower.group_parameters(group):
                 parameter.add_(0.3 * torch.randn_like(parameter))
 
 
@@ -61,7 +61,7 @@ def scatter_groups(model, train_data, num_groups=3):
     groups = np.arange(len(users)) % num_groups
     model.personalise(users, Grouping(groups, np.zeros(tuple(model.centroids.shape), np.float32)))
     move_modules(model, num_groups)
-    model.item_embedding.forget()
+    model.item_tower.forget()
     train_data.set_groups(model.user_groups.numpy(), group_negatives=True)
 
 

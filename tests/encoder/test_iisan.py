@@ -174,5 +174,5 @@ def test_a_run_of_three_stages_resumes_to_the_same_end(prepare):
     trainer.fit(train_data, valid_data, verbose=False)
     assert trainer.evaluate(test_data) == result
     assert same(trainer.model.state_dict(), whole.model.state_dict())
-    assert trainer.model.item_embedding.encoder.items_encoded == 0
+    assert trainer.model.item_tower.encoder.items_encoded == 0
     assert {name.split(".networks.")[1][0] for name in whole.model.state_dict() if ".networks." in name} == set("012")
