@@ -33,6 +33,7 @@ _TEXT_KEYS = {
 _DERIVED_KEYS = {
     "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "valid_metric_bigger",
     "valid_neg_sample_args", "test_neg_sample_args", "train_neg_sample_args", "data_path",
+    "INVERSE_ITEM_SEQ", "MASK_ITEM_SEQ", "MASK_INDEX", "POS_ITEMS", "NEG_ITEMS",  # by a backbone's transform
 }  # fmt: skip
 
 
@@ -236,6 +237,8 @@ class Config(RecBoleConfig):
         check_values(self, hasattr(self.model_class, "backbone_name"))
         if final.get("load_col") is None and "load_col" not in self.external_config_dict:
             final["load_col"] = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
+            if final.get("selected_features"):  # of a backbone with item features
+                final["load_col"]["item"] = [final["ITEM_ID_FIELD"], *final["selected_features"]]
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])
         return final

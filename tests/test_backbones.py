@@ -16,12 +16,25 @@ from recbole_perpeft.quick_start import prepare as prepare_run
 from tests.training import fit, gradients, scatter_groups
 
 BACKBONES = pytest.mark.parametrize("model", our_models())
-SIZES = {"embedding_size": 16, "group_negatives": False}
+SIZES = {
+    "embedding_size": 16, "group_negatives": False, "mlp_hidden_size": [16, 8], "mf_embedding_size": 8,
+    "mlp_embedding_size": 8, "ui_embedding_size": 16, "neigh_embedding_size": 8, "encoder_hidden_size": [16],
+    "selected_features": ["brand"], "train_batch_size": 32,
+}  # fmt: skip
+OF_MODEL = {
+    "PerPEFTConvNCF": {"embedding_size": 64},  # four layers of strides 4, 4, 2, 2
+    "PerPEFTFEARec": {"n_layers": 2},
+    "PerPEFTDGCF": {"n_factors": 2},
+}
+
+
+def sizes(model):
+    return {"model": model, **SIZES, **OF_MODEL.get(model, {})}
 
 
 @BACKBONES
 def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, model):
-    trainer, result = fit(prepare, model=model, grouping="coherence", **SIZES)
+    trainer, result = fit(prepare, grouping="coherence", **sizes(model))
     assert trainer.stage == "personalised"
     assert trainer.model.centroids.abs().sum() > 0
     _, again, _, _, test_data = load(trainer.saved_model_file)
@@ -35,7 +48,7 @@ def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, mod
 
 @BACKBONES
 def test_gradients_reach_the_groups_own_module_and_no_other(prepare, model):
-    _, trainer, train_data, _, _ = prepare(model=model, **SIZES)
+    _, trainer, train_data, _, _ = prepare(**sizes(model))
     net = trainer.model.train()
     scatter_groups(net, train_data)
     batch = next(iter(train_data))
@@ -50,7 +63,7 @@ def test_gradients_reach_the_groups_own_module_and_no_other(prepare, model):
 
 @BACKBONES
 def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare, model):
-    _, trainer, train_data, valid_data, _ = prepare(model=model, **SIZES)
+    _, trainer, train_data, valid_data, _ = prepare(**sizes(model))
     net = trainer.model
     scatter_groups(net, train_data)
     net.eval()

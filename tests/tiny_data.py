@@ -20,9 +20,9 @@ def write_atomic(folder: Path, name: str, sequences: dict[str, list[str]], items
         lines += [f"{user}\t{item}\t{second}" for second, item in enumerate(bought)]
     (place / f"{name}.inter").write_text("\n".join(lines) + "\n")
     rng = np.random.default_rng(0)
-    rows = ["item_id:token\ttitle:token_seq"]
+    rows = ["item_id:token\ttitle:token_seq\tbrand:token"]
     for item in items:
-        rows.append(f"{item}\t{' '.join(rng.choice(WORDS, size=rng.integers(2, 6)))}")
+        rows.append(f"{item}\t{' '.join(rng.choice(WORDS, size=rng.integers(2, 6)))}\t{item[-1]}")
         pixels = rng.integers(0, 256, size=(20, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(place / "images" / f"{item}.png")
     (place / f"{name}.item").write_text("\n".join(rows) + "\n")
