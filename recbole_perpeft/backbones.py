@@ -1,10 +1,11 @@
 """PerPEFT<Backbone>: the item tower in RecBole's sequential recommenders.
 
-A further one takes two lines, ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``, with ``whole_table = True`` if it
-looks items up by their ids anywhere but in its item tables; its settings are those of RecBole's X.yaml.
+A further one takes two lines, ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``, with ``whole_table = True`` if
+it looks items up by their ids anywhere but in its item tables; its settings are those of RecBole's X.yaml.
 """
 
-import numpy as np
+import torch
+from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import (
     CORE,
     FDSA,
@@ -162,9 +163,9 @@ class PerPEFTRepeatNet(PerPEFTMixin, RepeatNet):
     def _set_loss(self, config) -> None:
         pass
 
-    def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
-        """Mean embedding of each user's purchases: ``forward`` gives scores."""
-        return self._mean_purchases(sequences)
+    def _representations(self, interaction: Interaction) -> torch.Tensor:
+        """Mean embedding of each row's purchases, ``[n, embedding_dim]``: ``forward`` gives scores."""
+        return self._mean_purchases(interaction[self.ITEM_SEQ])
 
 
 class PerPEFTFEARec(PerPEFTMixin, FEARec):

@@ -18,7 +18,7 @@ _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
     "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
     "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "valid_user_sample": 1,
-    "regroup_epochs": 1,
+    "regroup_epochs": 1, "refresh_steps": 1,
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def check_values(config, is_ours: bool) -> None:
     own_loss = config["MODEL_TYPE"] == ModelType.GENERAL
     if own_loss and config["loss_type"] is not None:
         raise SettingError(
-            f"loss_type: {config['loss_type']} is not possible with {config['model']}: general recommenders keep the "
+            f"loss_type: {config['loss_type']} is not possible with {config.model}: general recommenders keep the "
             "loss that they come with. Set it to ~."
         )
     for key, allowed in _CHOICES.items():

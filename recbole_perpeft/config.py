@@ -67,11 +67,18 @@ def find_model(name: str) -> type:
     Raises
     ------
     SettingError
-        If neither has a model of that name; the message names the nearest.
+        If neither has a model of that name (the message names the nearest), or its backbone has no item table.
     """
     ours = our_models()
     if name in ours:
         return ours[name]
+    backbone = name.removeprefix("PerPEFT")
+    if backbone != name and backbone in _recbole_model_names():
+        known = ", ".join(model.backbone_name for model in ours.values())
+        raise SettingError(
+            f"model: {name} does not exist: the item tower stands in the place of item embeddings, and RecBole's "
+            f"{backbone} has none or is of a kind that is not covered. Choose a PerPEFT model on one of: {known}."
+        )
     if name not in _recbole_model_names() or name.lower() not in _recbole_modules():
         raise SettingError.unknown("model", name, [*ours, *_recbole_model_names()])
     return get_model(name)

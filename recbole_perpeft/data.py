@@ -199,17 +199,25 @@ def _check_files(config: Config) -> None:
         file = folder / f"{config['dataset']}.inter"
         if not file.is_file():
             raise DataError(f"{file} does not exist: a data set needs its purchases in an atomic .inter file.")
-        _check_columns(config, file)
+        times = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")
+        _check_columns(config, file, {key: [config[key]] for key in times})
+    if config["selected_features"] and "item" in (config["load_col"] or {}):
+        _check_columns(config, folder / f"{config['dataset']}.item", {"selected_features": config["selected_features"]})
 
 
-def _check_columns(config: Config, file: Path) -> None:
-    with open(file, encoding=config["encoding"] or "utf-8") as handle:
-        header = handle.readline().rstrip("\r\n")
+def _check_columns(config: Config, file: Path, wanted: dict[str, list[str]]) -> None:
+    """Refuse a file that lacks a column; ``wanted`` has the columns of each setting."""
+    try:
+        with open(file, encoding=config["encoding"] or "utf-8") as handle:
+            header = handle.readline().rstrip("\r\n")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read, but {', '.join(wanted)} needs it: {error}") from error
     columns = [field.split(":")[0] for field in header.split(config["field_separator"])]
-    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"):
-        if config[key] not in columns:
+    for key, names in wanted.items():
+        missing = next((name for name in names if name not in columns), None)
+        if missing:
             raise DataError(
-                f"{file} has no column {config[key]!r} ({key}); its header has {', '.join(columns)}. "
+                f"{file} has no column {missing!r} ({key}); its header has {', '.join(columns)}. "
                 f"Rename the column or set {key}."
             )
 

@@ -19,6 +19,10 @@ class GeneralMixin(PerPEFTMixin):
 
     trains_by_user = False
 
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self._purchases = dataset.history_item_matrix()[0].to(self.device)  # [n_users, longest], padded
+
     def _set_loss(self, config) -> None:
         pass
 
@@ -37,19 +41,21 @@ class GeneralMixin(PerPEFTMixin):
             ``[len(sequences), d]``, in the order of ``sequences``.
         """
         self.eval()
-        users = torch.from_numpy(np.fromiter(sequences, dtype=np.int64)).to(self.device)
+        users = torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
         with self.item_tower.catalogue(0):
-            vectors = self._user_vectors(users)
-        return self._mean_purchases(sequences) if vectors is None else vectors.cpu().numpy()
+            return self._representations(Interaction({self.USER_ID: users}).to(self.device)).cpu().numpy()
 
-    def _user_vectors(self, users: torch.Tensor) -> torch.Tensor | None:
-        """All embeddings of ``users [n]``, side by side, ``[n, d]``; None if there are none."""
+    def _representations(self, interaction: Interaction) -> torch.Tensor:
+        """All embeddings of each row's user, side by side, ``[n, d]``; if he has none, the mean of his purchases'."""
+        users = interaction[self.USER_ID]
         tables = [
             module
             for name, module in self.named_children()
             if isinstance(module, nn.Embedding) and name.startswith("user") and module.num_embeddings == self.n_users
         ]
-        return torch.cat([table(users) for table in tables], dim=1) if tables else None
+        if tables:
+            return torch.cat([table(users) for table in tables], dim=1)
+        return self._mean_purchases(self._purchases[users])
 
 
 class GraphMixin(GeneralMixin):
@@ -69,7 +75,8 @@ class GraphMixin(GeneralMixin):
         table = self.item_tower.weight
         _, self.restore_user_e, self.restore_item_e = self._kept.get(id(table), (None, None, None))
         scores = super()._score_all(interaction)
-        self._kept[id(table)] = table, self.restore_user_e, self.restore_item_e  # the table too, or its id may come again
+        # the table is kept too, or its id might come again
+        self._kept[id(table)] = table, self.restore_user_e, self.restore_item_e
         return scores
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
@@ -77,10 +84,10 @@ class GraphMixin(GeneralMixin):
         scores = self.full_sort_predict(interaction)  # [n, n_items]
         return scores.view(len(interaction), -1).gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
 
-    def _user_vectors(self, users: torch.Tensor) -> torch.Tensor:
-        """Propagated embeddings of ``users [n]``, ``[n, d]``."""
-        self._score_all(Interaction({self.USER_ID: users[:1]}))
-        return self.restore_user_e[users]
+    def _representations(self, interaction: Interaction) -> torch.Tensor:
+        """Propagated embedding of each row's user, ``[n, d]``."""
+        self._score_all(interaction[:1])
+        return self.restore_user_e[interaction[self.USER_ID]]
 
     def train(self, mode: bool = True) -> "GraphMixin":
         """Set the mode; training changes weights."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from recbole_perpeft.conditioning import UserConditioning
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.grouping import Grouping
+from recbole_perpeft.grouping import Grouping, nearest_centroid
 from recbole_perpeft.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
 from recbole_perpeft.make_tower import make_tower
@@ -53,7 +53,7 @@ class PerPEFTMixin:
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
     user_groups : torch.LongTensor
-        Group of every user id, ``[n_users]``; all 0 until users are grouped.
+        Group of every user id, ``[n_users]``; all 0 until users are grouped, then -1 for those who did not train.
     centroids : torch.FloatTensor
         Mean user representation per group, ``[num_groups, d]``; without columns until users are grouped.
     """
@@ -110,7 +110,7 @@ class PerPEFTMixin:
     def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor | slice, Interaction]]:
         """Rows of each group (of each user, if they see items in their own way), with the right catalogue in use."""
         users = interaction[self.USER_ID]
-        groups = self.user_groups[users]
+        groups = self._groups_of(interaction)
         if self.item_tower.by_user:
             for row in range(len(users)):
                 with self.item_tower.catalogue(int(groups[row]), users[row : row + 1]):
@@ -124,6 +124,16 @@ class PerPEFTMixin:
                 else:
                     rows = (groups == group).nonzero().squeeze(1)
                     yield rows, interaction[rows]
+
+    def _groups_of(self, interaction: Interaction) -> torch.Tensor:
+        """Group of each row's user, ``[n]``; that of the nearest centroid for users who did not train."""
+        groups = self.user_groups[interaction[self.USER_ID]]
+        new = groups < 0
+        if new.any():
+            with self.item_tower.catalogue(0):
+                vectors = self._representations(interaction[new])
+            groups[new] = nearest_centroid(vectors, self.centroids)
+        return groups
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of every item for each row's user under his own group, ``[n, n_items]``."""
@@ -174,21 +184,27 @@ class PerPEFTMixin:
         for row, items in enumerate(sequences.values()):
             last = torch.from_numpy(items[-length:].copy())
             padded[row, : len(last)] = last
-        outputs: list[torch.Tensor] = []
-        with self.item_tower.catalogue(0), self._keeping_outputs(outputs):
+        parts = []
+        with self.item_tower.catalogue(0):
             for rows in torch.arange(len(padded)).split(batch_size):
                 fields = {self.USER_ID: users[rows], self.ITEM_SEQ: padded[rows]}
                 fields[self.ITEM_SEQ_LEN] = (padded[rows] > 0).sum(dim=1)
-                super().full_sort_predict(Interaction(fields).to(self.device))
-        return torch.cat(outputs).flatten(1).cpu().numpy() if outputs else self._mean_purchases(sequences)
+                parts.append(self._representations(Interaction(fields).to(self.device)).cpu())
+        return torch.cat(parts).numpy()
 
-    @torch.no_grad()
-    def _mean_purchases(self, sequences: dict[int, np.ndarray]) -> np.ndarray:
-        """Mean embedding of each user's purchases under group 0's module, ``[len(sequences), embedding_dim]``."""
-        self.eval()
-        with self.item_tower.catalogue(0):
-            table = self.item_tower.weight.cpu().numpy()
-        return np.stack([table[items].mean(axis=0) for items in sequences.values()])
+    def _representations(self, interaction: Interaction) -> torch.Tensor:
+        """What ``forward`` makes of each row's sequence, with the table in use, ``[n, d]``."""
+        outputs: list[torch.Tensor] = []
+        with self._keeping_outputs(outputs):
+            super().full_sort_predict(interaction)
+        if not outputs:
+            return self._mean_purchases(interaction[self.ITEM_SEQ])
+        return torch.cat(outputs).flatten(1)
+
+    def _mean_purchases(self, items: torch.Tensor) -> torch.Tensor:
+        """Mean row, in the table in use, of each row of ``items [n, length]``, padding left out, ``[n, width]``."""
+        rows = F.embedding(items, self.item_tower.weight)  # [n, length, width], zeros for padding
+        return rows.sum(dim=1) / (items > 0).sum(dim=1, keepdim=True).clamp(min=1)
 
     @contextmanager
     def _keeping_outputs(self, outputs: list[torch.Tensor]) -> Iterator[None]:
@@ -245,6 +261,7 @@ class PerPEFTMixin:
 
     def personalise(self, users: np.ndarray, grouping: Grouping) -> None:
         """Put ``users`` into their groups and start every group from a copy of the global module and projector."""
+        self.user_groups.fill_(-1)
         self.user_groups[torch.from_numpy(users).to(self.user_groups.device)] = torch.from_numpy(grouping.groups).to(
             self.user_groups.device
         )

@@ -158,6 +158,8 @@ class PerPEFTTrainer(Trainer):
         bar = tqdm(total=len(train_data), ncols=100, desc=f"Train {epoch_idx:>5}", disable=not show_progress)
         with bar:
             for number, batches in enumerate(train_data.windows(self.config["batches_per_encoding"])):
+                if self.config["refresh_steps"] and number % self.config["refresh_steps"] == 0:
+                    self.model.item_tower.forget()
                 total += self.train_window(batches)
                 if number % _WINDOWS_BETWEEN_CHECKS == 0:  # a look at every loss would make a GPU wait
                     self._check_nan(total)

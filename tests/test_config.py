@@ -2,7 +2,15 @@
 
 import pytest
 
-from recbole_perpeft.config import PROPERTIES, RECBOLE_PROPERTIES, YAML_LOADER, Config, known_settings, parse_value
+from recbole_perpeft.config import (
+    PROPERTIES,
+    RECBOLE_PROPERTIES,
+    YAML_LOADER,
+    Config,
+    find_model,
+    known_settings,
+    parse_value,
+)
 from recbole_perpeft.errors import SettingError
 
 
@@ -179,3 +187,8 @@ def test_short_training_on_the_demo_is_for_perpeft_models_only():
     assert make(model="SASRec")["epochs"] == 300  # RecBole's own
     changed = make(model="PerPEFTSASRec", line=["--epochs=5"])
     assert (changed["epochs"], changed["global_epochs"]) == (5, 2)  # a third, as everywhere else
+
+
+def test_a_backbone_without_item_table_is_refused_with_the_reason():
+    with pytest.raises(SettingError, match="RecBole's EASE has none.*one of: SASRec, GRU4Rec.*LightGCN"):
+        find_model("PerPEFTEASE")

@@ -221,3 +221,8 @@ def test_prefixes_are_those_of_recboles_own_loop_whatever_the_columns(tiny, tmp_
         assert ours.inter_feat[field].dtype == theirs.inter_feat[field].dtype
         assert ours.inter_feat[field].equal(theirs.inter_feat[field]), field
         assert ours.field2seqlen[field] == theirs.field2seqlen[field]
+
+
+def test_a_selected_feature_that_the_items_lack_is_named(tiny):
+    with pytest.raises(DataError, match=r"tiny\.item has no column 'class' \(selected_features\).*title, brand"):
+        create_dataset(tiny(model="PerPEFTSASRecF"))
