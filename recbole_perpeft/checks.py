@@ -41,6 +41,9 @@ def check_values(config, is_ours: bool) -> None:
         for value in config[key] if isinstance(config[key], list) else [config[key]]:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise SettingError(f"{key}: {value!r} is not possible: it must be a whole number from {least} up.")
+    share = config["cold_items"]
+    if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1):
+        raise SettingError(f"cold_items: {share!r} is not possible: it must be between 0 and 1, or ~.")
     if not is_ours:
         return
     own_loss = config["MODEL_TYPE"] == ModelType.GENERAL

@@ -12,8 +12,9 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
+from recbole_perpeft.cold_items import hold_out
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import DataError
+from recbole_perpeft.errors import DataError, SettingError
 from recbole_perpeft.ranking import FullRankingLoader
 from recbole_perpeft.sampling import GeneralBatchLoader, UserBatchLoader
 
@@ -51,6 +52,10 @@ class GeneralDataset(_UserSampleMixin, Dataset):
         """As :meth:`training_sequences`."""
         return self.training_sequences()
 
+    def cold_ids(self) -> np.ndarray:
+        """None: cold items are for sequential recommenders."""
+        return np.empty(0, dtype=np.int64)
+
 
 class SequenceDataset(_UserSampleMixin, SequentialDataset):
     """RecBole's SequentialDataset that remembers every user's purchases in order.
@@ -61,6 +66,27 @@ class SequenceDataset(_UserSampleMixin, SequentialDataset):
         User id to his item ids, oldest first, held-out ones included. RecBole's own prefixes are cut to
         ``MAX_ITEM_LIST_LENGTH`` items, too short a memory for masking a history.
     """
+
+    cold_tokens: np.ndarray | None = None
+
+    def _data_filtering(self):
+        super()._data_filtering()
+        share = self.config["cold_items"]
+        if not share:
+            return
+        fields = self.uid_field, self.iid_field, self.time_field
+        users = self.inter_feat[self.uid_field].nunique()
+        self.inter_feat, self.cold_tokens = hold_out(self.inter_feat, *fields, share, self.config["seed"])
+        self.logger.info(
+            f"cold_items: {len(self.cold_tokens)} items are held out of training, drawn with seed "
+            f"{self.config['seed']}; {self.inter_feat[self.uid_field].nunique()} of {users} users are left."
+        )
+
+    def cold_ids(self) -> np.ndarray:
+        """Ids of the cold items (``cold_items``), ``[n]``; of those that some user bought last."""
+        known = self.field2token_id[self.iid_field]
+        tokens = () if self.cold_tokens is None else self.cold_tokens
+        return np.array([known[str(token)] for token in tokens if str(token) in known], dtype=np.int64)
 
     def data_augmentation(self):
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
@@ -118,6 +144,11 @@ def create_dataset(config: Config) -> Dataset:
         purchases are kept while the history is masked, or a sequential model gets pre-split files.
     """
     _check_files(config)
+    if config["cold_items"] and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        raise SettingError(
+            f"cold_items: {config['cold_items']} is not possible with {config['model']}: only sequential recommenders "
+            "are tested on cold items. Set it to ~."
+        )
     classes = {ModelType.SEQUENTIAL: SequenceDataset, ModelType.GENERAL: GeneralDataset}
     special = hasattr(recbole_data.dataset, config["model"] + "Dataset")
     if special or config["MODEL_TYPE"] not in classes:
@@ -146,6 +177,10 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
     if not isinstance(dataset, SequenceDataset | GeneralDataset):
         return recbole_data.data_preparation(config, dataset)
     train, valid, test = dataset.build()
+    candidates = None
+    if config["cold_items"]:
+        candidates = dataset.cold_ids()
+        test = test.copy(test.inter_feat[np.flatnonzero(np.isin(test.inter_feat[test.iid_field].numpy(), candidates))])
     for name, part in (("training", train), ("validation", valid), ("test", test)):
         if len(part) == 0:
             raise DataError(
@@ -158,6 +193,8 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
         train_data = get_dataloader(config, "train")(config, train, samplers[0], shuffle=config["shuffle"])
     valid_data = _evaluation_loader(config, "valid", _sample_of_users(config, valid), samplers[1])
     test_data = _evaluation_loader(config, "test", test, samplers[2])
+    if candidates is not None:
+        test_data.rank_only(candidates)
     return train_data, valid_data, test_data
 
 

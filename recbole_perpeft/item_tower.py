@@ -1,7 +1,7 @@
 """The item tower: what stands in the place of a backbone's item embedding (paper, section on the item embedding)."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -61,6 +61,8 @@ class MultimodalItemEmbedding(nn.Module):
         Rows of the catalogue, padding included.
     biases
         Columns of ``id_embedding``, the last, to which content adds nothing.
+    untrained
+        Items that nobody buys in training: they are their content alone.
     show_progress
         Whether encoding a catalogue shows a bar.
     """
@@ -75,6 +77,7 @@ class MultimodalItemEmbedding(nn.Module):
         conditioning: GroupVectors | UserConditioning | None,
         n_items: int,
         biases: int = 0,
+        untrained: Sequence[int] = (),
         show_progress: bool = False,
     ):
         super().__init__()
@@ -82,6 +85,9 @@ class MultimodalItemEmbedding(nn.Module):
         self.content_weight, self.n_items, self.show_progress = content_weight, n_items, show_progress
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_projectors))
+        in_training = torch.ones(id_embedding.num_embeddings, 1)
+        in_training[torch.as_tensor(untrained, dtype=torch.long)] = 0
+        self.register_buffer("_in_training", in_training, persistent=False)
         self._table: torch.Tensor | None = None
         self._window: EncodingWindow | None = None
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
@@ -138,13 +144,17 @@ class MultimodalItemEmbedding(nn.Module):
     def embed(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """``z(i, g)`` of catalogue ids ``items [n]`` (on the CPU), ``[n, embedding_dim]``."""
         content = self._project(self._features(items, group), group)  # [n, embedding_dim]
-        return self._as_seen(content + self.id_embedding(to_device(items, self.device)), group)
+        return self._as_seen(content + self._ids(items), group)
 
     def _embed_for(self, items: torch.Tensor, group: int, users: torch.Tensor) -> torch.Tensor:
         """Items ``[m]`` as each of ``users [u]`` sees them, ``[u * m, embedding_dim]``."""
-        features, ids = self._features(items, group), self.id_embedding(to_device(items, self.device))
+        features, ids = self._features(items, group), self._ids(items)
         rows = self.conditioning.rows(self._projector(group), self.content_weight, features, ids, users)
         return rows.flatten(0, 1)
+
+    def _ids(self, items: torch.Tensor) -> torch.Tensor:
+        items = to_device(items, self.device)
+        return self.id_embedding(items) * F.embedding(items, self._in_training)  # [n, embedding_dim]
 
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         window = self._window
@@ -224,7 +234,8 @@ class MultimodalItemEmbedding(nn.Module):
                 )
             table = self._tables[group]
             if user is not None:
-                arguments = self._projector(group), self.content_weight, table, self.id_embedding.weight, user
+                ids = self.id_embedding.weight * self._in_training
+                arguments = self._projector(group), self.content_weight, table, ids, user
                 table = F.pad(self.conditioning.rows(*arguments)[0, 1:], (0, 0, 1, 0))  # [n_items, embedding_dim]
         with self._using(table):
             yield
@@ -240,7 +251,8 @@ class MultimodalItemEmbedding(nn.Module):
     def _with_ids(self, content: torch.Tensor, group: int) -> torch.Tensor:
         """``[num_embeddings, embedding_dim]`` of the catalogue's ``content``, zeros in the row of padding."""
         content = F.pad(content, (0, 0, 0, self.num_embeddings - self.n_items))
-        return F.pad(self._as_seen(content + self.id_embedding.weight, group)[1:], (0, 0, 1, 0))
+        rows = content + self.id_embedding.weight * self._in_training
+        return F.pad(self._as_seen(rows, group)[1:], (0, 0, 1, 0))
 
     def _last_features(self, group: int) -> torch.Tensor:
         self._history = self._history or {}

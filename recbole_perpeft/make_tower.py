@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -68,6 +69,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         show_progress=config["show_progress"],
     )
     sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
+    bought = np.concatenate(list(dataset.training_sequences().values()))
     return MultimodalItemEmbedding(
         id_embedding,
         encoder,
@@ -77,5 +79,6 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         make_conditioning(config["personalised_by"], config["num_groups"], *sizes),
         dataset.item_num,
         biases,
+        np.setdiff1d(np.arange(1, dataset.item_num), bought),
         config["show_progress"],
     )

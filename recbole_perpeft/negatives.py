@@ -23,9 +23,11 @@ class NegativePools:
     histories: dict[int, np.ndarray]
 
     @classmethod
-    def whole_catalogue(cls, n_items: int, num_groups: int, histories: dict[int, np.ndarray]) -> "NegativePools":
-        """All items for every group (stage 1, and without group negatives)."""
-        return cls([np.arange(1, n_items)] * num_groups, histories)
+    def whole_catalogue(
+        cls, n_items: int, num_groups: int, histories: dict[int, np.ndarray], left_out: np.ndarray
+    ) -> "NegativePools":
+        """All items but those ``left_out`` for every group (stage 1, and without group negatives)."""
+        return cls([np.setdiff1d(np.arange(1, n_items), left_out)] * num_groups, histories)
 
     @classmethod
     def of_groups(cls, groups: np.ndarray, num_groups: int, histories: dict[int, np.ndarray]) -> "NegativePools":

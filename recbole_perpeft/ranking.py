@@ -81,6 +81,12 @@ class FullRankingLoader(FullSortEvalDataLoader):
         self.step = max(1, min(scores // self._dataset.item_num, self.config["eval_batch_size"]))
         self.set_batch_size(self.step)
 
+    def rank_only(self, candidates: np.ndarray) -> None:
+        """Rank no other items than ``candidates [n]`` from now on, the history of the user among them or not."""
+        others = np.setdiff1d(np.arange(1, self._dataset.item_num), candidates)
+        rows = len(self._users)
+        self._history = _ItemLists(others, np.zeros(rows, dtype=np.int64), np.full(rows, len(others)))
+
     def order_by(self, groups: np.ndarray) -> None:
         """Give blocks of users of one group each from now on, group by group.
 

@@ -99,7 +99,8 @@ class UserBatchLoader(AbstractDataLoader):
         )
 
     def _all_items(self, num_groups: int) -> NegativePools:
-        return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories)
+        cold = self._dataset.cold_ids()  # which nothing may teach the model to rank low
+        return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories, cold)
 
     def _set_plan(self, groups: np.ndarray, pools: NegativePools) -> None:
         pools.check(groups)

@@ -243,12 +243,12 @@ def test_a_user_without_a_negative_is_refused_with_the_cure():
         DataError, match=r"Group 0 \(2 users\) bought 3 items.*Lower num_groups, or set group_negatives"
     ):
         pools.check(groups)
-    NegativePools.whole_catalogue(5, 1, histories).check(groups)
+    NegativePools.whole_catalogue(5, 1, histories, []).check(groups)
 
 
 def test_draws_are_uniform_over_what_is_left():
     histories = {1: np.array([1, 2, 3, 4, 5, 6, 7])}
-    pools = NegativePools.whole_catalogue(11, 1, histories)  # items 1 to 10
+    pools = NegativePools.whole_catalogue(11, 1, histories, [])  # items 1 to 10
     drawn = pools.draw(np.ones(6000, dtype=int), 0, np.random.default_rng(0))
     items, counts = np.unique(drawn, return_counts=True)
     assert items.tolist() == [8, 9, 10]

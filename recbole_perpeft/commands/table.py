@@ -132,8 +132,12 @@ def _against(line: dict, summary: dict) -> str:
     if pair is None:
         return ""
     found = Difference(pair["mean"], pair["p_users"], pair["p_seeds"])
-    ps = "" if found.p_users is None else f" ({found.p_users:.3f}, {found.p_seeds:.3f})"
+    ps = "" if found.p_users is None else f" ({_p(found.p_users)}, {_p(found.p_seeds)})"
     return f"{found.mean:+.4f}{ps}"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def as_csv(summary: dict) -> str:
