@@ -98,7 +98,7 @@ def loop(model: torch.nn.Module, sequences: list[np.ndarray], length: int) -> tu
         inputs = torch.zeros(1, length, dtype=torch.long)
         inputs[0, : len(recent)] = torch.from_numpy(recent)
         output = model.forward(inputs.to(model.device), torch.tensor([len(recent)], device=model.device))  # [1, h]
-        scores = (output @ model.item_tower.weight.T)[0]  # [n_items]
+        scores = (output @ model.item_embedding.weight.T)[0]  # [n_items]
         scores[0] = -torch.inf
         scores[torch.from_numpy(history).to(model.device)] = -torch.inf
         order = scores.argsort(descending=True)
