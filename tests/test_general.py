@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from recbole_perpeft.config import our_models
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.quick_start import prepare as prepare_run
-from tests.training import fit, move_modules, scatter_groups
+from tests.training import fit, move_modules, same, scatter_groups
 
 GENERAL = {"group_negatives": False, "embedding_size": 16}
 
@@ -167,6 +167,19 @@ def test_a_user_who_did_not_train_gets_the_group_of_the_nearest_centroid(prepare
         assert net._groups_of(interaction)[:3].tolist() == [0, 1, 2]
         assert torch.equal(net._groups_of(interaction)[3:], net.user_groups[interaction["user_id"][3:]])
         assert torch.isfinite(net.full_sort_predict(interaction)).all()
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTENMF", "PerPEFTBERT4Rec"])
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, model, epoch):
+    settings = {"model": model, **GENERAL}
+    whole, expected = fit(prepare, **settings)
+    killed, _ = fit(prepare, stop_after=epoch, **settings)
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    trainer.resume_checkpoint(killed.saved_model_file)
+    trainer.fit(train_data, valid_data, verbose=False)
+    assert trainer.evaluate(test_data) == expected
+    assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 
 def test_general_recommenders_keep_their_loss(tiny):
