@@ -55,9 +55,14 @@ def check_values(config, is_ours: bool) -> None:
     for key, allowed in _CHOICES.items():
         if config[key] not in allowed and not (key == "loss_type" and own_loss):
             raise SettingError.unknown(key, config[key], allowed)
-    for key in ("learning_rate", "content_weight", "weight_decay", "l2_emb"):
+    for key in ("learning_rate", "peft_learning_rate", "content_weight", "weight_decay", "l2_emb"):
+        if key == "peft_learning_rate" and config[key] is None:
+            continue
         if isinstance(config[key], bool) or not isinstance(config[key], int | float) or config[key] < 0:
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
+    share = config["group_sharing"]
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise SettingError(f"group_sharing: {share!r} is not possible: it must be a number from 0 to 1.")
     if not config["num_negatives"] and config["loss_type"] != "CE":
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(

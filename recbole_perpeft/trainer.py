@@ -2,17 +2,19 @@
 
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_local_time, init_seed, set_color
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
 from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
+from recbole_perpeft.group_sharing import shared_step
+from recbole_perpeft.optimiser import make_adamw, parameter_groups
 from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
@@ -49,11 +51,10 @@ class PerPEFTTrainer(Trainer):
         self.eval_collector = RankingCollector(config)
 
     def _build_optimizer(self, **kwargs):
-        parameters = self.model.trainable_parameters()
-        if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
-            fused = self.device.type == "cuda"
-            return AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
-        return super()._build_optimizer(params=parameters, **kwargs)
+        groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
+        if self.learner.lower() == "adamw":
+            return make_adamw(groups, self.learning_rate, self.weight_decay, self.device.type)
+        return super()._build_optimizer(params=groups, **kwargs)
 
     # -- stages -----------------------------------------------------------------------------------------------------
 
@@ -202,7 +203,8 @@ class PerPEFTTrainer(Trainer):
                         backward_through_encoder()
                     if self.clip_grad_norm:
                         clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-                    self.optimizer.step()
+                    with self._sharing(batch.group):
+                        self.optimizer.step()
                     total += loss.detach().sum()  # some backbones give it as [1]
         except torch.cuda.OutOfMemoryError as error:
             raise TrainingError(
@@ -210,6 +212,11 @@ class PerPEFTTrainer(Trainer):
                 f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
             ) from error
         return total
+
+    def _sharing(self, group: int) -> AbstractContextManager:
+        if self.stage != PERSONALISED:
+            return nullcontext()
+        return shared_step(self.model.item_tower, group, self.config["num_groups"], self.config["group_sharing"])
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

@@ -125,12 +125,10 @@ def _parameters(model: torch.nn.Module) -> dict[str, int]:
     """Trained parameters in all, those of PEFT modules, and the frozen ones of the foundation model."""
     if not hasattr(model, "trainable_parameters"):
         return {"trained": count(p for p in model.parameters() if p.requires_grad), "peft": 0, "frozen": 0}
-    encoder = model.item_tower.encoder
-    peft = sum(count(p for _, p in encoder.adapter_parameters(group)) for group in range(encoder.num_groups))
     return {
         "trained": count(model.trainable_parameters()),
-        "peft": peft,
-        "frozen": encoder.foundation.num_parameters,
+        "peft": count(model.peft_parameters()),
+        "frozen": model.item_tower.encoder.foundation.num_parameters,
     }
 
 

@@ -1,4 +1,4 @@
-"""CLIP's activation in fewer passes over memory: it is a third of a small encoder's time on a CPU as transformers has it."""
+"""CLIP's activation in fewer passes over memory: as transformers has it, a third of a small encoder's time on a CPU."""
 
 import torch
 from torch import nn

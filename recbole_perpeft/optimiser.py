@@ -1,0 +1,30 @@
+"""What the optimiser holds, and at which learning rates."""
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+
+def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate: float | None) -> list[dict]:
+    """All that is trained, as torch's optimisers take it: the PEFT modules at a learning rate of their own.
+
+    Parameters
+    ----------
+    model
+        A PerPEFT model.
+    learning_rate
+        Of all the rest.
+    peft_learning_rate
+        None takes ``learning_rate``.
+    """
+    everything, peft = model.trainable_parameters(), model.peft_parameters()
+    if not peft:
+        return [{"params": everything}]
+    modules = {id(parameter) for parameter in peft}
+    others = [parameter for parameter in everything if id(parameter) not in modules]
+    own = learning_rate if peft_learning_rate is None else peft_learning_rate
+    return [{"params": others}, {"params": peft, "lr": own}]
+
+
+def make_adamw(groups: list[dict], learning_rate: float, weight_decay: float, device_type: str) -> Optimizer:
+    """AdamW; on a GPU one kernel for all small modules."""
+    return AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=device_type == "cuda")
