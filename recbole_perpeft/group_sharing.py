@@ -1,4 +1,4 @@
-"""Groups that learn from one another: each group's module is a common part plus a part of its own (``group_sharing``)."""
+"""Groups that learn from one another: a module is a common part plus a part of its own (``group_sharing``)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

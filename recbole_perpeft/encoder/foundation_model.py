@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
-from recbole_perpeft.encoder.activations import fuse_activations
 from recbole_perpeft.encoder.errors import EncoderError, first_line
 from recbole_perpeft.encoder.layer_cut import LayerCut
 from recbole_perpeft.encoder.pair import EncoderPair
@@ -69,7 +68,6 @@ class FoundationModel(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model.requires_grad_(False).eval()
-        fuse_activations(self.model)
         self.name = name
         self.image_processor = image_processor
         self.tokenizer = tokenizer
