@@ -3,7 +3,8 @@
     python benchmarks/tuned.py --dataset demo --peft IISAN --trials 10 --seeds 2020 2021 2022 --out results/tuned
 
 Every method has the same number of trials of the same search (Optuna's TPE) with one seed; learning rate, weight decay
-and dropout are searched for all, the weight of the content for those that have it, groups for PerPEFT. What won is
+and dropout are searched for all, the norm of the ids for those that hold it down, the learning rate of PEFT modules for
+those that have any, groups for PerPEFT. What won is
 written to OUT/<method>.yaml and run with all seeds; OUT/compare has the table. Words such as --user_sample=2000 are
 settings of all runs, --for_perpeft epochs=20 of PerPEFT models. Goes on where it was stopped.
 """
@@ -18,18 +19,19 @@ from recbole_perpeft.commands.rows import make_rows, settings_of
 from recbole_perpeft.commands.tune import tune
 
 SEARCHED = {
-    "learning_rate": ("loguniform", [0.0003, 0.006]),
-    "weight_decay": ("choice", [0.0001, 0.01, 0.1]),
+    "learning_rate": ("loguniform", [0.0005, 0.004]),
+    "weight_decay": ("choice", [0.0001, 0.1, 1.0]),
     "hidden_dropout_prob": ("choice", [0.2, 0.35, 0.5]),
 }
-OF_CONTENT = {"content_weight": ("choice", [0.25, 0.5, 1.0, 2.0])}
-OF_GROUPS = {"num_groups": ("choice", [2, 4, 8])}
+OF_IDS = {"l2_emb": ("choice", [0.03, 0.1, 0.3])}
+OF_MODULES = {"peft_learning_rate": ("choice", [0.0002, 0.0005, 0.002])}
+OF_GROUPS = {"num_groups": ("choice", [2, 4, 8]), "grouping": ("choice", ["kmeans", "coherence"])}
 METHODS = {  # variant -> what is searched
-    "perpeft": SEARCHED | OF_CONTENT | OF_GROUPS,
-    "global_peft": SEARCHED | OF_CONTENT,
-    "frozen": SEARCHED | OF_CONTENT,
+    "perpeft": SEARCHED | OF_IDS | OF_MODULES | OF_GROUPS,
+    "global_peft": SEARCHED | OF_IDS | OF_MODULES,
+    "frozen": SEARCHED | OF_IDS,
     "without_multimodal": SEARCHED,
-    "without_multimodal_bce": SEARCHED,
+    "without_multimodal_bce": SEARCHED | {"l2_emb": ("choice", [0.000001, 0.001, 0.01])},  # ids are all it has
 }
 
 
