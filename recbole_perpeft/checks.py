@@ -42,7 +42,7 @@ def check_values(config, is_ours: bool) -> None:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise SettingError(f"{key}: {value!r} is not possible: it must be a whole number from {least} up.")
     share = config["cold_items"]
-    if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1):
+    if share is not None and not (_is_number(share) and 0 < share < 1):
         raise SettingError(f"cold_items: {share!r} is not possible: it must be between 0 and 1, or ~.")
     if not is_ours:
         return
@@ -55,13 +55,12 @@ def check_values(config, is_ours: bool) -> None:
     for key, allowed in _CHOICES.items():
         if config[key] not in allowed and not (key == "loss_type" and own_loss):
             raise SettingError.unknown(key, config[key], allowed)
-    for key in ("learning_rate", "peft_learning_rate", "content_weight", "weight_decay", "l2_emb"):
-        if key == "peft_learning_rate" and config[key] is None:
-            continue
-        if isinstance(config[key], bool) or not isinstance(config[key], int | float) or config[key] < 0:
+    own_rate = [] if config["peft_learning_rate"] is None else ["peft_learning_rate"]
+    for key in ("learning_rate", *own_rate, "content_weight", "weight_decay", "l2_emb"):
+        if not (_is_number(config[key]) and config[key] >= 0):
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
     share = config["group_sharing"]
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+    if not (_is_number(share) and 0 <= share <= 1):
         raise SettingError(f"group_sharing: {share!r} is not possible: it must be a number from 0 to 1.")
     if not config["num_negatives"] and config["loss_type"] != "CE":
         value = "~" if config["num_negatives"] is None else 0
@@ -87,3 +86,7 @@ def check_values(config, is_ours: bool) -> None:
             f"global_epochs: {config['global_epochs']} is more than epochs: {config['epochs']}. epochs counts all "
             f"stages, so set epochs to at least {config['global_epochs']}."
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

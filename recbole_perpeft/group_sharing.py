@@ -27,8 +27,8 @@ def shared_step(tower: MultimodalItemEmbedding, group: int, num_groups: int, sha
     share
         From 0 to 1.
     """
-    own = [parameter.data for parameter in tower.group_parameters(group)]
-    if not share or not own:
+    own = [parameter.data for parameter in tower.group_parameters(group)] if share else []
+    if not own:
         yield
         return
     before = [values.clone() for values in own]

@@ -1,7 +1,6 @@
 """What the optimiser holds, and at which learning rates."""
 
 from torch import nn
-from torch.optim import AdamW, Optimizer
 
 
 def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate: float | None) -> list[dict]:
@@ -23,8 +22,3 @@ def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate:
     others = [parameter for parameter in everything if id(parameter) not in modules]
     own = learning_rate if peft_learning_rate is None else peft_learning_rate
     return [{"params": others}, {"params": peft, "lr": own}]
-
-
-def make_adamw(groups: list[dict], learning_rate: float, weight_decay: float, device_type: str) -> Optimizer:
-    """AdamW; on a GPU one kernel for all small modules."""
-    return AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=device_type == "cuda")

@@ -9,12 +9,13 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_local_time, init_seed, set_color
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
 from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
 from recbole_perpeft.group_sharing import shared_step
-from recbole_perpeft.optimiser import make_adamw, parameter_groups
+from recbole_perpeft.optimiser import parameter_groups
 from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
@@ -52,8 +53,9 @@ class PerPEFTTrainer(Trainer):
 
     def _build_optimizer(self, **kwargs):
         groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
-        if self.learner.lower() == "adamw":
-            return make_adamw(groups, self.learning_rate, self.weight_decay, self.device.type)
+        if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
+            fused = self.device.type == "cuda"
+            return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
         return super()._build_optimizer(params=groups, **kwargs)
 
     # -- stages -----------------------------------------------------------------------------------------------------
