@@ -61,7 +61,7 @@ def main() -> None:
             print(f"| {method} | {size:,} | {100 * size / frozen:.3f} % | {layers} |", flush=True)
         encoder = build(shop.encoder, "LORA", GROUPS)
     frozen = encoder.foundation.num_parameters
-    modules = sum(count(p for _, p in encoder.adapter_parameters(group)) for group in range(GROUPS))
+    modules = count(encoder.peft_parameters())
     projectors = GROUPS * count(projector(encoder.feature_dim, INNER, HIDDEN).parameters())
     print(f"\n{GROUPS} groups of LoRA r 4 on a foundation model of {frozen:,} parameters add {modules:,}, "
           f"{100 * modules / frozen:.2f} %; with their projectors {modules + projectors:,}, "

@@ -105,11 +105,6 @@ class PerPEFTMixin:
         frozen = {id(parameter) for parameter in self.item_tower.encoder.frozen_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in frozen]
 
-    def peft_parameters(self) -> list[nn.Parameter]:
-        """The PEFT modules of all groups, without projectors."""
-        encoder = self.item_tower.encoder
-        return [p for group in range(encoder.num_groups) for _, p in encoder.adapter_parameters(group)]
-
     # -- scoring ----------------------------------------------------------------------------------------------------
 
     def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor | slice, Interaction]]:

@@ -15,7 +15,7 @@ def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate:
     peft_learning_rate
         None takes ``learning_rate``.
     """
-    everything, peft = model.trainable_parameters(), model.peft_parameters()
+    everything, peft = model.trainable_parameters(), model.item_tower.encoder.peft_parameters()
     if not peft:
         return [{"params": everything}]
     modules = {id(parameter) for parameter in peft}

@@ -125,10 +125,11 @@ def _parameters(model: torch.nn.Module) -> dict[str, int]:
     """Trained parameters in all, those of PEFT modules, and the frozen ones of the foundation model."""
     if not hasattr(model, "trainable_parameters"):
         return {"trained": count(p for p in model.parameters() if p.requires_grad), "peft": 0, "frozen": 0}
+    encoder = model.item_tower.encoder
     return {
         "trained": count(model.trainable_parameters()),
-        "peft": count(model.peft_parameters()),
-        "frozen": model.item_tower.encoder.foundation.num_parameters,
+        "peft": count(encoder.peft_parameters()),
+        "frozen": encoder.foundation.num_parameters,
     }
 
 

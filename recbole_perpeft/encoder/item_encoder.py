@@ -101,13 +101,17 @@ class ItemEncoder(nn.Module):
         self._check_group(group)
         return []
 
+    def peft_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of all groups' modules."""
+        return [p for group in range(self.num_groups) for _, p in self.adapter_parameters(group)]
+
     def copy_adapter(self, source: int) -> None:
         """Give every group a copy of the module of group ``source``."""
         self._check_group(source)
 
     def frozen_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that never train: those of the foundation model."""
-        trained = {id(p) for group in range(self.num_groups) for _, p in self.adapter_parameters(group)}
+        trained = {id(parameter) for parameter in self.peft_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in trained]
 
     def frozen_state_keys(self) -> set[str]:
