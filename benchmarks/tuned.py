@@ -5,8 +5,8 @@
 Every method has the same number of trials of the same search (Optuna's TPE) with one seed; learning rate, weight decay
 and dropout are searched for all, the norm of the ids for those that hold it down, the learning rate of PEFT modules for
 those that have any, groups for PerPEFT. What won is written to OUT/<method>.yaml and run with all seeds; OUT/compare
-has the table. Words such as --user_sample=2000 are settings of all runs, --for_perpeft epochs=20 of PerPEFT models. Goes
-on where it was stopped.
+has the table. Words such as --user_sample=2000 are settings of all runs, --for_perpeft epochs=20 of PerPEFT models.
+Goes on where it was stopped.
 """
 
 import argparse
