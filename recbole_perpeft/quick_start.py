@@ -105,6 +105,8 @@ def _train_and_test(config: Config, saved: bool, verbose: bool) -> dict:
         :
     ]:  # RecBole's init_logger does nothing where handlers of a run before are left
         getLogger().removeHandler(handler)
+    for folder in (Path("log") / config["model"], Path(config["checkpoint_dir"])):
+        folder.mkdir(parents=True, exist_ok=True)  # RecBole's own fails where a run beside makes them meanwhile
     init_logger(config)
     logger = getLogger()
     if verbose:

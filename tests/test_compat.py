@@ -20,6 +20,19 @@ def test_recboles_models_run_to_a_test_score(tiny, model):
     assert result["best_valid_score"] == result["best_valid_result"]["ndcg@10"]
 
 
+def test_a_run_beside_may_make_the_folders_first(tiny, tmp_path, monkeypatch):
+    """RecBole looks whether a folder is there and then makes it, which fails if another run does so in between."""
+    monkeypatch.chdir(tmp_path)
+    make, made = os.makedirs, []
+    monkeypatch.setattr(
+        os, "makedirs", lambda name, *args, **kwargs: (made.append(str(name)), make(name, *args, **kwargs))
+    )
+    run(config_dict=tiny(model="Pop", checkpoint_dir=str(tmp_path / "saved" / "deep")).settings())
+    assert (tmp_path / "log" / "Pop").is_dir()
+    assert (tmp_path / "saved" / "deep").is_dir()
+    assert not [name for name in made if name.startswith(("./log", str(tmp_path / "saved")))]
+
+
 def test_names_that_recbole_reads_are_back():
     assert np.float is np.float64
     assert np.zeros(1, dtype=np.long).dtype == np.int_
