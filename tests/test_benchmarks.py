@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.backbones import line
 from benchmarks.naive import NaivePerPEFT
 from benchmarks.parts import BACKBONE, BACKWARD, FORWARD, PartMeter
 from benchmarks.sides import PAPER
@@ -146,3 +147,21 @@ def test_parts_exclude_each_other_and_the_encoder_has_its_share_of_the_backward_
     assert meter.amounts[BACKWARD] == pytest.approx(0.05, abs=0.01)
     assert meter.amounts[BACKBONE] == pytest.approx(0.03, abs=0.02)
     assert "encode" not in vars(model)
+
+
+def test_a_backbones_line_holds_perpeft_against_global_peft_and_the_built_in_model():
+    means = {"perpeft": 0.06, "global_peft": 0.05, "frozen": 0.045, "BPR": 0.04}
+    rows = [
+        {"row": f"{name}, LORA" if "peft" in name else name, "variant": name, "seeds": [1, 2],
+         "test": {"ndcg@20": {"mean": mean, "std": 0.001}}}
+        for name, mean in means.items()
+    ]  # fmt: skip
+    pairs = [
+        {"row": "perpeft, LORA", "to": "global_peft, LORA", "mean": 0.01, "p_users": 0.0001, "p_seeds": 0.02},
+        {"row": "perpeft, LORA", "to": "BPR", "mean": 0.02, "p_users": None, "p_seeds": None},
+        {"row": "BPR", "to": "perpeft, LORA", "mean": -0.02, "p_users": None, "p_seeds": None},
+    ]
+    found = line("BPR", {"metric": "ndcg@20", "rows": rows, "pairs": pairs})
+    assert found[:3] == ["BPR", "2", "0.0400 ± 0.0010"]
+    assert found[5:] == ["**0.0600 ± 0.0010**", "+20.0 % (<0.001, 0.020)", "+50.0 %"]
+    assert line("BPR", {"metric": "ndcg@20", "rows": rows[1:], "pairs": []})[5:] == ["", "", ""]  # PerPEFT failed

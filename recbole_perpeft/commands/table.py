@@ -107,7 +107,7 @@ def markdown(summary: dict) -> str:
     head = ["", "seeds", *metrics, "gain", against, "trained", "PEFT share", "s/epoch", "MiB"]
     lines = [head, ["---"] * len(head)]
     for line in summary["rows"]:
-        cells = [_cell(line["test"][name], line["test"][name]["mean"] == best[name]) for name in metrics]
+        cells = [cell(line["test"][name], line["test"][name]["mean"] == best[name]) for name in metrics]
         gain = "" if line["gain_per_cent"] is None else f"{line['gain_per_cent']:+.1f} %"
         share = "" if line["peft_share_per_cent"] is None else f"{line['peft_share_per_cent']:.2f} %"
         costs = [f"{line['trained_parameters']:,}", share, f"{line['seconds_per_epoch']:.1f}"]
@@ -121,7 +121,8 @@ def markdown(summary: dict) -> str:
     return text + "\n\n" + " ".join(notes) + "\n"
 
 
-def _cell(value: dict, is_best: bool) -> str:
+def cell(value: dict, is_best: bool) -> str:
+    """``mean ± std``, bold if it is the best; without deviation for a single seed."""
     text = f"{value['mean']:.4f}" + (f" ± {value['std']:.4f}" if value["std"] is not None else "")
     return f"**{text}**" if is_best else text
 
@@ -132,11 +133,12 @@ def _against(line: dict, summary: dict) -> str:
     if pair is None:
         return ""
     found = Difference(pair["mean"], pair["p_users"], pair["p_seeds"])
-    ps = "" if found.p_users is None else f" ({_p(found.p_users)}, {_p(found.p_seeds)})"
+    ps = "" if found.p_users is None else f" ({p_value(found.p_users)}, {p_value(found.p_seeds)})"
     return f"{found.mean:+.4f}{ps}"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """As it is shown."""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
