@@ -16,7 +16,7 @@ from pathlib import Path
 
 from recbole_perpeft.commands.compare import compare
 from recbole_perpeft.commands.rows import METHOD, settings_of
-from recbole_perpeft.commands.table import cell, p_value
+from recbole_perpeft.commands.table import cell, pipes, significance, write_texts
 
 VARIANTS = (METHOD, "global_peft", "frozen")
 HEAD = ["backbone", "seeds", "built-in", "frozen", "global PEFT", "PerPEFT", "to global PEFT", "to built-in"]
@@ -30,37 +30,27 @@ def line(backbone: str, summary: dict) -> list[str]:
     summary
         As ``compare`` gives it.
     """
-    metric = summary["metric"]
+    columns = (backbone, "frozen", "global_peft", METHOD)
     rows = {row["variant"]: row for row in summary["rows"]}
-    order = [name for name in (backbone, "frozen", "global_peft", METHOD) if name in rows]
-    means = {name: rows[name]["test"][metric] for name in order}
-    best = max(order, key=lambda name: means[name]["mean"])
-    cells = {name: cell(means[name], name == best) for name in order}
+    values = {name: row["test"][summary["metric"]] for name, row in rows.items()}
+    best = max(value["mean"] for value in values.values())
+    cells = [cell(values[name], values[name]["mean"] == best) if name in rows else "" for name in columns]
     pairs = {(pair["row"], pair["to"]): pair for pair in summary["pairs"]}
     against = []
     for other in ("global_peft", backbone):
-        pair = pairs.get((rows[METHOD]["row"], rows[other]["row"])) if METHOD in rows and other in rows else None
-        against.append(_difference(pair, means[other]["mean"]) if pair else "")
-    seeds = len(summary["rows"][0]["seeds"])
-    return [
-        backbone,
-        str(seeds),
-        *(cells.get(name, "") for name in (backbone, "frozen", "global_peft", METHOD)),
-        *against,
-    ]
+        pair = pairs.get(tuple(rows[name]["row"] for name in (METHOD, other) if name in rows))
+        against.append(_difference(pair, values[other]["mean"]) if pair else "")
+    return [backbone, str(len(summary["rows"][0]["seeds"])), *cells, *against]
 
 
 def _difference(pair: dict, of: float) -> str:
-    ps = [pair["p_users"], pair["p_seeds"]]
-    shown = "" if None in ps else f" ({', '.join(map(p_value, ps))})"
-    return f"{100 * pair['mean'] / of:+.1f} %{shown}"
+    return f"{100 * pair['mean'] / of:+.1f} %{significance(pair)}"
 
 
 def markdown(lines: Sequence[Sequence[str]], metric: str) -> str:
     """The table of all backbones."""
-    table = [HEAD, ["---"] * len(HEAD), *lines]
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
-    return f"{text}\n\n{metric} on the test purchases, mean ± standard deviation over seeds. (p users, p seeds)\n"
+    note = f"{metric} on the test purchases, mean ± standard deviation over seeds. (p users, p seeds)"
+    return f"{pipes(HEAD, lines)}\n{note}\n"
 
 
 def main() -> None:
@@ -85,8 +75,7 @@ def main() -> None:
             summaries[backbone] = summary
     lines = [line(backbone, summary) for backbone, summary in summaries.items()]
     text = markdown(lines, next(iter(summaries.values()))["metric"]) if lines else "Nothing was finished.\n"
-    (arguments.out / "table.md").write_text(text, encoding="utf-8")
-    (arguments.out / "table.json").write_text(json.dumps(summaries, indent=1) + "\n", encoding="utf-8")
+    write_texts(arguments.out, {"table.md": text, "table.json": json.dumps(summaries, indent=1) + "\n"})
     print("\n" + text)
     print("\n".join([*failures, f"Written: {arguments.out}/table.md, table.json"]))
 

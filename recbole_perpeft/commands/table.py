@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_perpeft.commands.rows import METHOD, Row
-from recbole_perpeft.commands.significance import Difference, difference
+from recbole_perpeft.commands.significance import difference
 from recbole_perpeft.errors import DataError
 
 
@@ -105,7 +105,7 @@ def markdown(summary: dict) -> str:
     best = {name: max(line["test"][name]["mean"] for line in summary["rows"]) for name in metrics}
     against = f"{summary['metric']} to {METHOD} (p users, p seeds)"
     head = ["", "seeds", *metrics, "gain", against, "trained", "PEFT share", "s/epoch", "MiB"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for line in summary["rows"]:
         cells = [cell(line["test"][name], line["test"][name]["mean"] == best[name]) for name in metrics]
         gain = "" if line["gain_per_cent"] is None else f"{line['gain_per_cent']:+.1f} %"
@@ -113,12 +113,16 @@ def markdown(summary: dict) -> str:
         costs = [f"{line['trained_parameters']:,}", share, f"{line['seconds_per_epoch']:.1f}"]
         memory = f"{line['peak_memory_mib']:.0f}"
         lines.append([line["row"], str(len(line["seeds"])), *cells, gain, _against(line, summary), *costs, memory])
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     notes = ["Mean ± standard deviation over seeds, on the test purchases. Gain: to the best row that is no "
              f"{METHOD}. p: two-sided paired t-tests, over users (of their means) and over seeds."]  # fmt: skip
     if any(len(line["seeds"]) < 2 for line in summary["rows"]):
         notes.append("One seed: no significance is claimed.")
-    return text + "\n\n" + " ".join(notes) + "\n"
+    return pipes(head, lines) + "\n" + " ".join(notes) + "\n"
+
+
+def pipes(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, ["---"] * len(head), *lines))
 
 
 def cell(value: dict, is_best: bool) -> str:
@@ -132,13 +136,17 @@ def _against(line: dict, summary: dict) -> str:
     pair = next((p for p in summary["pairs"] if (p["row"], p["to"]) == (line["row"], reference)), None)
     if pair is None:
         return ""
-    found = Difference(pair["mean"], pair["p_users"], pair["p_seeds"])
-    ps = "" if found.p_users is None else f" ({p_value(found.p_users)}, {p_value(found.p_seeds)})"
-    return f"{found.mean:+.4f}{ps}"
+    return f"{pair['mean']:+.4f}{significance(pair)}"
 
 
-def p_value(value: float) -> str:
-    """As it is shown."""
+def significance(pair: dict) -> str:
+    """Both p of one of the summary's ``pairs``, over users and over seeds, as they are shown; nothing for one seed."""
+    if pair["p_users"] is None:
+        return ""
+    return f" ({_p(pair['p_users'])}, {_p(pair['p_seeds'])})"
+
+
+def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -159,8 +167,14 @@ def as_csv(summary: dict) -> str:
 
 def write_table(summary: dict, out: Path) -> None:
     """``table.md``, ``table.csv`` and ``table.json`` in ``out``; a reader sees the old ones or the new."""
-    texts = {"md": markdown(summary), "csv": as_csv(summary), "json": json.dumps(summary, indent=1) + "\n"}
-    for kind, text in texts.items():
-        partial = out / f"table.{kind}.partial"
+    write_texts(out, {
+        "table.md": markdown(summary), "table.csv": as_csv(summary), "table.json": json.dumps(summary, indent=1) + "\n",
+    })  # fmt: skip
+
+
+def write_texts(out: Path, texts: dict[str, str]) -> None:
+    """Files in ``out`` by their names; a reader sees the old ones or the new."""
+    for name, text in texts.items():
+        partial = out / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, out / f"table.{kind}")
+        os.replace(partial, out / name)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 
 from recbole_perpeft.commands.compare import add_common_arguments, common_settings
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
+from recbole_perpeft.commands.table import pipes, write_texts
 from recbole_perpeft.config import YAML_LOADER, Config, known_settings
 from recbole_perpeft.errors import SettingError
 
@@ -172,15 +172,9 @@ def _check_same_search(folder: Path, search: dict) -> None:
 
 def _write(folder: Path, found: list[dict]) -> None:
     keys = list(found[0])
-    lines = [keys, ["---"] * len(keys), *([_cell(line[key]) for key in keys] for line in found)]
+    lines = [[_cell(line[key]) for key in keys] for line in found]
     best = {key: value for key, value in found[0].items() if key != "valid"}
-    texts = {
-        "table.md": "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n",
-        "best.yaml": yaml.safe_dump(best, sort_keys=False),
-    }
-    for name, text in texts.items():
-        (folder / f"{name}.partial").write_text(text, encoding="utf-8")
-        os.replace(folder / f"{name}.partial", folder / name)
+    write_texts(folder, {"table.md": pipes(keys, lines), "best.yaml": yaml.safe_dump(best, sort_keys=False)})
 
 
 def _cell(value: object) -> str:
