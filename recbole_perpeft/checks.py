@@ -18,7 +18,7 @@ _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
     "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
     "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "valid_user_sample": 1,
-    "regroup_epochs": 1, "refresh_steps": 1,
+    "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
 }  # fmt: skip
 
 
@@ -66,6 +66,11 @@ def check_values(config, is_ours: bool) -> None:
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
+        )
+    if config["batches_per_step"] > 1 and config["batches_per_encoding"] > 1:
+        raise SettingError(
+            f"batches_per_step: {config['batches_per_step']} is not possible with batches_per_encoding: "
+            f"{config['batches_per_encoding']}, which takes a step on each batch. Set one of them to 1."
         )
     by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
     if config["regroup_epochs"] and by_user:

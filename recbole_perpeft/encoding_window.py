@@ -28,12 +28,14 @@ class EncodingWindow:
         return self._leaf.index_select(0, to_device(torch.searchsorted(self._items, items), self._leaf.device))
 
     def backward(self, parameters: list[nn.Parameter]) -> None:
-        """Carry the gathered gradient through the encoder to ``parameters``.
+        """Add the gathered gradient, carried through the encoder, to that of ``parameters``.
 
         It is scaled to one on its way, for fp16 would lose the small gradients of normalised features.
         """
         gradient = self._leaf.grad
         if gradient is not None:
             scale = gradient.abs().amax().clamp(min=torch.finfo(gradient.dtype).tiny)
-            self._encoded.backward(gradient / scale)
-            torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)
+            gradients = torch.autograd.grad(self._encoded, parameters, gradient / scale, allow_unused=True)
+            for parameter, own in zip(parameters, gradients, strict=True):
+                if own is not None:
+                    parameter.grad = own * scale if parameter.grad is None else parameter.grad.add_(own * scale)

@@ -1,6 +1,6 @@
 """Groups that learn from one another: a module is a common part plus a part of its own (``group_sharing``)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,8 +9,10 @@ from recbole_perpeft.item_tower import MultimodalItemEmbedding
 
 
 @contextmanager
-def shared_step(tower: MultimodalItemEmbedding, group: int, num_groups: int, share: float) -> Iterator[None]:
-    """Let all groups move by ``share`` of what the optimiser's step inside moves ``group``'s module and projector by.
+def shared_step(
+    tower: MultimodalItemEmbedding, groups: Collection[int], num_groups: int, share: float
+) -> Iterator[None]:
+    """Let all groups move by ``share`` of what the optimiser's step inside moves each of ``groups`` by.
 
     Then the module of a group is where it started, plus its own steps, plus ``share`` of the others': with a share of 0
     groups are apart (the paper's), with 1 all have one module, as in global PEFT. In between it is a common module
@@ -20,20 +22,23 @@ def shared_step(tower: MultimodalItemEmbedding, group: int, num_groups: int, sha
     ----------
     tower
         The item tower, with a module for each group.
-    group
+    groups
         Whose step it is.
     num_groups
         Number of groups.
     share
         From 0 to 1.
     """
-    own = [parameter.data for parameter in tower.group_parameters(group)] if share else []
+    own = {group: [p.data for p in tower.group_parameters(group)] for group in groups} if share else {}
+    own = {group: parameters for group, parameters in own.items() if parameters}
     if not own:
         yield
         return
-    before = [values.clone() for values in own]
+    before = {group: [values.clone() for values in parameters] for group, parameters in own.items()}
     yield
-    moved = torch._foreach_sub(own, before)
+    moves = {group: torch._foreach_sub(parameters, before[group]) for group, parameters in own.items()}
     for other in range(num_groups):
-        if other != group:
-            torch._foreach_add_([parameter.data for parameter in tower.group_parameters(other)], moved, alpha=share)
+        parameters = [parameter.data for parameter in tower.group_parameters(other)]
+        for group, moved in moves.items():
+            if group != other:
+                torch._foreach_add_(parameters, moved, alpha=share)

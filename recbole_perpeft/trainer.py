@@ -2,31 +2,22 @@
 
 import math
 import os
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from recbole.trainer import Trainer
 from recbole.utils import get_local_time, init_seed, set_color
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
 from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
-from recbole_perpeft.group_sharing import shared_step
-from recbole_perpeft.optimiser import parameter_groups
 from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
-from recbole_perpeft.user_batch import UserBatch
+from recbole_perpeft.steps import GLOBAL, PERSONALISED, StepTrainer
 
 _WINDOWS_BETWEEN_CHECKS = 50
 
-GLOBAL, PERSONALISED = "global", "personalised"
-
-
-class PerPEFTTrainer(Trainer):
+class PerPEFTTrainer(StepTrainer):
     """RecBole's Trainer, run once per training stage, with users grouped in between.
 
     Epochs ``[0, global_epochs)`` are stage 1; then users are grouped; then stage 3 runs to ``epochs``. The validation
@@ -44,19 +35,11 @@ class PerPEFTTrainer(Trainer):
         self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         personal = config["num_groups"] > 1
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
-        self.stage = GLOBAL
         self.identity: dict[str, str] = {}
         self._best_state: dict[str, torch.Tensor] | None = None
         self._holds_best = False
         self.best_epoch = -1
         self.eval_collector = RankingCollector(config)
-
-    def _build_optimizer(self, **kwargs):
-        groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
-        if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
-            fused = self.device.type == "cuda"
-            return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
-        return super()._build_optimizer(params=groups, **kwargs)
 
     # -- stages -----------------------------------------------------------------------------------------------------
 
@@ -160,65 +143,14 @@ class PerPEFTTrainer(Trainer):
         total = torch.zeros((), device=self.device)
         bar = tqdm(total=len(train_data), ncols=100, desc=f"Train {epoch_idx:>5}", disable=not show_progress)
         with bar:
-            for number, batches in enumerate(train_data.windows(self.config["batches_per_encoding"])):
-                if self.config["refresh_steps"] and number % self.config["refresh_steps"] == 0:
-                    self.model.item_tower.forget()
-                total += self.train_window(batches)
+            for number, (batches, loss) in enumerate(self.train_batches(train_data)):
+                total += loss
                 if number % _WINDOWS_BETWEEN_CHECKS == 0:  # a look at every loss would make a GPU wait
                     self._check_nan(total)
-                bar.update(len(batches))
+                bar.update(batches)
         self._check_nan(total)
         self._items_encoded = encoder.items_encoded - before
         return total.item()
-
-    def train_window(self, batches: list[UserBatch]) -> torch.Tensor:
-        """Encode the items of some batches of one group together and take a step on each.
-
-        The backbone, the id embeddings and the projector move at every batch; the PEFT module at the last one, by the
-        sum of the batches' gradients at the encoder's features.
-
-        Parameters
-        ----------
-        batches
-            Batches of one group, as they come from the loader.
-
-        Returns
-        -------
-        torch.Tensor
-            Sum of the losses, without gradient.
-
-        Raises
-        ------
-        TrainingError
-            If they do not fit into the GPU's memory.
-        """
-        total = torch.zeros((), device=self.device)
-        items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
-        try:
-            with self.model.item_tower.window(items, batches[0].group) as backward_through_encoder:
-                for batch in batches:
-                    self.optimizer.zero_grad()
-                    with torch.autocast(self.device.type, enabled=self.enable_amp):
-                        loss = self.model.calculate_loss(batch.to(self.device))
-                    loss.backward()
-                    if batch is batches[-1]:
-                        backward_through_encoder()
-                    if self.clip_grad_norm:
-                        clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-                    with self._sharing(batch.group):
-                        self.optimizer.step()
-                    total += loss.detach().sum()  # some backbones give it as [1]
-        except torch.cuda.OutOfMemoryError as error:
-            raise TrainingError(
-                f"The {len(items)} items of a training step do not fit into the GPU's memory. Lower users_per_batch "
-                f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
-            ) from error
-        return total
-
-    def _sharing(self, group: int) -> AbstractContextManager:
-        if self.stage != PERSONALISED:
-            return nullcontext()
-        return shared_step(self.model.item_tower, group, self.config["num_groups"], self.config["group_sharing"])
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

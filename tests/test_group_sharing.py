@@ -64,6 +64,6 @@ def test_a_killed_run_that_shares_resumes_to_the_same_result(prepare):
 def test_a_step_that_fails_shares_nothing(prepare):
     _, trainer, *_ = prepare(grouping="random")
     before = copy.deepcopy(trainer.model.state_dict())
-    with pytest.raises(RuntimeError, match="step"), shared_step(trainer.model.item_tower, 0, 3, 0.5):
+    with pytest.raises(RuntimeError, match="step"), shared_step(trainer.model.item_tower, {0}, 3, 0.5):
         raise RuntimeError("step")
     assert same(before, trainer.model.state_dict())

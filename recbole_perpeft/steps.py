@@ -1,0 +1,153 @@
+"""Steps of the optimiser on RecBole's Trainer: on each batch, on batches encoded together, or on several groups at once."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
+
+import torch
+from recbole.trainer import Trainer
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+
+from recbole_perpeft.errors import TrainingError
+from recbole_perpeft.group_sharing import shared_step
+from recbole_perpeft.optimiser import parameter_groups
+from recbole_perpeft.sampling import UserBatchLoader
+from recbole_perpeft.user_batch import UserBatch
+
+GLOBAL, PERSONALISED = "global", "personalised"
+
+
+class StepTrainer(Trainer):
+    """RecBole's Trainer with our optimiser and our steps.
+
+    Attributes
+    ----------
+    stage : str
+        :data:`GLOBAL` or :data:`PERSONALISED`.
+    """
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.stage = GLOBAL
+
+    def _build_optimizer(self, **kwargs):
+        groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
+        if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
+            fused = self.device.type == "cuda"
+            return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
+        return super()._build_optimizer(params=groups, **kwargs)
+
+    def train_batches(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
+        """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses."""
+        refresh = self.config["refresh_steps"]
+        train = self.train_window if self.config["batches_per_step"] == 1 else self.train_together
+        for number, batches in enumerate(self._portions(loader)):
+            if refresh and number % refresh == 0:
+                self.model.item_tower.forget()
+            yield len(batches), train(batches)
+
+    def _portions(self, loader: UserBatchLoader) -> Iterator[list[UserBatch]]:
+        together = self.config["batches_per_step"]
+        if together == 1:
+            yield from loader.windows(self.config["batches_per_encoding"])
+            return
+        batches = iter(loader)
+        while some := list(islice(batches, together)):
+            yield some
+
+    def train_window(self, batches: list[UserBatch]) -> torch.Tensor:
+        """Encode the items of some batches of one group together and take a step on each.
+
+        The backbone, the id embeddings and the projector move at every batch; the PEFT module at the last one, by the
+        sum of the batches' gradients at the encoder's features.
+
+        Parameters
+        ----------
+        batches
+            Batches of one group, as they come from the loader.
+
+        Returns
+        -------
+        torch.Tensor
+            Sum of the losses, without gradient.
+
+        Raises
+        ------
+        TrainingError
+            If they do not fit into the GPU's memory.
+        """
+        total = torch.zeros((), device=self.device)
+        items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
+        with (
+            self._memory_watched(len(items)),
+            self.model.item_tower.window(items, batches[0].group) as backward_through_encoder,
+        ):
+            for batch in batches:
+                self.optimizer.zero_grad()
+                total += self._backward(batch)
+                if batch is batches[-1]:
+                    backward_through_encoder()
+                self._step({batch.group})
+        return total
+
+    def train_together(self, batches: list[UserBatch]) -> torch.Tensor:
+        """Take one step on the mean of the losses of some batches, of whichever groups.
+
+        What the groups share (backbone and ids) then follows all of them at once; the module of each follows its own.
+
+        Parameters
+        ----------
+        batches
+            As they come from the loader.
+
+        Returns
+        -------
+        torch.Tensor
+            Sum of the losses, without gradient.
+
+        Raises
+        ------
+        TrainingError
+            If one does not fit into the GPU's memory.
+        """
+        total = torch.zeros((), device=self.device)
+        self.optimizer.zero_grad()
+        for batch in batches:
+            with (
+                self._memory_watched(len(batch.items)),
+                self.model.item_tower.window(batch.items, batch.group) as backward_through_encoder,
+            ):
+                total += self._backward(batch, share=1 / len(batches))
+                backward_through_encoder()
+        self._step({batch.group for batch in batches})
+        return total
+
+    def _backward(self, batch: UserBatch, share: float = 1) -> torch.Tensor:
+        """Add the gradient of ``share`` of a batch's loss; gives the loss, without gradient."""
+        with torch.autocast(self.device.type, enabled=self.enable_amp):
+            loss = self.model.calculate_loss(batch.to(self.device))
+        (loss if share == 1 else share * loss).backward()
+        return loss.detach().sum()  # some backbones give it as [1]
+
+    def _step(self, groups: set[int]) -> None:
+        """A step of the optimiser on the gradients of these groups' batches."""
+        if self.clip_grad_norm:
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        with self._sharing(groups):
+            self.optimizer.step()
+
+    def _sharing(self, groups: set[int]) -> AbstractContextManager:
+        if self.stage != PERSONALISED:
+            return nullcontext()
+        return shared_step(self.model.item_tower, groups, self.config["num_groups"], self.config["group_sharing"])
+
+    @contextmanager
+    def _memory_watched(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(
+                f"The {number} items of a training step do not fit into the GPU's memory. Lower users_per_batch "
+                f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
+            ) from error
