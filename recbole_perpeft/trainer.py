@@ -13,9 +13,10 @@ from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
 from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
-from recbole_perpeft.steps import GLOBAL, PERSONALISED, StepTrainer
+from recbole_perpeft.steps import PERSONALISED, StepTrainer
 
 _WINDOWS_BETWEEN_CHECKS = 50
+
 
 class PerPEFTTrainer(StepTrainer):
     """RecBole's Trainer, run once per training stage, with users grouped in between.
