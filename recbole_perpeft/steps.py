@@ -1,4 +1,4 @@
-"""Steps of the optimiser on RecBole's Trainer: on a batch, on batches encoded together, or on several groups at once."""
+"""Steps of the optimiser on RecBole's Trainer: on a batch, on batches encoded together, or on several groups."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
