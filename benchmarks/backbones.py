@@ -11,6 +11,7 @@ models. Goes on where it was stopped.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def markdown(lines: Sequence[Sequence[str]], metric: str) -> str:
     return f"{pipes(HEAD, lines)}\n{note}\n"
 
 
-def main() -> None:
+def main() -> int:
+    """The command line; gives 1 if a run failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="demo")
     parser.add_argument("--backbones", nargs="+", default=["SASRec", "GRU4Rec", "BERT4Rec", "BPR", "LightGCN"])
@@ -78,7 +80,8 @@ def main() -> None:
     write_texts(arguments.out, {"table.md": text, "table.json": json.dumps(summaries, indent=1) + "\n"})
     print("\n" + text)
     print("\n".join([*failures, f"Written: {arguments.out}/table.md, table.json"]))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,5 +1,7 @@
 """Values of settings that are possible."""
 
+from pathlib import Path
+
 from recbole.utils import ModelType
 
 from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
@@ -40,7 +42,10 @@ def check_values(config, is_ours: bool) -> None:
     for key, least in _AT_LEAST.items():
         for value in config[key] if isinstance(config[key], list) else [config[key]]:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise SettingError(f"{key}: {value!r} is not possible: it must be a whole number from {least} up.")
+                unquoted = f" The shell put it in place of a ~: write '{key}=~'." if value == str(Path.home()) else ""
+                raise SettingError(
+                    f"{key}: {value!r} is not possible: it must be a whole number from {least} up.{unquoted}"
+                )
     share = config["cold_items"]
     if share is not None and not (_is_number(share) and 0 < share < 1):
         raise SettingError(f"cold_items: {share!r} is not possible: it must be between 0 and 1, or ~.")

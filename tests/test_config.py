@@ -1,5 +1,7 @@
 """Where settings come from, what they may be, and what a mistake says."""
 
+from pathlib import Path
+
 import pytest
 
 from recbole_perpeft.config import (
@@ -120,6 +122,7 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"users_per_batch": 0}, "users_per_batch: 0 is not possible"),
         ({"num_negatives": 0, "loss_type": "BPR"}, "num_negatives: 0 is not possible"),
         ({"global_epochs": 90}, "global_epochs: 90 is more than epochs: "),
+        ({"num_negatives": str(Path.home())}, "The shell put it in place of a ~: write 'num_negatives=~'"),
         ({"group_sharing": 1.5}, "group_sharing: 1.5 is not possible: it must be a number from 0 to 1"),
         ({"peft_learning_rate": -1}, "peft_learning_rate: -1 is not possible"),
         ({"loss_type": "BRP"}, "Unknown loss_type 'BRP'. Did you mean 'BPR'"),
