@@ -50,17 +50,6 @@ def test_groups_that_share_all_steps_end_with_one_module(prepare):
             torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
-def test_a_killed_run_that_shares_resumes_to_the_same_result(prepare):
-    settings = {"group_sharing": 0.5, "grouping": "random"}
-    whole, result = fit(prepare, **settings)
-    killed, _ = fit(prepare, stop_after=2, **settings)
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert same(whole.model.state_dict(), trainer.model.state_dict())
-    assert trainer.evaluate(test_data) == result
-
-
 def test_a_step_that_fails_shares_nothing(prepare):
     _, trainer, *_ = prepare(grouping="random")
     before = copy.deepcopy(trainer.model.state_dict())

@@ -5,7 +5,7 @@ import torch
 
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.group_sharing import shared_step
-from tests.training import NO_DROPOUT, PEFTS, fit, same, scatter_groups
+from tests.training import NO_DROPOUT, PEFTS, fit, scatter_groups
 
 
 def _batches(prepare, **settings):
@@ -52,17 +52,6 @@ def test_an_epoch_takes_a_step_on_so_many_batches_whatever_their_groups(prepare)
     portions = list(again._portions(train_data))
     assert any(len({batch.group for batch in some}) > 1 for some in portions)
     assert max(int(state["step"]) for state in trainer.optimizer.state.values()) == len(portions)
-
-
-def test_a_killed_run_resumes_to_the_same_result(prepare):
-    settings = {"batches_per_step": 2, "users_per_batch": 4, "grouping": "random", "group_sharing": 0.5}
-    whole, result = fit(prepare, **settings)
-    killed, _ = fit(prepare, stop_after=2, **settings)
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert same(whole.model.state_dict(), trainer.model.state_dict())
-    assert trainer.evaluate(test_data) == result
 
 
 def test_groups_that_step_together_share_what_each_did_itself(prepare):
