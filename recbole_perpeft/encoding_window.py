@@ -36,6 +36,7 @@ class EncodingWindow:
         if gradient is not None:
             scale = gradient.abs().amax().clamp(min=torch.finfo(gradient.dtype).tiny)
             gradients = torch.autograd.grad(self._encoded, parameters, gradient / scale, allow_unused=True)
-            for parameter, own in zip(parameters, gradients, strict=True):
-                if own is not None:
-                    parameter.grad = own * scale if parameter.grad is None else parameter.grad.add_(own * scale)
+            reached = [pair for pair in zip(parameters, gradients, strict=True) if pair[1] is not None]
+            scaled = torch._foreach_mul([own for _, own in reached], scale)
+            for (parameter, _), own in zip(reached, scaled, strict=True):
+                parameter.grad = own if parameter.grad is None else parameter.grad + own

@@ -30,8 +30,7 @@ def shared_step(
         From 0 to 1.
     """
     own = {group: [p.data for p in tower.group_parameters(group)] for group in groups} if share else {}
-    own = {group: parameters for group, parameters in own.items() if parameters}
-    if not own:
+    if not any(own.values()):  # nothing to share, or groups without parameters of their own
         yield
         return
     before = {group: [values.clone() for values in parameters] for group, parameters in own.items()}

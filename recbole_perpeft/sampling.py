@@ -1,6 +1,7 @@
 """Training batches: users of one group together, all their prefixes at once, negatives from what the group buys."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -145,6 +146,12 @@ class UserBatchLoader(AbstractDataLoader):
             if len(window) == size:
                 yield waiting.pop(batch.group)
         yield from waiting.values()
+
+    def portions(self, size: int) -> Iterator[list[UserBatch]]:
+        """The epoch's batches in their shuffled order, ``size`` of any groups at a time; the last may be fewer."""
+        batches = iter(self)
+        while some := list(islice(batches, size)):
+            yield some
 
     def _rng_of(self, positions: list[int]) -> np.random.Generator:
         return np.random.default_rng([self.config["seed"], self._batches.epoch, 1, *positions])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import islice
 
 import torch
 from recbole.trainer import Trainer
@@ -40,21 +39,15 @@ class StepTrainer(Trainer):
 
     def train_batches(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses."""
-        refresh = self.config["refresh_steps"]
-        train = self.train_window if self.config["batches_per_step"] == 1 else self.train_together
-        for number, batches in enumerate(self._portions(loader)):
+        refresh, together = self.config["refresh_steps"], self.config["batches_per_step"]
+        if together == 1:
+            train, portions = self.train_window, loader.windows(self.config["batches_per_encoding"])
+        else:
+            train, portions = self.train_together, loader.portions(together)
+        for number, batches in enumerate(portions):
             if refresh and number % refresh == 0:
                 self.model.item_tower.forget()
             yield len(batches), train(batches)
-
-    def _portions(self, loader: UserBatchLoader) -> Iterator[list[UserBatch]]:
-        together = self.config["batches_per_step"]
-        if together == 1:
-            yield from loader.windows(self.config["batches_per_encoding"])
-            return
-        batches = iter(loader)
-        while some := list(islice(batches, together)):
-            yield some
 
     def train_window(self, batches: list[UserBatch]) -> torch.Tensor:
         """Encode the items of some batches of one group together and take a step on each.
@@ -127,7 +120,7 @@ class StepTrainer(Trainer):
         """Add the gradient of ``share`` of a batch's loss; gives the loss, without gradient."""
         with torch.autocast(self.device.type, enabled=self.enable_amp):
             loss = self.model.calculate_loss(batch.to(self.device))
-        (loss if share == 1 else share * loss).backward()
+        (share * loss).backward()
         return loss.detach().sum()  # some backbones give it as [1]
 
     def _step(self, groups: set[int]) -> None:

@@ -44,12 +44,12 @@ def test_the_step_is_on_the_mean_of_the_losses_each_through_its_own_group(prepar
 
 def test_an_epoch_takes_a_step_on_so_many_batches_whatever_their_groups(prepare):
     trainer, _ = fit(prepare, batches_per_step=2, users_per_batch=4, grouping="random", epochs=2, global_epochs=1)
-    _, again, train_data, *_ = prepare(batches_per_step=2, users_per_batch=4)
-    portions = list(again._portions(train_data))
+    _, _, train_data, *_ = prepare(batches_per_step=2, users_per_batch=4)
+    portions = list(train_data.portions(2))
     assert [len(some) for some in portions[:-1]] == [2] * (len(portions) - 1)
     train_data.set_groups(trainer.model.user_groups.numpy(), False)
     train_data.set_epoch(1)
-    portions = list(again._portions(train_data))
+    portions = list(train_data.portions(2))
     assert any(len({batch.group for batch in some}) > 1 for some in portions)
     assert max(int(state["step"]) for state in trainer.optimizer.state.values()) == len(portions)
 
