@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--peft", nargs="*", default=["LORA"], help="PEFT methods of the variants that have a module")
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE",
-                        help="settings of the rows of PerPEFT models only; those of a variant's file go before them")  # fmt: skip
+                        help="settings of PerPEFT rows only; a variant's own go before them")  # fmt: skip
     known, words = parser.parse_known_args(arguments)
     _, failures = compare(
         known.dataset, known.out, known.variants, known.models, known.peft, known.seeds, known.model,
