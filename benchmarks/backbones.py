@@ -5,8 +5,9 @@
 
 For every backbone this is ``python -m recbole_perpeft compare --model=PerPEFT<Backbone> --models <Backbone> --variants
 perpeft global_peft frozen`` into OUT/<Backbone>, whose tables have all metrics; OUT/table.md and table.json have the
-validation metric of all. Words such as --user_sample=2000 are settings of all runs, --for_perpeft epochs=20 of PerPEFT
-models. Goes on where it was stopped.
+validation metric of all that stand in OUT: backbones that need settings of their own have a command of their own. Words
+such as --user_sample=2000 are settings of all runs, --for_perpeft epochs=20 of PerPEFT models. Goes on where it was
+stopped.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from recbole_perpeft.commands.compare import compare
 from recbole_perpeft.commands.rows import METHOD, settings_of
-from recbole_perpeft.commands.table import cell, pipes, significance, write_texts
+from recbole_perpeft.commands.table import cell, check_same_data, pipes, significance, write_texts
 
 VARIANTS = (METHOD, "global_peft", "frozen")
 HEAD = ["backbone", "seeds", "built-in", "frozen", "global PEFT", "PerPEFT", "to global PEFT", "to built-in"]
@@ -54,6 +55,19 @@ def markdown(lines: Sequence[Sequence[str]], metric: str) -> str:
     return f"{pipes(HEAD, lines)}\n{note}\n"
 
 
+def summaries_in(out: Path) -> dict[str, dict]:
+    """What ``compare`` has written into the folders of ``out``, by backbone.
+
+    Raises
+    ------
+    DataError
+        If they are of different test purchases, items or masking.
+    """
+    check_same_data([json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("*/runs/*.json"))])
+    tables = sorted(out.glob("*/table.json"))
+    return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in tables}
+
+
 def main() -> int:
     """The command line; gives 1 if a run failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,16 +79,15 @@ def main() -> int:
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE")
     arguments, words = parser.parse_known_args()
     common, for_perpeft = settings_of(words), settings_of(arguments.for_perpeft)
-    summaries, failures = {}, []
+    failures = []
     for backbone in arguments.backbones:
         print(f"\n== {backbone}", flush=True)
-        summary, failed = compare(
+        _, failed = compare(
             arguments.dataset, arguments.out / backbone, VARIANTS, [backbone], [arguments.peft], arguments.seeds,
             f"PerPEFT{backbone}", common, for_perpeft,
         )  # fmt: skip
         failures += failed
-        if summary:
-            summaries[backbone] = summary
+    summaries = summaries_in(arguments.out)
     lines = [line(backbone, summary) for backbone, summary in summaries.items()]
     text = markdown(lines, next(iter(summaries.values()))["metric"]) if lines else "Nothing was finished.\n"
     write_texts(arguments.out, {"table.md": text, "table.json": json.dumps(summaries, indent=1) + "\n"})

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: the naive reference computes what the package computes, and parts add up."""
 
+import json
 import re
 import time
 
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.backbones import line
+from benchmarks.backbones import line, summaries_in
 from benchmarks.naive import NaivePerPEFT
 from benchmarks.parts import BACKBONE, BACKWARD, FORWARD, PartMeter
 from benchmarks.sides import PAPER
 from benchmarks.synthetic import make_shop
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
+from recbole_perpeft.errors import DataError
 
 EXACT = {
     "precision": "fp32",
@@ -165,3 +167,16 @@ def test_a_backbones_line_holds_perpeft_against_global_peft_and_the_built_in_mod
     assert found[:3] == ["BPR", "2", "0.0400 ± 0.0010"]
     assert found[5:] == ["**0.0600 ± 0.0010**", "+20.0 % (<0.001, 0.020)", "+50.0 %"]
     assert line("BPR", {"metric": "ndcg@20", "rows": rows[1:], "pairs": []})[5:] == ["", "", ""]  # PerPEFT failed
+
+
+def test_backbones_of_earlier_commands_join_the_table_if_their_test_purchases_are_the_same(tmp_path):
+    for backbone in ("BPR", "GRU4Rec"):
+        runs = tmp_path / backbone / "runs"
+        runs.mkdir(parents=True)
+        result = {"name": backbone, "settings": {"seed": 1}, "data": {"users": 20}}
+        (runs / "frozen.json").write_text(json.dumps(result), encoding="utf-8")
+        (tmp_path / backbone / "table.json").write_text(json.dumps({"metric": backbone}), encoding="utf-8")
+    assert summaries_in(tmp_path) == {"BPR": {"metric": "BPR"}, "GRU4Rec": {"metric": "GRU4Rec"}}
+    (runs / "frozen.json").write_text(json.dumps({**result, "data": {"users": 30}}), encoding="utf-8")
+    with pytest.raises(DataError, match="'BPR' and 'GRU4Rec' cannot be compared: users differ"):
+        summaries_in(tmp_path)
