@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_perpeft.commands.compare import compare
+from recbole_perpeft.commands.exit_status import exit_status
 from recbole_perpeft.commands.rows import METHOD, settings_of
 from recbole_perpeft.commands.table import cell, check_same_data, pipes, significance, write_texts
 
@@ -97,4 +98,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

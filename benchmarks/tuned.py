@@ -10,11 +10,13 @@ Goes on where it was stopped.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import yaml
 
 from recbole_perpeft.commands.compare import compare
+from recbole_perpeft.commands.exit_status import exit_status
 from recbole_perpeft.commands.rows import make_rows, settings_of
 from recbole_perpeft.commands.tune import tune
 
@@ -64,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -3,7 +3,7 @@
 import sys
 
 from recbole_perpeft.commands import compare, tune
-from recbole_perpeft.errors import PerPEFTError
+from recbole_perpeft.commands.exit_status import exit_status
 
 COMMANDS = {"compare": compare.main, "tune": tune.main}
 
@@ -13,14 +13,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         print(f"Usage: python -m recbole_perpeft {{{','.join(COMMANDS)}}} …; add --help for each.", file=sys.stderr)
         return 2
-    try:
-        return COMMANDS[arguments[0]](arguments[1:])
-    except PerPEFTError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. The same command goes on: finished runs are not repeated.", file=sys.stderr)
-        return 130
+    return exit_status(lambda: COMMANDS[arguments[0]](arguments[1:]))
 
 
 if __name__ == "__main__":

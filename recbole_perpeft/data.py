@@ -143,7 +143,7 @@ def create_dataset(config: Config) -> Dataset:
         If the folder or the ``.inter`` file is missing, a column is absent, nothing is left after filtering, repeat
         purchases are kept while the history is masked, or a sequential model gets pre-split files.
     """
-    _check_files(config)
+    check_files(config)
     if config["cold_items"] and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         raise SettingError(
             f"cold_items: {config['cold_items']} is not possible with {config['model']}: only sequential recommenders "
@@ -216,7 +216,14 @@ def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):
     return (FullRankingLoader if loader is FullSortEvalDataLoader else loader)(config, part, sampler, shuffle=False)
 
 
-def _check_files(config: Config) -> None:
+def check_files(config: Config) -> None:
+    """Refuse a data set without the files and columns that the settings name.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, file or column, or the data set is split beforehand and the model is sequential.
+    """
     folder = Path(config["data_path"])
     if not folder.is_dir():
         parent = folder.parent

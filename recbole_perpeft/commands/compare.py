@@ -9,6 +9,7 @@ from recbole_perpeft.commands.rows import METHOD, known_variants, make_rows, set
 from recbole_perpeft.commands.runs import do_runs, output_folder
 from recbole_perpeft.commands.table import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.config import Config
+from recbole_perpeft.data import check_files
 from recbole_perpeft.errors import SettingError
 
 DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and
@@ -58,14 +59,16 @@ def compare(
     SettingError
         On what cannot be run, or a folder that another process writes.
     DataError
-        If runs cannot be compared, or a result was written by another version.
+        If there is no such data set, runs cannot be compared, or a result was written by another version.
     """
     if len(set(seeds)) < len(seeds):
         raise SettingError(f"--seeds: {list(seeds)} has one twice. Keep one.")
     rows = make_rows(model, dataset, variants, models, pefts, settings or {}, for_perpeft or {})
     if not rows:
         raise SettingError("There is nothing to compare: give --variants or --models.")
-    metric = Config(rows[0].model, dataset, config_dict=rows[0].settings)["valid_metric"].lower()
+    config = Config(rows[0].model, dataset, config_dict=rows[0].settings)
+    check_files(config)
+    metric = config["valid_metric"].lower()
     with output_folder(Path(out)) as folder:
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
         results, failures = do_runs(runs, folder)

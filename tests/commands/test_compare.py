@@ -154,6 +154,12 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(common, tmp_path, ch
     assert not list(tmp_path.glob("out/runs/*.json"))
 
 
+def test_a_data_set_that_is_not_there_is_refused_before_anything_runs(common, tmp_path):
+    with pytest.raises(DataError, match="Data set folder .*nope does not exist. Data sets there: .*tiny"):
+        compare("nope", tmp_path / "out", settings=common)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_method_is_asked_of_each_variant_that_does_not_name_its_own(common):
     variants, models = ["perpeft", "frozen", "large_global_peft", "without_multimodal"], ["GRU4Rec"]
     rows = make_rows("PerPEFTSASRec", "tiny", variants, models, ["LORA", "IISAN"], {**common, "peft_config": {}},
