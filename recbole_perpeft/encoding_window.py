@@ -15,17 +15,22 @@ class EncodingWindow:
         Sorted ids ``[n]``, on the CPU.
     features
         ``[n, content_size]``, with the encoder's graph.
+
+    Attributes
+    ----------
+    items : torch.LongTensor
+        As given.
     """
 
     def __init__(self, items: torch.Tensor, features: torch.Tensor):
-        self._items, self._encoded = items, features
+        self.items, self._encoded = items, features
         self._leaf = features.detach().requires_grad_(features.requires_grad)
 
     def features(self, items: torch.Tensor) -> torch.Tensor:
         """Features of ``items [m]``, which are among the window's, ``[m, content_size]``."""
-        if len(items) == len(self._items):
+        if len(items) == len(self.items):
             return self._leaf
-        return self._leaf.index_select(0, to_device(torch.searchsorted(self._items, items), self._leaf.device))
+        return self._leaf.index_select(0, to_device(torch.searchsorted(self.items, items), self._leaf.device))
 
     def backward(self, parameters: list[nn.Parameter]) -> None:
         """Add the gathered gradient, carried through the encoder, to that of ``parameters``.

@@ -200,14 +200,15 @@ class MultimodalItemEmbedding(nn.Module):
 
     @contextmanager
     def whole(self, items: torch.Tensor, group: int) -> Iterator[None]:
-        """Let ids be catalogue ids in a training step whose own items are ``items [m]``.
+        """Let ids be catalogue ids in a training step whose own items are ``items [m]``, or those of the open window.
 
         These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
         last computed for the group; their projection and their ID part are as now, with gradient. What training has
-        done to the batch's items on the mean since then is done to the others too: the targets are among the batch's
-        items, and were the others left behind, the loss would fall by moving all of the batch's to one side, which
+        done to the step's items on the mean since then is done to the others too: the targets are among the step's
+        items, and were the others left behind, the loss would fall by moving all of the step's to one side, which
         teaches nothing about any of them.
         """
+        items = items if self._window is None else self._window.items
         features, history = self._features(items, group), self._last_features(group)
         own = self._project(features, group)  # [m, embedding_dim]
         before = self._project(history.float(), group)  # [n_items, embedding_dim]
