@@ -8,7 +8,7 @@ import yaml
 from recbole_perpeft.commands import runs
 from recbole_perpeft.commands.tune import main, read_space, tune
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import SettingError
+from recbole_perpeft.errors import DataError, SettingError
 
 
 @pytest.fixture
@@ -69,6 +69,12 @@ def test_a_trial_that_was_stopped_is_done_again(scored, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "_in_process", real)
     found, failures = tune("demo", SPACE, tmp_path, 2)
     assert len(found) + len(failures) == 2
+
+
+def test_a_data_set_that_is_not_there_is_refused_before_anything_runs(scored, tmp_path):
+    with pytest.raises(DataError, match="Data set folder .*nope does not exist"):
+        tune("nope", SPACE, tmp_path / "out", 2)
+    assert scored == []
 
 
 def test_another_search_in_the_same_folder_is_refused(scored, tmp_path):
