@@ -44,9 +44,12 @@ class StepTrainer(Trainer):
             train, portions = self.train_window, loader.windows(self.config["batches_per_encoding"])
         else:
             train, portions = self.train_together, loader.portions(together)
-        for number, batches in enumerate(portions):
-            if refresh and number % refresh == 0:
+        since = refresh or 0  # steps since all items were encoded
+        for batches in portions:
+            if refresh and since >= refresh:
                 self.model.item_tower.forget()
+                since = 0
+            since += len(batches) if together == 1 else 1
             yield len(batches), train(batches)
 
     def train_window(self, batches: list[UserBatch]) -> torch.Tensor:

@@ -77,17 +77,22 @@ def test_graph_models_see_fresh_rows_of_the_batch_and_all_other_items(prepare):
     assert (model.item_tower.id_embedding.weight.grad[1:].abs().sum(dim=1) > 0).all()  # all are propagated
 
 
-@pytest.mark.parametrize("every", [None, 1])
-def test_other_rows_are_encoded_anew_every_so_many_steps(prepare, every):
-    _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", refresh_steps=every, **GENERAL)
+@pytest.mark.parametrize(
+    ("every", "together", "expected"),
+    [(None, 1, [0]), (1, 1, [0, 1, 2, 3, 4, 5]), (3, 1, [0, 3]), (3, 2, [0, 2]), (2, 2, [0, 1, 2])],
+)
+def test_other_rows_are_encoded_anew_every_so_many_steps(prepare, every, together, expected):
+    """``expected``: the windows, of one step or two, before which that happens."""
+    settings = {"refresh_steps": every, "batches_per_encoding": together, "users_per_batch": 7}
+    _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", **GENERAL | settings)
     model = trainer.model
     trainer._validates, trainer._saved = False, False
     trainer.epochs = 1
     trainer._train_epoch(train_data, 0)
-    batches = list(train_data)
-    fresh = sum(len(batch.items) for batch in batches)
-    whole = model.n_items - 1
-    assert model.item_tower.encoder.items_encoded == fresh + whole * (len(batches) if every else 1)
+    windows = list(train_data.windows(together))
+    fresh = sum(len(torch.cat([batch.items for batch in window]).unique()) for window in windows)
+    assert len(windows) == 6 // together
+    assert model.item_tower.encoder.items_encoded == fresh + (model.n_items - 1) * len(expected)
 
 
 def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are(prepare):
