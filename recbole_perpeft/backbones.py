@@ -35,6 +35,7 @@ from recbole.model.sequential_recommender import (
 
 from recbole_perpeft.causal import CausalMixin
 from recbole_perpeft.model import PerPEFTMixin
+from recbole_perpeft.user_batch import UserBatch
 
 
 class PerPEFTSASRec(CausalMixin, PerPEFTMixin, SASRec):
@@ -152,6 +153,12 @@ class PerPEFTBERT4Rec(PerPEFTMixin, BERT4Rec):
 
     backbone_name = "BERT4Rec"
     whole_table = True
+
+    def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
+        """RecBole's; 0 for a batch, as of few users, in which chance has masked nothing (RecBole divides by 0)."""
+        if not batch[self.MASK_INDEX].any():
+            return 0 * self.item_tower.id_embedding.weight.sum()
+        return super().calculate_loss(batch)
 
 
 class PerPEFTRepeatNet(PerPEFTMixin, RepeatNet):

@@ -44,6 +44,16 @@ def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, mod
         assert torch.equal(again.model.full_sort_predict(interaction), trainer.model.full_sort_predict(interaction))
 
 
+def test_a_batch_of_which_bert4rec_masks_nothing_teaches_nothing(prepare):
+    """As of a group's last users with short histories."""
+    _, trainer, train_data, _, _ = prepare(**sizes("PerPEFTBERT4Rec"), weight_decay=0, l2_emb=0)
+    before = {name: value.clone() for name, value in trainer.model.train().state_dict().items()}
+    batch = next(iter(train_data))
+    batch.interaction["MASK_INDEX"] = torch.zeros_like(batch["MASK_INDEX"])
+    assert trainer.train_window([batch]) == 0
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
 @BACKBONES
 def test_gradients_reach_the_groups_own_module_and_no_other(prepare, model):
     _, trainer, train_data, _, _ = prepare(**sizes(model))
