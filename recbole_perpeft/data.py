@@ -143,7 +143,7 @@ def create_dataset(config: Config) -> Dataset:
         If the folder or the ``.inter`` file is missing, a column is absent, nothing is left after filtering, repeat
         purchases are kept while the history is masked, or a sequential model gets pre-split files.
     """
-    check_files(config)
+    _check_files(config)
     if config["cold_items"] and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         raise SettingError(
             f"cold_items: {config['cold_items']} is not possible with {config['model']}: only sequential recommenders "
@@ -216,13 +216,13 @@ def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):
     return (FullRankingLoader if loader is FullSortEvalDataLoader else loader)(config, part, sampler, shuffle=False)
 
 
-def check_files(config: Config) -> None:
-    """Refuse a data set without the files and columns that the settings name.
+def check_folder(config: Config) -> Path:
+    """The data set's folder.
 
     Raises
     ------
     DataError
-        If there is no such folder, file or column, or the data set is split beforehand and the model is sequential.
+        If it does not exist.
     """
     folder = Path(config["data_path"])
     if not folder.is_dir():
@@ -233,6 +233,11 @@ def check_files(config: Config) -> None:
             f"Data set folder {folder} does not exist. {found} Put atomic files there, or set data_path to the folder "
             f"that holds {config['dataset']}/{config['dataset']}.inter."
         )
+    return folder
+
+
+def _check_files(config: Config) -> None:
+    folder = check_folder(config)
     if config["benchmark_filename"] and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
         raise DataError(
             f"benchmark_filename: {config['benchmark_filename']} splits {config['dataset']} beforehand, so no "

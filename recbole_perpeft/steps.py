@@ -41,15 +41,15 @@ class StepTrainer(Trainer):
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses."""
         refresh, together = self.config["refresh_steps"], self.config["batches_per_step"]
         if together == 1:
-            train, portions = self.train_window, loader.windows(self.config["batches_per_encoding"])
+            train, steps, portions = self.train_window, len, loader.windows(self.config["batches_per_encoding"])
         else:
-            train, portions = self.train_together, loader.portions(together)
+            train, steps, portions = self.train_together, lambda batches: 1, loader.portions(together)
         since = refresh or 0  # steps since all items were encoded
         for batches in portions:
             if refresh and since >= refresh:
                 self.model.item_tower.forget()
                 since = 0
-            since += len(batches) if together == 1 else 1
+            since += steps(batches)
             yield len(batches), train(batches)
 
     def train_window(self, batches: list[UserBatch]) -> torch.Tensor:

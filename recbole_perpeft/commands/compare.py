@@ -9,7 +9,7 @@ from recbole_perpeft.commands.rows import METHOD, known_variants, make_rows, set
 from recbole_perpeft.commands.runs import do_runs, output_folder
 from recbole_perpeft.commands.table import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.config import Config
-from recbole_perpeft.data import check_files
+from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
 
 DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and
@@ -67,7 +67,7 @@ def compare(
     if not rows:
         raise SettingError("There is nothing to compare: give --variants or --models.")
     config = Config(rows[0].model, dataset, config_dict=rows[0].settings)
-    check_files(config)
+    check_folder(config)
     metric = config["valid_metric"].lower()
     with output_folder(Path(out)) as folder:
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]

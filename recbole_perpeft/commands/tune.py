@@ -12,7 +12,7 @@ from recbole_perpeft.commands.compare import add_common_arguments, common_settin
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
 from recbole_perpeft.commands.table import pipes, write_texts
 from recbole_perpeft.config import YAML_LOADER, Config, known_settings
-from recbole_perpeft.data import check_files
+from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
 
 DESCRIPTION = """Search settings by the validation score; the test purchases are never looked at.
@@ -103,7 +103,7 @@ def tune(
     """
     optuna = _optuna()
     settings = {"seed": seed, **(settings or {})}
-    check_files(Config(model, dataset, config_dict=settings))
+    check_folder(Config(model, dataset, config_dict=settings))
     failures = []
     with output_folder(Path(out)) as folder:
         _check_same_search(folder, {"dataset": dataset, "model": model, "space": space, "settings": settings})
