@@ -8,7 +8,7 @@ import torch
 
 from recbole_perpeft.errors import CheckpointError
 
-FORMAT = 4
+FORMAT = 5
 
 
 def identity(config, dataset, model) -> dict[str, str]:

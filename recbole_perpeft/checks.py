@@ -64,6 +64,9 @@ def check_values(config, is_ours: bool) -> None:
     for key in ("learning_rate", *own_rate, "content_weight", "weight_decay", "l2_emb"):
         if not (_is_number(config[key]) and config[key] >= 0):
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
+    epochs = config["averaging_epochs"]
+    if epochs is not None and not (_is_number(epochs) and epochs > 0):
+        raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
     share = config["group_sharing"]
     if not (_is_number(share) and 0 <= share <= 1):
         raise SettingError(f"group_sharing: {share!r} is not possible: it must be a number from 0 to 1.")

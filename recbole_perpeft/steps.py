@@ -8,6 +8,7 @@ from recbole.trainer import Trainer
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
+from recbole_perpeft.averaging import WeightAverage
 from recbole_perpeft.errors import TrainingError
 from recbole_perpeft.group_sharing import shared_step
 from recbole_perpeft.optimiser import parameter_groups
@@ -24,6 +25,8 @@ class StepTrainer(Trainer):
     ----------
     stage : str
         :data:`GLOBAL` or :data:`PERSONALISED`.
+    average : WeightAverage or None
+        Of what the optimiser trains, with ``averaging_epochs``.
     """
 
     def __init__(self, config, model):
@@ -32,6 +35,8 @@ class StepTrainer(Trainer):
 
     def _build_optimizer(self, **kwargs):
         groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
+        everything = [parameter for group in groups for parameter in group["params"]]
+        self.average = WeightAverage(everything) if self.config["averaging_epochs"] else None
         if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
             fused = self.device.type == "cuda"
             return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
@@ -44,6 +49,8 @@ class StepTrainer(Trainer):
             train, steps, portions = self.train_window, len, loader.windows(self.config["batches_per_encoding"])
         else:
             train, steps, portions = self.train_together, lambda batches: 1, loader.portions(together)
+        if self.average:
+            self.average.horizon = self.config["averaging_epochs"] * len(loader) / together
         since = refresh or 0  # steps since all items were encoded
         for batches in portions:
             if refresh and since >= refresh:
@@ -132,6 +139,20 @@ class StepTrainer(Trainer):
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         with self._sharing(groups):
             self.optimizer.step()
+        if self.average:
+            self.average.update()
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Let the model hold the average of its weights for a while, if there is one."""
+        if self.average is None:
+            yield
+            return
+        self.model.item_tower.forget()
+        with self.average.in_use():
+            yield
+        self.model.train()  # drops what a backbone has propagated
+        self.model.item_tower.forget()
 
     def _sharing(self, groups: set[int]) -> AbstractContextManager:
         if self.stage != PERSONALISED:

@@ -114,7 +114,8 @@ class PerPEFTTrainer(StepTrainer):
         every, since = self.config["regroup_epochs"], epoch - self.global_epochs
         if self.stage != PERSONALISED or not every or since == 0 or since % every:
             return
-        users, groups = best_groups(self.model, train_data)
+        with self._averaged():
+            users, groups = best_groups(self.model, train_data)
         before = self.model.user_groups[users].cpu().numpy()
         self.model.user_groups[torch.from_numpy(users).to(self.device)] = torch.from_numpy(groups).to(self.device)
         self._use_groups(train_data)
@@ -153,6 +154,11 @@ class PerPEFTTrainer(StepTrainer):
         self._items_encoded = encoder.items_encoded - before
         return total.item()
 
+    def _valid_epoch(self, valid_data, show_progress=False):
+        """RecBole's, of the averaged weights if these are kept."""
+        with self._averaged():
+            return super()._valid_epoch(valid_data, show_progress=show_progress)
+
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
         return output[:-1] + ", " + set_color("items encoded", "blue") + f": {self._items_encoded}]"
@@ -169,7 +175,8 @@ class PerPEFTTrainer(StepTrainer):
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
-        self._best_state, self.best_epoch, self._holds_best = self._snapshot(), epoch, True
+        with self._averaged():
+            self._best_state, self.best_epoch, self._holds_best = self._snapshot(), epoch, self.average is None
         if not self._validates:
             self.model.item_tower.forget()  # as a resumed run, which starts without what earlier steps have left
             self._write(epoch)
@@ -193,6 +200,7 @@ class PerPEFTTrainer(StepTrainer):
             "state_dict": self._best_state or last,
             "last_state_dict": last,
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state() if self.average else None,
             "has_best": self._best_state is not None,
             "best_epoch": self.best_epoch,
         }
@@ -226,6 +234,8 @@ class PerPEFTTrainer(StepTrainer):
         self.model.load_state_dict(state["last_state_dict"])
         self._holds_best = False
         self.optimizer = self._build_optimizer()
+        if self.average and state["average"]:
+            self.average.load(state["average"])
         try:
             self.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:

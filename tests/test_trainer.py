@@ -72,6 +72,8 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
         (1, COHERENCE),
         (2, {"regroup_epochs": 1, "group_negatives": False}),
         (2, {"group_sharing": 0.5, "grouping": "random"}),
+        (1, {"averaging_epochs": 2} | FAST),
+        (2, {"averaging_epochs": 2, "regroup_epochs": 1, "group_negatives": False}),
         (2, {"batches_per_step": 2, "users_per_batch": 4, "group_sharing": 0.5, "grouping": "random"}),
     ],
 )
@@ -191,7 +193,7 @@ def test_one_group_is_global_peft_for_all_epochs(prepare):
     assert trainer.train_loss_dict.keys() == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("settings", [{}, FAST])
+@pytest.mark.parametrize("settings", [{}, FAST, {"averaging_epochs": 2}])
 def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settings):
     _, whole, train_data, *_ = prepare(**settings)
     whole.fit(train_data, None, verbose=False)
