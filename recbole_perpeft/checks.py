@@ -67,13 +67,18 @@ def check_values(config, is_ours: bool) -> None:
     epochs = config["averaging_epochs"]
     if epochs is not None and not (_is_number(epochs) and epochs > 0):
         raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
-    share = config["group_sharing"]
-    if not (_is_number(share) and 0 <= share <= 1):
-        raise SettingError(f"group_sharing: {share!r} is not possible: it must be a number from 0 to 1.")
+    for key in ("group_sharing", "catalogue_negatives"):
+        if not (_is_number(config[key]) and 0 <= config[key] <= 1):
+            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 to 1.")
     if not config["num_negatives"] and config["loss_type"] != "CE":
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
+        )
+    if config["catalogue_negatives"] and config["num_negatives"] is None and config["loss_type"] == "CE":
+        raise SettingError(
+            f"catalogue_negatives: {config['catalogue_negatives']} is not possible with num_negatives: ~, where "
+            "nothing is drawn: all items of the group compete, or of the catalogue with group_negatives: False. Set it to 0."
         )
     if config["batches_per_step"] > 1 and config["batches_per_encoding"] > 1:
         raise SettingError(

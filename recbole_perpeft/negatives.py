@@ -17,25 +17,31 @@ class NegativePools:
         One sorted array of item ids per group.
     histories
         User id to his training purchases.
+    catalogue
+        All items, of which ``catalogue_share`` of the negatives are drawn whatever the group. What a group never bought
+        is no negative of its otherwise, and nothing holds its scores down.
     """
 
     pools: list[np.ndarray]
     histories: dict[int, np.ndarray]
+    catalogue: np.ndarray
+    catalogue_share: float = 0
 
     @classmethod
     def whole_catalogue(
         cls, n_items: int, num_groups: int, histories: dict[int, np.ndarray], left_out: np.ndarray
     ) -> "NegativePools":
         """All items but those ``left_out`` for every group (stage 1, and without group negatives)."""
-        return cls([np.setdiff1d(np.arange(1, n_items), left_out)] * num_groups, histories)
+        catalogue = np.setdiff1d(np.arange(1, n_items), left_out)
+        return cls([catalogue] * num_groups, histories, catalogue)
 
-    @classmethod
-    def of_groups(cls, groups: np.ndarray, num_groups: int, histories: dict[int, np.ndarray]) -> "NegativePools":
+    def of_groups(self, groups: np.ndarray, catalogue_share: float) -> "NegativePools":
         """Each group's own purchases. ``groups``: the group of every user id, ``[n_users]``."""
-        bought = [[] for _ in range(num_groups)]
-        for user, items in histories.items():
+        bought = [[] for _ in self.pools]
+        for user, items in self.histories.items():
             bought[groups[user]].append(items)
-        return cls([np.unique(np.concatenate(b)) if b else np.empty(0, np.int64) for b in bought], histories)
+        pools = [np.unique(np.concatenate(b)) if b else np.empty(0, np.int64) for b in bought]
+        return NegativePools(pools, self.histories, self.catalogue, catalogue_share)
 
     def check(self, groups: np.ndarray) -> None:
         """Refuse pools in which some user finds no negative.
@@ -56,11 +62,18 @@ class NegativePools:
                 )
 
     def draw(self, users: np.ndarray, group: int, rng: np.random.Generator) -> np.ndarray:
-        """One negative for each of ``users`` (with repeats), uniform over the pool without his own purchases.
+        """One negative for each of ``users`` (with repeats), uniform without his own purchases over the pool, or over
+        the catalogue for the share of them that comes from there.
 
         The check is by item: the authors' code checks an index, so a user's purchases can come back as negatives.
         """
-        pool = self.pools[group]
+        drawn = self._draw(self.pools[group], users, rng)
+        if self.catalogue_share:
+            rows = np.flatnonzero(rng.random(len(users)) < self.catalogue_share)
+            drawn[rows] = self._draw(self.catalogue, users[rows], rng)
+        return drawn
+
+    def _draw(self, pool: np.ndarray, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         drawn = rng.choice(pool, size=len(users))
         for user in np.unique(users):
             rows = np.flatnonzero(users == user)
@@ -76,6 +89,12 @@ class NegativePools:
         return mask
 
     def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
-        """``number`` different items of the group's pool (all of it, if it has fewer)."""
-        pool = self.pools[group]
-        return rng.choice(pool, size=min(number, len(pool)), replace=False)
+        """``number`` different items: the catalogue's share of them, and the others from the group's pool (all of it, if
+        it has fewer).
+        """
+        pool, everywhere = self.pools[group], round(number * self.catalogue_share)
+        drawn = rng.choice(pool, size=min(number - everywhere, len(pool)), replace=False)
+        if not everywhere:
+            return drawn
+        others = np.setdiff1d(self.catalogue, drawn)
+        return np.concatenate([drawn, rng.choice(others, size=min(everywhere, len(others)), replace=False)])

@@ -126,9 +126,10 @@ class UserBatchLoader(AbstractDataLoader):
         DataError
             If some user would find no negative; names the group.
         """
-        num_groups = self.config["num_groups"]
-        pools = NegativePools.of_groups(groups, num_groups, self.histories) if group_negatives else None
-        self._set_plan(groups, pools or self._all_items(num_groups))
+        pools = self._all_items(self.config["num_groups"])
+        if group_negatives:
+            pools = pools.of_groups(groups, self.config["catalogue_negatives"])
+        self._set_plan(groups, pools)
 
     def set_epoch(self, epoch: int) -> None:
         """Batches and negatives are those of ``epoch``, whatever ran before."""

@@ -124,6 +124,11 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"global_epochs": 90}, "global_epochs: 90 is more than epochs: "),
         ({"num_negatives": str(Path.home())}, "The shell put it in place of a ~: write 'num_negatives=~'"),
         ({"group_sharing": 1.5}, "group_sharing: 1.5 is not possible: it must be a number from 0 to 1"),
+        ({"catalogue_negatives": -0.1}, "catalogue_negatives: -0.1 is not possible: it must be a number from 0 to 1"),
+        (
+            {"catalogue_negatives": 0.5, "num_negatives": None},
+            "catalogue_negatives: 0.5 is not possible with num_negat",
+        ),
         ({"averaging_epochs": 0}, "averaging_epochs: 0 is not possible: it must be a number above 0, or ~"),
         ({"peft_learning_rate": -1}, "peft_learning_rate: -1 is not possible"),
         ({"loss_type": "BRP"}, "Unknown loss_type 'BRP'. Did you mean 'BPR'"),

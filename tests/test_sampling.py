@@ -238,12 +238,13 @@ def test_batches_hold_one_group_and_count_right():
 def test_a_user_without_a_negative_is_refused_with_the_cure():
     histories = {1: np.array([1, 2, 3]), 2: np.array([1, 2])}
     groups = np.array([0, 0, 0])
-    pools = NegativePools.of_groups(groups, 1, histories)
+    everything = NegativePools.whole_catalogue(5, 1, histories, [])
+    pools = everything.of_groups(groups, 0)
     with pytest.raises(
         DataError, match=r"Group 0 \(2 users\) bought 3 items.*Lower num_groups, or set group_negatives"
     ):
         pools.check(groups)
-    NegativePools.whole_catalogue(5, 1, histories, []).check(groups)
+    everything.check(groups)
 
 
 def test_draws_are_uniform_over_what_is_left():
@@ -253,3 +254,43 @@ def test_draws_are_uniform_over_what_is_left():
     items, counts = np.unique(drawn, return_counts=True)
     assert items.tolist() == [8, 9, 10]
     assert abs(counts - 2000).max() < 200
+
+
+def shop_of_two_groups(share):
+    """In group 0 user 1 bought 1 and 2, user 2 bought 3 to 6; in group 1 user 3 bought 7. 20 is left out."""
+    histories = {1: np.array([1, 2]), 2: np.array([3, 4, 5, 6]), 3: np.array([7])}
+    return NegativePools.whole_catalogue(21, 2, histories, [20]).of_groups(np.array([0, 0, 0, 1]), share)
+
+
+def test_a_share_of_the_negatives_comes_from_the_catalogue_whatever_the_group():
+    pools, rng = shop_of_two_groups(0.25), np.random.default_rng(0)
+    drawn = pools.draw(np.ones(20_000, dtype=int), 0, rng)
+    items, counts = np.unique(drawn, return_counts=True)
+    assert items.tolist() == list(range(3, 20))  # neither his own nor what is left out
+    of_catalogue = 0.25 / 17  # of items 3 to 19
+    expected = np.where(items <= 6, 0.75 / 4 + of_catalogue, of_catalogue)
+    assert abs(counts / len(drawn) - expected).max() < 0.01
+    assert set(shop_of_two_groups(0).draw(np.ones(2000, dtype=int), 0, rng)) == {3, 4, 5, 6}
+
+
+def test_a_share_of_the_shared_negatives_comes_from_the_catalogue_and_all_differ():
+    pools, rng, seen = shop_of_two_groups(0.5), np.random.default_rng(0), set()
+    for _ in range(200):
+        drawn = pools.draw_shared(8, 0, rng).tolist()
+        assert len(drawn) == len(set(drawn)) == 8
+        assert sum(item <= 6 for item in drawn) >= 4
+        seen |= set(drawn)
+    assert seen == set(range(1, 20))
+    assert sorted(pools.draw_shared(100, 0, rng)) == list(range(1, 20))  # more than there are
+    assert set(shop_of_two_groups(0).draw_shared(8, 0, rng)) == {1, 2, 3, 4, 5, 6}
+
+
+def test_batches_have_negatives_that_their_group_never_bought_if_asked_for(prepare):
+    outside = {}
+    for share in (0, 1):
+        train_data, groups = grouped(prepare, num_groups=8, num_negatives=4, catalogue_negatives=share)
+        outside[share] = 0
+        for batch in train_data:
+            bought = [items for user, items in train_data.histories.items() if groups[user] == batch.group]
+            outside[share] += len(np.setdiff1d(batch.items.numpy(), np.concatenate(bought)))
+    assert outside[0] == 0 < outside[1]
