@@ -78,7 +78,7 @@ def check_values(config, is_ours: bool) -> None:
     if config["catalogue_negatives"] and config["num_negatives"] is None and config["loss_type"] == "CE":
         raise SettingError(
             f"catalogue_negatives: {config['catalogue_negatives']} is not possible with num_negatives: ~, where "
-            "nothing is drawn: all items of the group compete, or all of the catalogue. Set it to 0, or group_negatives."
+            "nothing is drawn: all items of the group compete, or all. Set it to 0, or group_negatives: False."
         )
     if config["batches_per_step"] > 1 and config["batches_per_encoding"] > 1:
         raise SettingError(

@@ -89,7 +89,7 @@ class NegativePools:
         return mask
 
     def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
-        """``number`` different items: the catalogue's share of them, and others of the group's pool (all of a smaller one)."""
+        """``number`` different items, some of the catalogue, the others of the pool (all of it, if it has fewer)."""
         pool, everywhere = self.pools[group], round(number * self.catalogue_share)
         drawn = rng.choice(pool, size=min(number - everywhere, len(pool)), replace=False)
         if not everywhere:
