@@ -80,6 +80,11 @@ def check_values(config, is_ours: bool) -> None:
             f"catalogue_negatives: {config['catalogue_negatives']} is not possible with num_negatives: ~, where "
             "nothing is drawn: all items of the group compete, or all. Set it to 0, or group_negatives: False."
         )
+    if config["correct_sampling"] and config["loss_type"] != "CE":
+        raise SettingError(
+            f"correct_sampling: True is not possible with loss_type: {config['loss_type'] or '~'}: it is for CE, whose "
+            "negatives are a sample of the items of a softmax. Set it to False."
+        )
     if config["batches_per_step"] > 1 and config["batches_per_encoding"] > 1:
         raise SettingError(
             f"batches_per_step: {config['batches_per_step']} is not possible with batches_per_encoding: "

@@ -21,10 +21,15 @@ class BatchSoftmaxLoss(nn.Module):
 
     Called like ``nn.CrossEntropyLoss``: ``forward(logits [n, m + 1], targets [n]) -> scalar``. ``excluded``
     (``[n, m + 1]``, set per step) marks what is no candidate of a row: padding and the user's own purchases.
+    ``log_weights`` (``[m + 1]``, likewise; None: zeros) says for how many items each candidate but the target stands.
     """
 
     excluded: torch.Tensor | None = None
+    log_weights: torch.Tensor | None = None
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The loss of ``logits`` over the rows of the batch's item table."""
+        if self.log_weights is not None:
+            weights = self.log_weights.expand(len(targets), -1)  # [n, m + 1]
+            logits = logits + weights.scatter(1, targets[:, None], 0)
         return F.cross_entropy(logits.masked_fill(self.excluded, -torch.inf), targets)

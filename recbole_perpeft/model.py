@@ -93,7 +93,7 @@ class PerPEFTMixin:
         if tower.by_user:
             batch, users = batch.by_user(), (batch.users,)
         if isinstance(getattr(self, "loss_fct", None), BatchSoftmaxLoss):
-            self.loss_fct.excluded = batch.excluded
+            self.loss_fct.excluded, self.loss_fct.log_weights = batch.excluded, batch.log_weights
         with (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users):
             loss = super().calculate_loss(batch)
         if self.l2_emb:

@@ -82,6 +82,16 @@ class NegativePools:
                 drawn[clash] = rng.choice(np.setdiff1d(pool, self.histories[user]), size=len(clash))
         return drawn
 
+    def shared_probability(self, number: int, group: int, n_items: int) -> np.ndarray:
+        """How likely each catalogue id is one of ``number`` shared negatives, ``[n_items]``."""
+        pool, everywhere = self.pools[group], round(number * self.catalogue_share)
+        of_pool = min(number - everywhere, len(pool))
+        probability = np.zeros(n_items)
+        probability[pool] = of_pool / max(len(pool), 1)
+        others = len(self.catalogue) - of_pool
+        probability[self.catalogue] += (1 - probability[self.catalogue]) * min(everywhere / max(others, 1), 1)
+        return probability
+
     def outside(self, group: int, n_items: int) -> np.ndarray:
         """Which catalogue ids are not in the group's pool, bool ``[n_items]``."""
         mask = np.ones(n_items, dtype=bool)

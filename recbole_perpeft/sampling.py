@@ -105,7 +105,7 @@ class UserBatchLoader(AbstractDataLoader):
 
     def _set_plan(self, groups: np.ndarray, pools: NegativePools) -> None:
         pools.check(groups)
-        self.groups, self.pools = groups, pools
+        self.groups, self.pools, self._weights = groups, pools, {}
         of_users = groups[self.users]
         if hasattr(self, "_batches"):
             self._batches.groups = of_users
@@ -167,6 +167,25 @@ class UserBatchLoader(AbstractDataLoader):
         owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
         return self._with_negatives(data, users, owner, group, rng)
 
+    def _log_weights(self, group: int) -> np.ndarray | None:
+        """The logarithm of how many items each one stands for as a negative, ``[n_items]``.
+
+        That is one over how likely it is in a batch (Horvitz and Thompson, 1952), bought by another user or drawn.
+        Purchases beyond ``prefixes_per_user`` count as if they were in the batch, and users as if drawn by chance.
+        """
+        if not self.config["correct_sampling"] or self.config["num_negatives"] is None:
+            return None
+        if group not in self._weights:
+            n_items, members = self._dataset.item_num, self.users[self.groups[self.users] == group]
+            bought = np.concatenate([np.unique(self.histories[user]) for user in members])
+            chosen = min((self.config["users_per_batch"] - 1) / max(len(members) - 1, 1), 1)
+            absent = (1 - chosen) ** np.bincount(bought, minlength=n_items)  # [n_items]
+            absent *= 1 - self.pools.shared_probability(self.config["num_negatives"], group, n_items)
+            with np.errstate(divide="ignore"):
+                weights = -np.log1p(-absent)
+            self._weights[group] = np.where(np.isfinite(weights), weights, 0).astype(np.float32)
+        return self._weights[group]
+
     def _window(self, rows: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
         """All prefixes of a user or, beyond ``prefixes_per_user``, successive ones that start anywhere."""
         if most is None or len(rows) <= most:
@@ -202,11 +221,14 @@ class UserBatchLoader(AbstractDataLoader):
                 fields[key] = torch.from_numpy(np.where(ids > 0, np.searchsorted(items, ids) + 1, 0))
             barred = np.zeros((len(users), len(items) + 1), dtype=bool)  # [users, m + 1]
             columns = [np.flatnonzero(np.isin(items, self.histories[user])) + 1 for user in users]
+        weights = self._log_weights(group)
+        if weights is not None:
+            weights = torch.from_numpy(weights if whole else weights[np.r_[0, items]])  # [columns]
         barred[:, 0] = True
         barred[np.repeat(np.arange(len(users)), [len(c) for c in columns]), np.concatenate(columns)] = True
         passes, pass_of = self._passes(fields, owner)
         of_rows = {"owner": owner, "barred": barred, "users": users, "passes": passes, "pass_of": pass_of}
-        of_rows = {name: torch.from_numpy(values) for name, values in of_rows.items()}
+        of_rows = {name: torch.from_numpy(values) for name, values in of_rows.items()} | {"log_weights": weights}
         return UserBatch(fields, torch.from_numpy(items), group, whole, id_fields, **of_rows)
 
     def _with_drawn(self, fields: dict, owner: np.ndarray, negatives: torch.Tensor) -> tuple[dict, np.ndarray]:

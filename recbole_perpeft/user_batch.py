@@ -24,6 +24,8 @@ class UserBatch(Interaction):
     barred : torch.BoolTensor
         ``[users, columns of the table]``: what is no negative of a user: padding, his own training purchases and, with
         group negatives, what his group did not buy.
+    log_weights : torch.FloatTensor or None
+        ``[columns of the table]``: the logarithm of how many items a negative of the softmax stands for.
     users : torch.LongTensor
         Ids of the batch's users, ``[users]``.
     passes, pass_of : torch.LongTensor
@@ -42,24 +44,25 @@ class UserBatch(Interaction):
         *,
         owner: torch.Tensor,
         barred: torch.Tensor,
+        log_weights: torch.Tensor | None,
         users: torch.Tensor,
         passes: torch.Tensor,
         pass_of: torch.Tensor,
     ):
         super().__init__(fields)
         self.items, self.group, self.whole, self.id_fields = items, group, whole, id_fields
-        self.owner, self.barred, self.users = owner, barred, users
+        self.owner, self.barred, self.log_weights, self.users = owner, barred, log_weights, users
         self.passes, self.pass_of = passes, pass_of
 
     def to(self, device, selected_field=None) -> "UserBatch":
         """The batch on ``device``, copied without waiting; ``items`` stay on the CPU."""
         device = torch.device(device)
         fields = {key: to_device(value, device) for key, value in self.interaction.items()}
-        placed = {name: to_device(value, device) for name, value in self._of_rows().items()}
+        placed = {name: v if v is None else to_device(v, device) for name, v in self._of_rows().items()}
         return UserBatch(fields, self.items, self.group, self.whole, self.id_fields, **placed)
 
     def _of_rows(self) -> dict[str, torch.Tensor]:
-        return {name: getattr(self, name) for name in ("owner", "barred", "users", "passes", "pass_of")}
+        return {name: getattr(self, name) for name in ("owner", "barred", "log_weights", "users", "passes", "pass_of")}
 
     @property
     def excluded(self) -> torch.Tensor:
@@ -77,7 +80,10 @@ class UserBatch(Interaction):
         own = torch.arange(n_users, device=barred.device)
         barred[own, own] = self.barred[:, 1:]
         barred = torch.cat([self.barred[:, :1], barred.flatten(1)], dim=1)  # [users, users * m + 1]
-        of_rows = self._of_rows() | {"barred": barred}
+        weights = self.log_weights
+        if weights is not None:
+            weights = torch.cat([weights[:1], weights[1:].repeat(n_users)])  # [users * m + 1]
+        of_rows = self._of_rows() | {"barred": barred, "log_weights": weights}
         return UserBatch(fields, self.items, self.group, False, self.id_fields, **of_rows)
 
 

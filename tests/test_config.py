@@ -129,6 +129,7 @@ def test_settings_files_that_cannot_be_read(tmp_path):
             {"catalogue_negatives": 0.5, "num_negatives": None},
             "catalogue_negatives: 0.5 is not possible with num_negat",
         ),
+        ({"correct_sampling": True, "loss_type": "BPR"}, "correct_sampling: True is not possible with loss_type: BPR"),
         ({"averaging_epochs": 0}, "averaging_epochs: 0 is not possible: it must be a number above 0, or ~"),
         ({"peft_learning_rate": -1}, "peft_learning_rate: -1 is not possible"),
         ({"loss_type": "BRP"}, "Unknown loss_type 'BRP'. Did you mean 'BPR'"),

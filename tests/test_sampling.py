@@ -294,3 +294,40 @@ def test_batches_have_negatives_that_their_group_never_bought_if_asked_for(prepa
             bought = [items for user, items in train_data.histories.items() if groups[user] == batch.group]
             outside[share] += len(np.setdiff1d(batch.items.numpy(), np.concatenate(bought)))
     assert outside[0] == 0 < outside[1]
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+@pytest.mark.parametrize("group_negatives", [True, False])
+def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_negatives, share):
+    train_data, groups = grouped(
+        prepare,
+        2,
+        group_negatives,
+        num_negatives=3,
+        users_per_batch=4,
+        correct_sampling=True,
+        catalogue_negatives=share,
+    )
+    members = [user for user in train_data.users if groups[user] == 0]
+    own = set(train_data.histories[members[0]].tolist())
+    times, found, batches = np.zeros(train_data._dataset.item_num), {}, 0
+    for epoch in range(400):
+        train_data.set_epoch(epoch)
+        for batch in train_data:
+            if members[0] not in batch.users or len(batch.users) < 4:
+                continue
+            batches += 1
+            times[batch.items.numpy()] += 1
+            expected = np.exp(-batch.log_weights.numpy()[1:])
+            assert batch.log_weights.shape == (len(batch.items) + 1,)
+            for item, probability in zip(batch.items.tolist(), expected, strict=True):
+                found[item] = probability
+    others = [item for item in found if item not in own]
+    assert len(others) > 5
+    assert batches > 200
+    assert max(abs(times[item] / batches - found[item]) for item in others) < 0.1
+
+
+def test_all_items_of_a_whole_softmax_count_once(prepare):
+    train_data, _ = grouped(prepare, num_negatives=None, correct_sampling=True)
+    assert all(batch.log_weights is None for batch in train_data)
