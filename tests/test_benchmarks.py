@@ -1,6 +1,7 @@
 """The benchmarks measure what they say: the naive reference computes what the package computes, and parts add up."""
 
 import json
+import math
 import re
 import time
 
@@ -11,6 +12,7 @@ import torch
 from benchmarks.backbones import line, summaries_in
 from benchmarks.naive import NaivePerPEFT
 from benchmarks.parts import BACKBONE, BACKWARD, FORWARD, PartMeter
+from benchmarks.popularity import gains_by_target
 from benchmarks.sides import PAPER
 from benchmarks.synthetic import make_shop
 from recbole_perpeft import quick_start
@@ -180,3 +182,17 @@ def test_backbones_of_earlier_commands_join_the_table_if_their_test_purchases_ar
     (runs / "frozen.json").write_text(json.dumps({**result, "data": {"users": 30}}), encoding="utf-8")
     with pytest.raises(DataError, match="'BPR' and 'GRU4Rec' cannot be compared: users differ"):
         summaries_in(tmp_path)
+
+
+def test_gains_are_split_by_how_often_the_target_was_bought_and_whether_by_the_group():
+    ranks = {"u": ("a", 1.0), "v": ("b", 3.0), "w": ("c", 21.0), "x": ("a", 2.0)}
+    counts = np.array([0, 12, 0, 5])  # of the padding, a, b and c
+    kinds = gains_by_target(ranks, counts, np.array([True, False, True, False]), np.array([1, 2, 3, 1]))
+    of_x = 1 / math.log2(3)
+    assert kinds["all"] == (1, pytest.approx((1 + 0.5 + 0 + of_x) / 4))
+    assert kinds["bought never"] == (0.25, pytest.approx(0.5))
+    assert kinds["bought 4 to 9 times"] == (0.25, 0)  # past the 20th
+    assert kinds["bought 10 times or more"] == (0.5, pytest.approx((1 + of_x) / 2))
+    assert kinds["bought once"] == (0, 0)
+    assert kinds["bought by the group"] == (0.5, pytest.approx(0.5))
+    assert kinds["not by the group"] == (0.5, pytest.approx((0.5 + of_x) / 2))
