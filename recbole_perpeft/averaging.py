@@ -16,27 +16,31 @@ class WeightAverage:
     ----------
     parameters
         Those that are trained. Their average starts where they stand.
+    forgets_start
+        Whether the first steps replace more, so that where it started is soon forgotten (TensorFlow's
+        ExponentialMovingAverage with ``num_updates``): not if that is an average itself.
 
     Attributes
     ----------
     horizon : float
-        Steps over which is averaged: each step replaces ``1 / horizon`` of the average; the first ones replace more, so
-        that where it started is soon forgotten (TensorFlow's ExponentialMovingAverage with ``num_updates``).
+        Steps over which is averaged: each step replaces ``1 / horizon`` of the average.
     steps : int
         Steps so far.
     values : list of torch.Tensor
         The average, in the order of the parameters.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], horizon: float = 1) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], forgets_start: bool) -> None:
         self._parameters = [parameter.data for parameter in parameters]
-        self.horizon, self.steps = horizon, 0
+        self._forgets_start, self.horizon, self.steps = forgets_start, 1.0, 0
         self.values = [parameter.clone() for parameter in self._parameters]
 
     def update(self) -> None:
         """Take in the parameters as they are after a step."""
         self.steps += 1
-        weight = max(1 / max(self.horizon, 1), 9 / (9 + self.steps))
+        weight = 1 / max(self.horizon, 1)
+        if self._forgets_start:
+            weight = max(weight, 9 / (9 + self.steps))
         torch._foreach_lerp_(self.values, self._parameters, weight)
 
     @contextmanager

@@ -37,6 +37,7 @@ class PerPEFTTrainer(StepTrainer):
         personal = config["num_groups"] > 1
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
         self.identity: dict[str, str] = {}
+        self._has_file = False  # of its own
         self._best_state: dict[str, torch.Tensor] | None = None
         self._holds_best = False
         self.best_epoch = -1
@@ -187,6 +188,8 @@ class PerPEFTTrainer(StepTrainer):
     def _write(self, epoch: int) -> None:
         if not self._saved:
             return
+        if not self._has_file:
+            self.saved_model_file, self._has_file = str(checkpoint.reserve(self.saved_model_file)), True
         result = {key: float(value) for key, value in (self.best_valid_result or {}).items()}
         last = {key: value.detach().cpu() for key, value in self.model.state_dict().items()}
         state = {
@@ -225,7 +228,7 @@ class PerPEFTTrainer(StepTrainer):
         """
         state = checkpoint.read(resume_file, self.device)
         checkpoint.check_identity(resume_file, state["identity"], self.identity)
-        self.saved_model_file = str(resume_file)
+        self.saved_model_file, self._has_file = str(resume_file), True
         self.stage, self.start_epoch, self.cur_step = state["stage"], state["epoch"] + 1, state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"] or None

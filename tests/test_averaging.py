@@ -10,23 +10,24 @@ from tests.training import fit, move_modules
 AVERAGED = {"averaging_epochs": 2, "users_per_batch": 7}
 
 
-def test_each_step_replaces_its_share_of_the_average_the_first_ones_more():
+@pytest.mark.parametrize("forgets_start", [True, False])
+def test_each_step_replaces_its_share_of_the_average_the_first_ones_more_if_the_start_is_to_be_forgotten(forgets_start):
     values = [2.0, 1.0, 5.0, 3.0, -4.0]
     parameter = nn.Parameter(torch.full((3,), 7.0))
-    average = WeightAverage([parameter])
+    average = WeightAverage([parameter], forgets_start)
     average.horizon = 1.25 * 4 / 3  # reached where 9 / (9 + steps) is below 0.6, which is after six steps
     expected = 7.0
     for step, value in enumerate(values * 2, start=1):
         parameter.data.fill_(value)
         average.update()
-        share = 9 / (9 + step) if step <= 6 else 0.6
+        share = 9 / (9 + step) if forgets_start and step <= 6 else 0.6
         expected += share * (value - expected)
         torch.testing.assert_close(average.values[0], torch.full((3,), expected))
 
 
 def test_the_average_is_in_use_for_a_while_and_an_error_ends_that():
     parameter = nn.Parameter(torch.ones(2))
-    average = WeightAverage([parameter])
+    average = WeightAverage([parameter], True)
     parameter.data.fill_(9)
 
     def fails():

@@ -112,3 +112,13 @@ def test_resuming_through_a_setting(tiny, tmp_path):
     file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
     again = run(config_dict=tiny(num_groups=2, resume=str(file)).settings())
     assert again == first
+
+
+def test_runs_of_the_same_second_do_not_write_one_file(prepare):
+    runs = [prepare(epochs=1, global_epochs=1, seed=seed) for seed in (1, 2)]
+    for _, trainer, train_data, valid_data, _ in runs:
+        trainer.saved_model_file = runs[0][1].saved_model_file
+        trainer.fit(train_data, valid_data, verbose=False)
+    first, second = (trainer.saved_model_file for _, trainer, *_ in runs)
+    assert second == first.replace(".pth", "-2.pth")
+    assert [checkpoint.read(file)["settings"]["seed"] for file in (first, second)] == [1, 2]
