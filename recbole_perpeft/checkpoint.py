@@ -1,7 +1,6 @@
 """Checkpoints: what was trained, where training stands, and the identity of what was not trained."""
 
 import hashlib
-import itertools
 import os
 from pathlib import Path
 
@@ -46,16 +45,18 @@ def identity(config, dataset, model) -> dict[str, str]:
 def reserve(file: str | Path) -> Path:
     """``file``, created empty; where another run has it already, one that began in the same second, a name beside it."""
     file = name = Path(file)
-    for number in itertools.count(2):
+    number = 1
+    while True:
         try:
             name.parent.mkdir(parents=True, exist_ok=True)
             name.touch(exist_ok=False)
-        except OSError:  # all but a name that is taken is reported by the write that follows
-            if name.exists():
-                name = file.with_name(f"{file.stem}-{number}{file.suffix}")
-                continue
-        break
-    return name
+        except OSError:
+            if not name.exists():  # the write that follows reports why
+                return name
+            number += 1
+            name = file.with_name(f"{file.stem}-{number}{file.suffix}")
+        else:
+            return name
 
 
 def write(file: str | Path, state: dict) -> None:
