@@ -43,7 +43,7 @@ def identity(config, dataset, model) -> dict[str, str]:
 
 
 def reserve(file: str | Path) -> Path:
-    """``file``, created empty; where another run has it already, one that began in the same second, a name beside it."""
+    """``file``, created empty, or a name beside it where another run, that began in the same second, has it already."""
     file = name = Path(file)
     number = 1
     while True:
