@@ -331,3 +331,13 @@ def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_neg
 def test_all_items_of_a_whole_softmax_count_once(prepare):
     train_data, _ = grouped(prepare, num_negatives=None, correct_sampling=True)
     assert all(batch.log_weights is None for batch in train_data)
+
+
+def test_a_table_with_rows_for_each_user_repeats_the_weights(prepare):
+    train_data, _ = grouped(prepare, num_negatives=3, users_per_batch=4, correct_sampling=True)
+    batch = next(iter(train_data))
+    weights = batch.by_user().log_weights
+    rows = weights[1:].view(len(batch.users), len(batch.items))
+    assert weights[0] == batch.log_weights[0]
+    assert all(row.tolist() == batch.log_weights[1:].tolist() for row in rows)
+    assert weights.shape == batch.by_user().barred.shape[1:]
