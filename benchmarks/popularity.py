@@ -14,6 +14,7 @@ import numpy as np
 from recbole_perpeft.commands.exit_status import exit_status
 from recbole_perpeft.commands.one_run import gain, ranks_of_targets
 from recbole_perpeft.commands.table import pipes
+from recbole_perpeft.negatives import NegativePools
 from recbole_perpeft.quick_start import load
 
 METRIC = "ndcg@20"
@@ -26,7 +27,9 @@ BOUGHT = {
 }
 
 
-def gains_by_target(ranks: dict[str, tuple[str, float]], counts: np.ndarray, in_pool: np.ndarray, items: Sequence[int]):
+def gains_by_target(
+    ranks: dict[str, tuple[str, float]], counts: np.ndarray, in_pool: np.ndarray, items: Sequence[int]
+) -> dict[str, tuple[float, float]]:
     """Mean gain and share of the users for each kind of target.
 
     Parameters
@@ -57,9 +60,9 @@ def columns(file: str) -> list[dict]:
     config, trainer, train_data, valid_data, test_data = load(file, {"show_progress": False, "state": "ERROR"})
     dataset, groups = train_data._dataset, trainer.model.user_groups.cpu().numpy()
     counts = np.bincount(np.concatenate(list(train_data.histories.values())), minlength=dataset.item_num)
-    bought = np.zeros((config["num_groups"], dataset.item_num), dtype=bool)
-    for user, items in train_data.histories.items():
-        bought[groups[user], items] = True
+    everything = NegativePools.whole_catalogue(dataset.item_num, config["num_groups"], train_data.histories, [])
+    pools = everything.of_groups(groups, 0)
+    bought = ~np.stack([pools.outside(group, dataset.item_num) for group in range(config["num_groups"])])
     found = []
     for data in (valid_data, test_data):
         data.order_by(groups)

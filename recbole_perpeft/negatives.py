@@ -84,12 +84,11 @@ class NegativePools:
 
     def shared_probability(self, number: int, group: int, n_items: int) -> np.ndarray:
         """How likely each catalogue id is one of ``number`` shared negatives, ``[n_items]``."""
-        pool, everywhere = self.pools[group], round(number * self.catalogue_share)
-        of_pool = min(number - everywhere, len(pool))
+        pool, (of_pool, everywhere) = self.pools[group], self._split(number, group)
         probability = np.zeros(n_items)
         probability[pool] = of_pool / max(len(pool), 1)
         others = len(self.catalogue) - of_pool
-        probability[self.catalogue] += (1 - probability[self.catalogue]) * min(everywhere / max(others, 1), 1)
+        probability[self.catalogue] += (1 - probability[self.catalogue]) * everywhere / max(others, 1)
         return probability
 
     def outside(self, group: int, n_items: int) -> np.ndarray:
@@ -100,9 +99,15 @@ class NegativePools:
 
     def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
         """``number`` different items, some of the catalogue, the others of the pool (all of it, if it has fewer)."""
-        pool, everywhere = self.pools[group], round(number * self.catalogue_share)
-        drawn = rng.choice(pool, size=min(number - everywhere, len(pool)), replace=False)
+        of_pool, everywhere = self._split(number, group)
+        drawn = rng.choice(self.pools[group], size=of_pool, replace=False)
         if not everywhere:
             return drawn
         others = np.setdiff1d(self.catalogue, drawn)
-        return np.concatenate([drawn, rng.choice(others, size=min(everywhere, len(others)), replace=False)])
+        return np.concatenate([drawn, rng.choice(others, size=everywhere, replace=False)])
+
+    def _split(self, number: int, group: int) -> tuple[int, int]:
+        """How many of ``number`` shared negatives come from the pool, and how many of all other items."""
+        everywhere = round(number * self.catalogue_share)
+        of_pool = min(number - everywhere, len(self.pools[group]))
+        return of_pool, min(everywhere, len(self.catalogue) - of_pool)

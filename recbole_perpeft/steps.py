@@ -35,9 +35,9 @@ class StepTrainer(Trainer):
 
     def _build_optimizer(self, **kwargs):
         groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
-        everything = [parameter for group in groups for parameter in group["params"]]
-        starts_anew = self.stage == GLOBAL  # stage 3 starts from the average of stage 1
-        self.average = WeightAverage(everything, starts_anew) if self.config["averaging_epochs"] else None
+        self.average = None
+        if self.config["averaging_epochs"]:  # stage 3 starts from the average of stage 1
+            self.average = WeightAverage(self.model.trainable_parameters(), forgets_start=self.stage == GLOBAL)
         if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
             fused = self.device.type == "cuda"
             return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
