@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -44,19 +46,17 @@ def identity(config, dataset, model) -> dict[str, str]:
 
 def reserve(file: str | Path) -> Path:
     """``file``, created empty, or a name beside it where another run, that began in the same second, has it already."""
-    file = name = Path(file)
-    number = 1
-    while True:
+    file = Path(file)
+    with suppress(OSError):  # of which the write that follows reports, as of all that is no name in use
+        file.parent.mkdir(parents=True, exist_ok=True)
+    for name in chain([file], (file.with_name(f"{file.stem}-{number}{file.suffix}") for number in count(2))):
         try:
-            name.parent.mkdir(parents=True, exist_ok=True)
             name.touch(exist_ok=False)
+        except FileExistsError:
+            continue
         except OSError:
-            if not name.exists():  # the write that follows reports why
-                return name
-            number += 1
-            name = file.with_name(f"{file.stem}-{number}{file.suffix}")
-        else:
-            return name
+            pass
+        return name
 
 
 def write(file: str | Path, state: dict) -> None:
