@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.apart import moved
 from benchmarks.backbones import line, summaries_in
 from benchmarks.naive import NaivePerPEFT
 from benchmarks.parts import BACKBONE, BACKWARD, FORWARD, PartMeter
@@ -196,3 +197,30 @@ def test_gains_are_split_by_how_often_the_target_was_bought_and_whether_by_the_g
     assert kinds["bought once"] == (0, 0)
     assert kinds["bought by the group"] == (0.5, pytest.approx(0.5))
     assert kinds["not by the group"] == (0.5, pytest.approx((0.5 + of_x) / 2))
+
+
+def test_groups_are_moved_towards_their_mean_for_a_while(ours):
+    model, _, _ = ours
+    tower = model.eval().item_tower
+
+    def tables():
+        found = []
+        for group in range(2):
+            with tower.catalogue(group):
+                found.append(tower.weight.clone())
+        return found
+
+    def parameters():
+        return [[parameter.detach().clone() for parameter in tower.group_parameters(group)] for group in range(2)]
+
+    trained, seen = parameters(), tables()
+    assert not torch.allclose(seen[0], seen[1])
+    with moved(tower, 2, 0):
+        first, second = tables()
+        torch.testing.assert_close(first, second)
+    with moved(tower, 2, 0.5):
+        torch.testing.assert_close(parameters()[1], [0.25 * a + 0.75 * b for a, b in zip(*trained, strict=True)])
+    with moved(tower, 2, 1):
+        torch.testing.assert_close(tables(), seen, atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(tables(), seen, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(sum(parameters(), []), sum(trained, []), strict=True))

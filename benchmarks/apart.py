@@ -1,0 +1,58 @@
+"""What the groups' modules are worth: the validation score with them moved toward their mean, or further from it.
+
+    python benchmarks/apart.py saved/PerPEFTSASRec-shop-<time>.pth --distances 0 0.5 1 1.5
+
+With a distance of 0 all groups have the mean of their modules and projectors, with 1 each has its own as trained. If 0
+is as good as 1, groups see items alike; if something in between is better, they have moved too far.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from recbole_perpeft.commands.exit_status import exit_status
+from recbole_perpeft.commands.table import pipes
+from recbole_perpeft.errors import SettingError
+from recbole_perpeft.item_tower import MultimodalItemEmbedding
+from recbole_perpeft.quick_start import load
+
+
+@contextmanager
+def moved(tower: MultimodalItemEmbedding, num_groups: int, distance: float) -> Iterator[None]:
+    """Put what each group has of its own at ``distance`` times its way from the groups' mean, for a while."""
+    own = [[parameter.data for parameter in tower.group_parameters(group)] for group in range(num_groups)]
+    trained = [[values.clone() for values in parameters] for parameters in own]
+    mean = [torch.stack(values).mean(dim=0) for values in zip(*trained, strict=True)]
+    for parameters, values in zip(own, trained, strict=True):
+        torch._foreach_copy_(parameters, torch._foreach_lerp(mean, values, distance))
+    tower.forget()
+    try:
+        yield
+    finally:
+        for parameters, values in zip(own, trained, strict=True):
+            torch._foreach_copy_(parameters, values)
+        tower.forget()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--distances", nargs="+", type=float, default=[0, 0.5, 1, 1.5])
+    arguments = parser.parse_args()
+    config, trainer, _, valid_data, _ = load(arguments.checkpoint, {"show_progress": False, "state": "ERROR"})
+    tower, metric = trainer.model.item_tower, config["valid_metric"].lower()
+    if not any(tower.group_parameters(group) for group in range(config["num_groups"])):
+        raise SettingError(f"{arguments.checkpoint} has nothing of the groups' own. Give one with num_groups above 1.")
+    lines = []
+    for distance in arguments.distances:
+        with moved(tower, config["num_groups"], distance):
+            score = trainer.evaluate(valid_data, load_best_model=False)[metric]
+        lines.append([f"{distance:g}", f"{score:.4f}"])
+    print(pipes(["distance from the mean", f"{metric}, validation"], lines))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
