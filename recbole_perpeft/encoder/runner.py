@@ -14,8 +14,8 @@ from recbole_perpeft.encoder.state_store import StateStore, ensure_states
 
 # Texts are encoded with others whose length rounds up to the same multiple of this.
 _LENGTH_STEP = 8
-# Items per run where no gradient is needed; on a GPU halved until they fit.
-_CHUNK = {"cpu": 256, "cuda": 2048}
+# Items per run: on a CPU always, for its cache; on a GPU where no gradient is needed, halved until they fit.
+_CHUNK = {"cpu": 128, "cuda": 2048}
 _SMALLEST_CHUNK = 16
 
 
@@ -151,7 +151,7 @@ class FoundationRunner:
         if modality == "text":
             steps = -(-self.content.text_lengths(items) // _LENGTH_STEP)
             buckets = [torch.from_numpy(np.flatnonzero(steps == step)) for step in np.unique(steps)]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self._device.type != "cpu":
             return buckets
         return [chunk for bucket in buckets for chunk in bucket.split(self._chunk)]
 

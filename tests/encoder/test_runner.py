@@ -48,7 +48,9 @@ def test_texts_of_a_fixed_length_run_together(build):
     assert seen == [(9, 12), (9, 12)]
 
 
-def test_gradients_of_buckets_are_those_of_one_padded_batch(build):
+@pytest.mark.parametrize("chunk", [2, 128])
+def test_gradients_of_buckets_and_chunks_are_those_of_one_padded_batch(build, monkeypatch, chunk):
+    monkeypatch.setitem(runner._CHUNK, "cpu", chunk)
     encoder = trained(build(peft_config={"lora_dropout": 0.0}))
     towards = torch.randn(len(MIXED), encoder.feature_dim, generator=torch.Generator().manual_seed(3))
     parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]
@@ -64,12 +66,14 @@ def test_chunks_give_the_same_features_and_are_counted(build, monkeypatch):
     monkeypatch.setitem(runner._CHUNK, "cpu", 3)
     encoder = build().eval()
     seen = shapes(encoder.foundation.model.vision_model, "pixel_values")
-    whole = encoder.encode(ITEMS, 1)
-    assert whole.requires_grad
+    with_gradient = encoder.encode(ITEMS, 1)
+    assert with_gradient.requires_grad
     with torch.no_grad():
-        torch.testing.assert_close(encoder.encode(ITEMS, 1), whole, **CLOSE)
+        torch.testing.assert_close(encoder.encode(ITEMS, 1), with_gradient, **CLOSE)
         assert encoder.encode(ITEMS[:0], 1).shape == (0, encoder.feature_dim)
-    assert [rows for rows, *_ in seen] == [8, 3, 3, 2]  # a gradient needs all of them at once anyway
+    assert [rows for rows, *_ in seen] == [3, 3, 2, 3, 3, 2]
+    with torch.no_grad(), encoder.activate(1):
+        torch.testing.assert_close(encoder.foundation(encoder.content.batch(ITEMS)), with_gradient, **CLOSE)
     assert encoder.items_encoded == 2 * len(ITEMS)
 
 
