@@ -10,9 +10,11 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 
+from recbole_perpeft.averaging import in_place
 from recbole_perpeft.commands.exit_status import exit_status
 from recbole_perpeft.commands.table import pipes
 from recbole_perpeft.errors import SettingError
@@ -24,16 +26,13 @@ from recbole_perpeft.quick_start import load
 def moved(tower: MultimodalItemEmbedding, num_groups: int, distance: float) -> Iterator[None]:
     """Put what each group has of its own at ``distance`` times its way from the groups' mean, for a while."""
     own = [[parameter.data for parameter in tower.group_parameters(group)] for group in range(num_groups)]
-    trained = [[values.clone() for values in parameters] for parameters in own]
-    mean = [torch.stack(values).mean(dim=0) for values in zip(*trained, strict=True)]
-    for parameters, values in zip(own, trained, strict=True):
-        torch._foreach_copy_(parameters, torch._foreach_lerp(mean, values, distance))
+    mean = [torch.stack(values).mean(dim=0) for values in zip(*own, strict=True)]
+    values = [torch._foreach_lerp(mean, parameters, distance) for parameters in own]
     tower.forget()
     try:
-        yield
+        with in_place(list(chain(*own)), list(chain(*values))):
+            yield
     finally:
-        for parameters, values in zip(own, trained, strict=True):
-            torch._foreach_copy_(parameters, values)
         tower.forget()
 
 

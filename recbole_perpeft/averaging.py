@@ -1,10 +1,21 @@
 """The moving average of the weights, which is what is validated, kept and tested (``averaging_epochs``)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
+
+
+@contextmanager
+def in_place(parameters: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Let ``parameters`` (their data, without gradient) be ``values`` for a while."""
+    trained = [parameter.clone() for parameter in parameters]
+    torch._foreach_copy_(parameters, values)
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(parameters, trained)
 
 
 class WeightAverage:
@@ -43,15 +54,9 @@ class WeightAverage:
             weight = max(weight, 9 / (9 + self.steps))
         torch._foreach_lerp_(self.values, self._parameters, weight)
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Put the average into the parameters for a while."""
-        trained = [parameter.clone() for parameter in self._parameters]
-        torch._foreach_copy_(self._parameters, self.values)
-        try:
-            yield
-        finally:
-            torch._foreach_copy_(self._parameters, trained)
+        return in_place(self._parameters, self.values)
 
     def state(self) -> dict:
         """What a checkpoint holds."""
