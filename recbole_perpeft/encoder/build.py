@@ -11,6 +11,7 @@ from recbole_perpeft.encoder.cutting import cut_towers
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.iisan import SideNetworkItemEncoder
 from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
+from recbole_perpeft.encoder.trimming import trim_towers
 
 
 def build_item_encoder(
@@ -60,4 +61,5 @@ def build_item_encoder(
         return SideNetworkItemEncoder(foundation, content, peft_config, num_groups, dtype, show_progress)
     if peft_layers is not None:
         cut_towers(foundation, peft_layers)
+    trim_towers(foundation)
     return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, dtype, show_progress)

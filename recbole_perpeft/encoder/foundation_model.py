@@ -3,6 +3,7 @@
 As in the paper, the L2-normalised embeddings of image and text are concatenated.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 
@@ -13,6 +14,7 @@ from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenize
 from transformers.modeling_outputs import ModelOutput
 
 from recbole_perpeft.encoder.errors import EncoderError, first_line
+from recbole_perpeft.encoder.last_layer import LastLayer
 from recbole_perpeft.encoder.layer_cut import LayerCut
 from recbole_perpeft.encoder.pair import EncoderPair
 from recbole_perpeft.encoder.precision import cast_multiplications
@@ -53,6 +55,8 @@ class FoundationModel(nn.Module):
         padding comes last (CLIP). Without a mask a GPU can use flash attention, and need not look into it.
     cuts : dict of str to LayerCut
         Modalities whose encoder was split, see :func:`~recbole_perpeft.encoder.cutting.cut_towers`.
+    last_layers : dict of str to LastLayer
+        Modalities whose last layer runs at one position, see :func:`~recbole_perpeft.encoder.trimming.trim_towers`.
     below_cut : set of str
         Names inside ``model`` of the modules that have done their work below the cuts.
     """
@@ -91,6 +95,7 @@ class FoundationModel(nn.Module):
         self._base_modules = list(self.model.modules())
         self._fingerprint = _hash(self.model.state_dict().items())
         self.cuts: dict[str, LayerCut] = {}
+        self.last_layers: dict[str, LastLayer] = {}
         self.below_cut: set[str] = set()
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -126,12 +131,14 @@ class FoundationModel(nn.Module):
         Tensor[n, d]
             float32, of length 1.
         """
-        if states is None:
-            features = self._encode(modality, batch)
-        else:
-            if modality == "image":
-                batch = {"pixels": self.blank_pixels}  # one blank picture goes as far as the cut for all
-            features = self.cuts[modality].resume(lambda: self._encode(modality, batch), states.float())
+        last = self.last_layers.get(modality)
+        with last.trimmed(batch) if last else contextlib.nullcontext():
+            if states is None:
+                features = self._encode(modality, batch)
+            else:
+                if modality == "image":
+                    batch = {"pixels": self.blank_pixels}  # one blank picture goes as far as the cut for all
+                features = self.cuts[modality].resume(lambda: self._encode(modality, batch), states.float())
         return F.normalize(features.float(), dim=-1)
 
     def lower_states(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
