@@ -3,10 +3,10 @@
     python benchmarks/tuned.py --dataset demo --peft IISAN --trials 10 --seeds 2020 2021 2022 --out results/tuned
 
 Every method has the same number of trials of the same search (Optuna's TPE) with one seed; learning rate, weight decay
-and dropout are searched for all, the norm of the ids for those that hold it down, the learning rate of PEFT modules for
-those that have any, groups for PerPEFT. What won is written to OUT/<method>.yaml and run with all seeds; OUT/compare
-has the table. Words such as --user_sample=2000 are settings of all runs, --for_perpeft epochs=20 of PerPEFT models.
-Goes on where it was stopped.
+and dropout are searched for all, the norm of the ids for those that hold it down (--l2_emb names the values), the
+learning rate of PEFT modules for those that have any, groups for PerPEFT. What won is written to OUT/<method>.yaml and
+run with all seeds; OUT/compare has the table. Words such as --user_sample=2000 are settings of all runs, --for_perpeft
+epochs=20 of PerPEFT models. Goes on where it was stopped.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SEARCHED = {
     "weight_decay": ("choice", [0.0001, 0.1, 1.0]),
     "hidden_dropout_prob": ("choice", [0.2, 0.35, 0.5]),
 }
-OF_IDS = {"l2_emb": ("choice", [0.03, 0.1, 0.3])}
+OF_IDS = {"l2_emb": ("choice", [0.03, 0.1, 0.3])}  # or what the command line names
 OF_MODULES = {"peft_learning_rate": ("choice", [0.0002, 0.0005, 0.002])}
 OF_GROUPS = {"num_groups": ("choice", [2, 4, 8]), "grouping": ("choice", ["kmeans", "coherence"])}
 METHODS = {  # variant -> what is searched
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
+    parser.add_argument("--l2_emb", nargs="+", type=float, default=OF_IDS["l2_emb"][1])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE")
     arguments, words = parser.parse_known_args()
@@ -55,6 +56,8 @@ def main() -> None:
         )  # fmt: skip
         print(f"\n== {row.name}", flush=True)
         space = METHODS[method]
+        if space.get("l2_emb") == OF_IDS["l2_emb"]:
+            space = space | {"l2_emb": ("choice", arguments.l2_emb)}
         settings = {key: value for key, value in row.settings.items() if key not in space}
         found, _ = tune(
             arguments.dataset, space, arguments.out / f"tune-{method}", arguments.trials, row.model, settings
