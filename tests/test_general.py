@@ -83,16 +83,25 @@ def test_graph_models_see_fresh_rows_of_the_batch_and_all_other_items(prepare):
 )
 def test_other_rows_are_encoded_anew_every_so_many_steps(prepare, every, together, expected):
     """``expected``: the windows, of one step or two, before which that happens."""
-    settings = {"refresh_steps": every, "batches_per_encoding": together, "users_per_batch": 7}
-    _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", **GENERAL | settings)
-    model = trainer.model
+    loader, encoded, n_items = encoded_in_an_epoch(prepare, refresh_steps=every, batches_per_encoding=together)
+    windows = list(loader.windows(together))
+    fresh = sum(len(torch.cat([batch.items for batch in window]).unique()) for window in windows)
+    assert len(windows) == 6 // together
+    assert encoded == fresh + n_items * len(expected)
+
+
+def test_a_step_on_several_batches_counts_as_one_until_other_rows_are_encoded_anew(prepare):
+    loader, encoded, n_items = encoded_in_an_epoch(prepare, refresh_steps=2, batches_per_step=2)
+    assert encoded == sum(len(batch.items) for batch in loader) + n_items * 2  # before the first and third of 3 steps
+
+
+def encoded_in_an_epoch(prepare, **settings):
+    """The loader, how many items the first epoch encodes, without a validation, and how many there are."""
+    _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", users_per_batch=7, **GENERAL | settings)
     trainer._validates, trainer._saved = False, False
     trainer.epochs = 1
     trainer._train_epoch(train_data, 0)
-    windows = list(train_data.windows(together))
-    fresh = sum(len(torch.cat([batch.items for batch in window]).unique()) for window in windows)
-    assert len(windows) == 6 // together
-    assert model.item_tower.encoder.items_encoded == fresh + (model.n_items - 1) * len(expected)
+    return train_data, trainer.model.item_tower.encoder.items_encoded, trainer.model.n_items - 1
 
 
 def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are(prepare):
