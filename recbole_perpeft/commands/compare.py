@@ -70,6 +70,7 @@ def compare(
     check_folder(config)
     metric = config["valid_metric"].lower()
     with output_folder(Path(out)) as folder:
+        print(f"Each run's log, as it goes: {folder}/logs")
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
         results, failures = do_runs(runs, folder)
         finished = {row.name: [] for row in rows}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import resource
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 from recbole.trainer import Trainer
+from recbole.utils.logger import RemoveColorFilter
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
@@ -41,7 +43,7 @@ def measure(config: Config, test: bool) -> dict:
     began = time.perf_counter()
     _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
     epochs = _timed_epochs(trainer)
-    score, _ = trainer.fit(train_data, valid_data, verbose=False, show_progress=False)
+    score, _ = trainer.fit(train_data, valid_data, show_progress=False)
     last_stage = epochs[config["global_epochs"] :] if _is_personal(config) else epochs
     result = {
         "valid": float(score),
@@ -140,8 +142,16 @@ def _peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def _log_to_stderr() -> None:
+    """RecBole's log as plain text, for the file that this process's output goes to."""
+    handler = logging.StreamHandler()
+    handler.addFilter(RemoveColorFilter())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
+
+
 def main(job_file: str) -> None:
     """Run the job in a JSON file and write its result beside it."""
+    _log_to_stderr()
     job = json.loads(Path(job_file).read_text())
     with tempfile.TemporaryDirectory() as folder:
         settings = {**job["settings"], "checkpoint_dir": folder, "show_progress": False}

@@ -106,6 +106,7 @@ def tune(
     check_folder(Config(model, dataset, config_dict=settings))
     failures = []
     with output_folder(Path(out)) as folder:
+        print(f"Each trial's log, as it goes: {folder}/logs")
         _check_same_search(folder, {"dataset": dataset, "model": model, "space": space, "settings": settings})
         study = optuna.create_study(
             study_name="tune",

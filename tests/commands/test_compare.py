@@ -41,6 +41,9 @@ def test_a_comparison_does_every_run_once_and_reports_what_failed(common, tmp_pa
     assert "log" in failure
     text = capsys.readouterr().out
     assert "run 4 of 4" in text
+    assert f"log, as it goes: {out}/logs" in text
+    logs = [file.read_text() for file in (out / "logs").iterdir()]
+    assert sum("epoch 1 evaluating" in log and "\x1b" not in log for log in logs) == 2  # Pop has one epoch
     assert "One seed: no significance is claimed." in (out / "table.md").read_text()
     for name in ("table.csv", "table.json"):
         assert (out / name).is_file()
