@@ -2,11 +2,11 @@
 
     python benchmarks/tuned.py --dataset demo --peft IISAN --trials 10 --seeds 2020 2021 2022 --out results/tuned
 
-Every method has the same number of trials of the same search (Optuna's TPE) with one seed; learning rate, weight decay
-and dropout are searched for all, the norm of the ids for those that hold it down (--l2_emb names the values), the
-learning rate of PEFT modules for those that have any, groups for PerPEFT. What won is written to OUT/<method>.yaml and
-run with all seeds; OUT/compare has the table. Words such as --user_sample=2000 are settings of all runs, --for_perpeft
-epochs=20 of PerPEFT models. Goes on where it was stopped.
+Every method has the same number of trials of the same search with one seed (the settings as they are, then Optuna's
+TPE); learning rate, weight decay and dropout are searched for all, the norm of the ids for those that hold it down
+(--l2_emb names the values), the learning rate of PEFT modules for those that have any, groups for PerPEFT. What won is
+written to OUT/<method>.yaml and run with all seeds; OUT/compare has the table. Words such as --user_sample=2000 are
+settings of all runs, --for_perpeft epochs=20 of PerPEFT models. Goes on where it was stopped.
 """
 
 import argparse
@@ -58,13 +58,12 @@ def main() -> None:
         space = METHODS[method]
         if space.get("l2_emb") == OF_IDS["l2_emb"]:
             space = space | {"l2_emb": ("choice", arguments.l2_emb)}
-        settings = {key: value for key, value in row.settings.items() if key not in space}
         found, _ = tune(
-            arguments.dataset, space, arguments.out / f"tune-{method}", arguments.trials, row.model, settings
+            arguments.dataset, space, arguments.out / f"tune-{method}", arguments.trials, row.model, row.settings
         )  # fmt: skip
         best = {key: value for key, value in found[0].items() if key != "valid"}
         files.append(arguments.out / f"{method}.yaml")
-        files[-1].write_text(yaml.safe_dump({"model": row.model, **settings, **best}, sort_keys=False))
+        files[-1].write_text(yaml.safe_dump({"model": row.model, **row.settings, **best}, sort_keys=False))
     compare(arguments.dataset, arguments.out / "compare", [str(file) for file in files], seeds=arguments.seeds)
 
 

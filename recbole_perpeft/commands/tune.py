@@ -26,9 +26,10 @@ space.yaml has a line for each setting that is searched:
   users_per_batch: {int: [16, 128]}
   num_groups: {choice: [1, 4, 8]}
 
-Optuna's TPE proposes the settings, seeded. Trials are done one after another, each in a process of its own; the same
-command goes on where it was stopped, and one with more --trials continues the search. OUT/table.md lists them, best
-first, and OUT/best.yaml can be given to --config_files."""
+The first trial has the settings as they are (the defaults, or what is typed after them), as far as they lie within what
+is searched; then Optuna's TPE proposes them, seeded. Trials are done one after another, each in a process of its own;
+the same command goes on where it was stopped, and one with more --trials continues the search. OUT/table.md lists them,
+best first, and OUT/best.yaml can be given to --config_files."""
 
 _KINDS = ("choice", "uniform", "loguniform", "int")
 
@@ -84,7 +85,7 @@ def tune(
     trials
         In all, those of earlier calls included.
     settings
-        Settings of all trials.
+        Settings of all trials; of those that are searched, the first trial's.
     seed
         Of the search, and of each run unless ``settings`` has one.
 
@@ -103,7 +104,9 @@ def tune(
     """
     optuna = _optuna()
     settings = {"seed": seed, **(settings or {})}
-    check_folder(Config(model, dataset, config_dict=settings))
+    config = Config(model, dataset, config_dict=settings)
+    check_folder(config)
+    start, settings = _start(config, space), {key: value for key, value in settings.items() if key not in space}
     failures = []
     with output_folder(Path(out)) as folder:
         print(f"Each trial's log, as it goes: {folder}/logs")
@@ -116,6 +119,8 @@ def tune(
             ),
             load_if_exists=True,
         )
+        if not study.trials:
+            study.enqueue_trial(start)
         for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # of a process that was stopped
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
@@ -157,6 +162,18 @@ def _count(study: Any, optuna: Any) -> int:
     """Trials that are over, failed runs included."""
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     return len(study.get_trials(deepcopy=False, states=over))
+
+
+def _start(config: Config, space: Mapping[str, tuple[str, list]]) -> dict:
+    """Optuna's parameters of the settings as they are, of those that lie within the space."""
+    start = {}
+    for key, (kind, values) in space.items():
+        value = config[key]
+        if kind == "choice" and value in values:
+            start[key] = values.index(value)
+        elif kind != "choice" and isinstance(value, int | float) and values[0] <= value <= values[1]:
+            start[key] = value
+    return start
 
 
 def _suggest(trial: Any, key: str, kind: str, values: list) -> Any:

@@ -58,6 +58,17 @@ def test_a_search_goes_on_where_it_stopped_and_ends_as_one_that_did_not(scored, 
     assert len(scored) == 8  # nothing is left to do
 
 
+def test_the_first_trial_has_the_settings_as_they_are(scored, tmp_path):
+    typed = {"learning_rate": 0.05, "loss_type": "BCE"}
+    tune("demo", SPACE, tmp_path / "typed", 2, settings={**typed, "num_groups": 3})  # no choice of the space
+    tune("demo", SPACE | {"num_groups": ("choice", [2, 8])}, tmp_path / "defaults", 1)
+    first, second, defaults = scored
+    assert {key: first[key] for key in typed} == typed
+    assert first["num_groups"] in (2, 4)
+    assert second["learning_rate"] != 0.05
+    assert (defaults["learning_rate"], defaults["loss_type"], defaults["num_groups"]) == (0.002, "CE", 8)
+
+
 def test_a_trial_that_was_stopped_is_done_again(scored, tmp_path, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
