@@ -11,6 +11,7 @@ settings of all runs, --for_perpeft epochs=20 of PerPEFT models. Goes on where i
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -25,26 +26,31 @@ SEARCHED = {
     "weight_decay": ("choice", [0.0001, 0.1, 1.0]),
     "hidden_dropout_prob": ("choice", [0.2, 0.35, 0.5]),
 }
-OF_IDS = {"l2_emb": ("choice", [0.03, 0.1, 0.3])}  # or what the command line names
 OF_MODULES = {"peft_learning_rate": ("choice", [0.0002, 0.0005, 0.002])}
 OF_GROUPS = {"num_groups": ("choice", [2, 4, 8]), "grouping": ("choice", ["kmeans", "coherence"])}
-METHODS = {  # variant -> what is searched
-    "perpeft": SEARCHED | OF_IDS | OF_MODULES | OF_GROUPS,
-    "global_peft": SEARCHED | OF_IDS | OF_MODULES,
-    "frozen": SEARCHED | OF_IDS,
-    "without_multimodal": SEARCHED,
-    "without_multimodal_bce": SEARCHED | {"l2_emb": ("choice", [0.000001, 0.001, 0.01])},  # ids are all it has
-}
+NORMS = (0.03, 0.1, 0.3)
+
+
+def spaces(norms: Sequence[float] = NORMS) -> dict[str, dict]:
+    """What is searched for each method; ``norms`` are values of ``l2_emb``, for those that hold their ids down."""
+    of_ids = {"l2_emb": ("choice", list(norms))}
+    return {
+        "perpeft": SEARCHED | of_ids | OF_MODULES | OF_GROUPS,
+        "global_peft": SEARCHED | of_ids | OF_MODULES,
+        "frozen": SEARCHED | of_ids,
+        "without_multimodal": SEARCHED,
+        "without_multimodal_bce": SEARCHED | {"l2_emb": ("choice", [0.000001, 0.001, 0.01])},  # ids are all it has
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="demo")
     parser.add_argument("--peft", default="IISAN")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=list(spaces()), choices=spaces())
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
-    parser.add_argument("--l2_emb", nargs="+", type=float, default=OF_IDS["l2_emb"][1])
+    parser.add_argument("--l2_emb", nargs="+", type=float, default=NORMS)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE")
     arguments, words = parser.parse_known_args()
@@ -55,11 +61,9 @@ def main() -> None:
             "PerPEFTSASRec", arguments.dataset, [method], [], [arguments.peft], common, for_perpeft
         )  # fmt: skip
         print(f"\n== {row.name}", flush=True)
-        space = METHODS[method]
-        if space.get("l2_emb") == OF_IDS["l2_emb"]:
-            space = space | {"l2_emb": ("choice", arguments.l2_emb)}
         found, _ = tune(
-            arguments.dataset, space, arguments.out / f"tune-{method}", arguments.trials, row.model, row.settings
+            arguments.dataset, spaces(arguments.l2_emb)[method], arguments.out / f"tune-{method}", arguments.trials,
+            row.model, row.settings,
         )  # fmt: skip
         best = {key: value for key, value in found[0].items() if key != "valid"}
         files.append(arguments.out / f"{method}.yaml")

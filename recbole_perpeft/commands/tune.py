@@ -106,7 +106,6 @@ def tune(
     settings = {"seed": seed, **(settings or {})}
     config = Config(model, dataset, config_dict=settings)
     check_folder(config)
-    start, settings = _start(config, space), {key: value for key, value in settings.items() if key not in space}
     failures = []
     with output_folder(Path(out)) as folder:
         print(f"Each trial's log, as it goes: {folder}/logs")
@@ -120,7 +119,7 @@ def tune(
             load_if_exists=True,
         )
         if not study.trials:
-            study.enqueue_trial(start)
+            study.enqueue_trial(_start(config, space))
         for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # of a process that was stopped
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)

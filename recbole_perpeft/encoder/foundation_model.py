@@ -4,6 +4,7 @@ As in the paper, the L2-normalised embeddings of image and text are concatenated
 """
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterable
 
@@ -131,14 +132,12 @@ class FoundationModel(nn.Module):
         Tensor[n, d]
             float32, of length 1.
         """
+        if states is not None and modality == "image":
+            batch = {"pixels": self.blank_pixels}  # one blank picture goes as far as the cut for all
+        run = functools.partial(self._encode, modality, batch)
         last = self.last_layers.get(modality)
         with last.trimmed(batch) if last else contextlib.nullcontext():
-            if states is None:
-                features = self._encode(modality, batch)
-            else:
-                if modality == "image":
-                    batch = {"pixels": self.blank_pixels}  # one blank picture goes as far as the cut for all
-                features = self.cuts[modality].resume(lambda: self._encode(modality, batch), states.float())
+            features = run() if states is None else self.cuts[modality].resume(run, states.float())
         return F.normalize(features.float(), dim=-1)
 
     def lower_states(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Hidden states of a frozen tower, one vector per item and layer: what side networks read (IISAN)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import nn
 
 from recbole_perpeft.encoder.errors import EncoderError
 from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.layer_cut import find_layers
+from recbole_perpeft.encoder.layer_cut import find_layers, states_of
 
 
 def stack_of(foundation: FoundationModel, modality: str) -> nn.ModuleList:
@@ -57,13 +57,20 @@ def pooled_states(
     stack = stack_of(foundation, modality)
     with _observed(stack) as seen, torch.enable_grad():
         features = foundation.encode(modality, batch)  # [n, d]
-        towards = torch.linspace(1, 2, features.shape[1], device=features.device)
-        (gradient,) = torch.autograd.grad((features * towards).sum(), seen[len(stack)])  # [n, positions, d]
+        (gradient,) = gradients_at([seen[len(stack)]], features)  # [n, positions, d]
     read = gradient.abs().amax(dim=-1) > 0  # [n, positions]
     weights = read / read.sum(dim=1, keepdim=True)
     places = np.linspace(0, len(stack), number).round().astype(int)
     states = [torch.einsum("np,npd->nd", weights, seen[place].detach().float()) for place in places]
     return torch.stack(states, dim=1)
+
+
+def gradients_at(
+    states: Sequence[torch.Tensor], features: torch.Tensor, allow_unused: bool = False
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of features ``[n, d]``, whose numbers weigh differently, at states: where the features read these."""
+    towards = torch.linspace(1, 2, features.shape[1], device=features.device)
+    return torch.autograd.grad((features * towards).sum(), states, allow_unused=allow_unused)
 
 
 @contextmanager
@@ -72,7 +79,7 @@ def _observed(stack: nn.ModuleList) -> Iterator[dict[int, torch.Tensor]]:
     seen: dict[int, torch.Tensor] = {}
 
     def entering(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        seen[0] = args[0] if args else kwargs["hidden_states"]
+        seen[0] = states_of(args, kwargs)
 
     def leaving(place: int):
         def hook(module: nn.Module, args: tuple, output: torch.Tensor | tuple) -> torch.Tensor | tuple:

@@ -24,17 +24,22 @@ class LastLayer:
         One of :data:`POSITIONS`.
     end_token
         Token that ends a text; read for "end".
+
+    Attributes
+    ----------
+    position : str
+        That position.
     """
 
     def __init__(self, norm: nn.Module, position: str, end_token: int | None = None):
-        self._position, self._end_token = position, end_token
+        self.position, self._end_token = position, end_token
         self._trim = _Trim()
         self._hook = norm.register_forward_pre_hook(self._trim)
 
     @contextlib.contextmanager
     def trimmed(self, batch: dict[str, torch.Tensor]) -> Iterator[None]:
         """Run the layer so for a while, on ``batch`` (of :meth:`FoundationModel.encode`)."""
-        self._trim.index = position_in(self._position, batch, self._end_token)
+        self._trim.index = position_in(self.position, batch, self._end_token)
         try:
             yield
         finally:
@@ -71,5 +76,5 @@ def position_in(position: str, batch: dict[str, torch.Tensor], end_token: int | 
 def at_position(states: torch.Tensor, index: int | torch.Tensor) -> torch.Tensor:
     """States ``[n, positions, d]`` at one position of each item: ``[n, 1, d]``."""
     if isinstance(index, int):
-        return states[:, [index]]
+        return states.narrow(1, index % states.shape[1], 1)  # a view: an index would have to be sent to a GPU each time
     return states.take_along_dim(index.to(states.device)[:, None, None], dim=1)

@@ -103,11 +103,21 @@ class LayerCut:
         if self._mode is None:
             return None
         if self._mode == "record":
-            self._seen = args[0] if args else kwargs["hidden_states"]
+            self._seen = states_of(args, kwargs)
             raise _Reached
-        if args:
-            return (self._states, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": self._states}
+        return with_states(args, kwargs, self._states)
+
+
+def states_of(args: tuple, kwargs: dict) -> torch.Tensor:
+    """The states ``[n, positions, d]`` among the arguments of a layer."""
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def with_states(args: tuple, kwargs: dict, states: torch.Tensor) -> tuple[tuple, dict]:
+    """The arguments of a layer with other states."""
+    if args:
+        return (states, *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": states}
 
 
 def find_layers(modules: dict[str, nn.Module]) -> nn.ModuleList | None:

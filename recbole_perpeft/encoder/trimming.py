@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.hidden_states import gradients_at
 from recbole_perpeft.encoder.last_layer import POSITIONS, LastLayer, at_position, position_in
-from recbole_perpeft.encoder.layer_cut import find_layers
+from recbole_perpeft.encoder.layer_cut import find_layers, states_of, with_states
 
 
 def trim_towers(foundation: FoundationModel) -> None:
@@ -33,30 +34,29 @@ def _trim(foundation: FoundationModel, modality: str, layer: nn.Module) -> None:
     batch = foundation.probe(modality)
     end_token = getattr(foundation.tokenizer, "eos_token_id", None) if modality == "text" else None
     positions = [p for p in POSITIONS if p != "end" or end_token is not None]
-    for norm, gradient in _gradients(foundation, modality, layer, batch):
+    whole, gradients = _read(foundation, modality, layer, batch)
+    for norm, gradient in gradients:
         for position in positions:
             if not _reads_only(gradient, position_in(position, batch, end_token)):
                 continue
-            with torch.no_grad():
-                whole = foundation.encode(modality, batch)
-                foundation.last_layers[modality] = LastLayer(norm, position, end_token)
-                if _same(foundation, modality, batch, whole):
-                    return
+            foundation.last_layers[modality] = LastLayer(norm, position, end_token)
+            if _same(foundation, modality, batch, whole):
+                return
             foundation.last_layers.pop(modality).remove()
 
 
-def _gradients(
+def _read(
     foundation: FoundationModel, modality: str, layer: nn.Module, batch: dict[str, torch.Tensor]
-) -> list[tuple[nn.Module, torch.Tensor]]:
-    """The norms of a layer in their order, each with the feature's gradient ``[n, positions, d]`` at what enters it."""
+) -> tuple[torch.Tensor, list[tuple[nn.Module, torch.Tensor]]]:
+    """Features of a batch, and the norms of a layer in their order, each with the gradient at what enters it.
+
+    Features are ``[n, d]``, gradients ``[n, positions, d]``.
+    """
     with _observed(layer) as seen, torch.enable_grad():
-        features = foundation.encode(modality, batch)  # [n, d]
-        if not seen:
-            return []
-        towards = torch.linspace(1, 2, features.shape[1], device=features.device)
-        gradients = torch.autograd.grad((features * towards).sum(), list(seen.values()), allow_unused=True)
+        features = foundation.encode(modality, batch)
+        gradients = gradients_at(list(seen.values()), features, allow_unused=True) if seen else ()
     pairs = zip(seen, gradients, strict=True)
-    return [(norm, gradient) for norm, gradient in pairs if gradient is not None and gradient.ndim == 3]
+    return features.detach(), [(norm, one) for norm, one in pairs if one is not None and one.ndim == 3]
 
 
 @contextmanager
@@ -65,9 +65,7 @@ def _observed(layer: nn.Module) -> Iterator[dict[nn.Module, torch.Tensor]]:
     seen: dict[nn.Module, torch.Tensor] = {}
 
     def entering(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        if args:
-            return (args[0].detach().requires_grad_(), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach().requires_grad_()}
+        return with_states(args, kwargs, states_of(args, kwargs).detach().requires_grad_())
 
     def norming(module: nn.Module, args: tuple) -> None:
         if args and args[0].requires_grad:
@@ -89,6 +87,7 @@ def _reads_only(gradient: torch.Tensor, index: int | torch.Tensor) -> bool:
     return bool((read.sum(dim=1) == 1).all() and at_position(read, index).all())
 
 
+@torch.no_grad()
 def _same(foundation: FoundationModel, modality: str, batch: dict[str, torch.Tensor], whole: torch.Tensor) -> bool:
     try:
         return torch.allclose(whole, foundation.encode(modality, batch), atol=1e-5)

@@ -12,7 +12,6 @@ from recbole_perpeft.encoder.trimming import trim_towers
 from tests.encoder.conftest import ITEMS, SOURCES, train, trained
 from tests.encoder.test_layer_cut import stacks
 
-CLS_TEXT = {"image_encoder": "vit", "text_encoder": "bert"}
 READ = {  # what each tower reads of its last layer: one position, or several
     "clip": {"image": "first", "text": "end"},
     "siglip": {"text": "last"},  # its pictures are pooled by attention
@@ -37,7 +36,7 @@ def widths(layer):
 
 
 def positions(foundation):
-    return {modality: last._position for modality, last in foundation.last_layers.items()}
+    return {modality: last.position for modality, last in foundation.last_layers.items()}
 
 
 @pytest.mark.parametrize("source", SOURCES)
