@@ -241,7 +241,12 @@ class Config(RecBoleConfig):
 
     def _get_final_config_dict(self):
         self.final_config_dict = final = super()._get_final_config_dict()
-        check_values(self, hasattr(self.model_class, "backbone_name"))
+        ours = hasattr(self.model_class, "backbone_name")
+        check_values(self, ours)
+        if ours:
+            from recbole_perpeft.encoder import check_peft  # takes seconds, which built-in models need not wait
+
+            check_peft(final["peft_type"], final["peft_config"])
         if final.get("load_col") is None and "load_col" not in self.external_config_dict:
             final["load_col"] = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
             if final.get("selected_features"):  # of a backbone with item features

@@ -226,8 +226,8 @@ def check_folder(config: Config) -> Path:
     """
     folder = Path(config["data_path"])
     if not folder.is_dir():
-        parent = folder.parent
-        there = sorted(path.name for path in parent.glob("*") if path.is_dir()) if parent.is_dir() else []
+        files = folder.parent.glob("*/*.inter")
+        there = sorted({file.parent.name for file in files if file.name.startswith(f"{file.parent.name}.")})
         found = f"Data sets there: {', '.join(there)}." if there else "There is no data set there."
         raise DataError(
             f"Data set folder {folder} does not exist. {found} Put atomic files there, or set data_path to the folder "

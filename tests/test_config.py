@@ -13,6 +13,7 @@ from recbole_perpeft.config import (
     known_settings,
     parse_value,
 )
+from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.errors import SettingError
 
 
@@ -151,6 +152,22 @@ def test_settings_files_that_cannot_be_read(tmp_path):
 def test_values_that_cannot_work_are_refused(values, message):
     with pytest.raises(SettingError, match=message):
         make(values=values, model="PerPEFTSASRec")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"peft_type": "LORRA"}, "peft_type: 'LORRA' is not known. Did you mean LORA"),
+        ({"peft_type": "ADALORA"}, "peft_type: ADALORA cannot be used: "),
+        ({"peft_type": "LORA", "peft_config": {"rank": 4}}, "peft_config: LORA has no field 'rank'"),
+        ({"peft_type": "IISAN", "peft_config": {"state": 4}}, "IISAN has no field 'state'. Did you mean states"),
+    ],
+)
+def test_a_peft_method_that_cannot_work_is_refused_before_content_is_prepared(values, message):
+    with pytest.raises(EncoderError, match=message):
+        make(values=values, model="PerPEFTSASRec")
+    make(values=values, model="SASRec")
+    make(values={**values, "peft_type": "NONE"}, model="PerPEFTSASRec")
 
 
 def test_new_settings_arrive_from_the_command_line():

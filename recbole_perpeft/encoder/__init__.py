@@ -1,7 +1,7 @@
 """Frozen foundation models, and what adapts them to each user group."""
 
 from recbole_perpeft.encoder.adapters import PeftItemEncoder
-from recbole_perpeft.encoder.build import build_item_encoder
+from recbole_perpeft.encoder.build import build_item_encoder, check_peft
 from recbole_perpeft.encoder.errors import EncoderError
 from recbole_perpeft.encoder.foundation import load_foundation
 from recbole_perpeft.encoder.foundation_model import FoundationModel
@@ -17,6 +17,7 @@ __all__ = [
     "PeftItemEncoder",
     "SideNetworkItemEncoder",
     "build_item_encoder",
+    "check_peft",
     "compute_dtype",
     "load_foundation",
 ]

@@ -9,8 +9,9 @@ from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.adapters import PeftItemEncoder
 from recbole_perpeft.encoder.cutting import cut_towers
 from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.iisan import SideNetworkItemEncoder
+from recbole_perpeft.encoder.iisan import SideNetworkItemEncoder, side_network_settings
 from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
+from recbole_perpeft.encoder.peft_methods import method_settings
 from recbole_perpeft.encoder.trimming import trim_towers
 
 
@@ -55,11 +56,33 @@ def build_item_encoder(
     EncoderError
         If a setting cannot be used.
     """
-    if peft_type is None or str(peft_type).upper() == "NONE":
+    if _is_none(peft_type):
         return FrozenItemEncoder(foundation, content, num_groups, dtype, show_progress)
-    if str(peft_type).upper() == "IISAN":
+    if _is_iisan(peft_type):
         return SideNetworkItemEncoder(foundation, content, peft_config, num_groups, dtype, show_progress)
     if peft_layers is not None:
         cut_towers(foundation, peft_layers)
     trim_towers(foundation)
     return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, dtype, show_progress)
+
+
+def check_peft(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
+    """Refuse, before any content is prepared, what :func:`build_item_encoder` would refuse for every foundation model.
+
+    Raises
+    ------
+    EncoderError
+        If the method or one of its fields does not exist, or cannot serve here.
+    """
+    if _is_iisan(peft_type):
+        side_network_settings(peft_config)
+    elif not _is_none(peft_type):
+        method_settings(peft_type, peft_config)
+
+
+def _is_none(peft_type: str | None) -> bool:
+    return peft_type is None or str(peft_type).upper() == "NONE"
+
+
+def _is_iisan(peft_type: str | None) -> bool:
+    return str(peft_type).upper() == "IISAN"

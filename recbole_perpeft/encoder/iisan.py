@@ -54,7 +54,7 @@ class SideNetworkItemEncoder(ItemEncoder):
         show_progress: bool = False,
     ) -> None:
         super().__init__(foundation, content, num_groups, dtype, show_progress)
-        fields = _check_fields(peft_config)
+        fields = side_network_settings(peft_config)
         depths = [len(stack_of(foundation, modality)) for modality in foundation.modalities]
         self.number = min(fields["states"], min(depths) + 1)
         foundation.cast(dtype, keep=set())
@@ -93,7 +93,14 @@ class SideNetworkItemEncoder(ItemEncoder):
         return {key for key in self.state_dict() if not key.startswith("networks.")}
 
 
-def _check_fields(settings: Mapping[str, Any] | None) -> dict[str, int]:
+def side_network_settings(settings: Mapping[str, Any] | None) -> dict[str, int]:
+    """``peft_config`` over the paper's settings.
+
+    Raises
+    ------
+    EncoderError
+        If a field does not exist, or has a value that cannot be used.
+    """
     settings = settings or {}
     if not isinstance(settings, Mapping):
         raise EncoderError(f"peft_config: {settings!r} is no mapping. Write fields and values, such as bottleneck: 32.")

@@ -1,5 +1,6 @@
 """Methods of the peft library: which can serve here, by which names, and sizes that fit the layers they adapt."""
 
+import copy
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ _REFUSED = {
 _PROMPTS = "prompt learning adds inputs, and no layer, to a language model"
 # How LoRA may start: anything else changes the weights that all groups share, or reads data first.
 _LORA_STARTS = (True, False, "gaussian", "orthogonal")
+_OWN_FIELDS = {"peft_type", "inference_mode"}  # set by peft_type, and never true here
 
 
 def usable_peft_types() -> list[str]:
@@ -68,20 +70,42 @@ def config_fields(cls: type[PeftConfig]) -> set[str]:
     return {field.name for field in dataclasses.fields(cls)}
 
 
-def check_start(settings: Mapping[str, Any]) -> None:
-    """Refuse a start of LoRA that changes shared weights or needs data.
+def method_settings(peft_type: str, settings: Mapping[str, Any] | None) -> tuple[str, type[PeftConfig], dict[str, Any]]:
+    """What can be said of a method before there is a model to adapt.
+
+    Parameters
+    ----------
+    peft_type : str
+        A name of :func:`usable_peft_types`, in any case.
+    settings : mapping, optional
+        ``peft_config``: fields of peft's configuration class.
+
+    Returns
+    -------
+    tuple
+        peft's name, peft's configuration class, and ``settings`` over our defaults.
 
     Raises
     ------
     EncoderError
-        Names the value and those that serve.
+        If the method or a field does not exist, or LoRA's start would change shared weights or need data.
     """
+    name, cls, defaults = config_class(peft_type)
+    if not isinstance(settings or {}, Mapping):
+        raise EncoderError(f"peft_config: {settings!r} is no mapping. Write fields and values, such as r: 4.")
+    settings = copy.deepcopy(dict(settings or {}))
+    fields = sorted(config_fields(cls) - _OWN_FIELDS)
+    for field in settings:
+        if field not in fields:
+            raise EncoderError(f"peft_config: {name} has no field {field!r}. {nearest_name(str(field), fields)}")
+    settings = defaults | settings
     start = settings.get("init_lora_weights", True)
     if start not in _LORA_STARTS:
         raise EncoderError(
             f"peft_config: init_lora_weights {start!r} changes weights that all groups share, or reads data first. "
             f"Set one of {', '.join(map(str, _LORA_STARTS))}."
         )
+    return name, cls, settings
 
 
 def fitting_sizes(name: str, layers: Sequence[nn.Linear]) -> dict[str, int]:

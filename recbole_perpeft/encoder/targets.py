@@ -1,6 +1,5 @@
 """Which layers of a foundation model get adapters, and a peft configuration that says so."""
 
-import copy
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 from peft import PeftConfig
 from torch import nn
 
-from recbole_perpeft.encoder.errors import EncoderError, first_line, nearest_name
+from recbole_perpeft.encoder.errors import EncoderError, first_line
 from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.peft_methods import check_start, config_class, config_fields, fitting_sizes
+from recbole_perpeft.encoder.peft_methods import fitting_sizes, method_settings
 
 # How architectures name these layers; the first line whose names all occur in a tower counts.
 _QUERY_VALUE = (
@@ -30,7 +29,6 @@ _KEY_VALUE = (
     ("qkv",),
 )
 _FEED_FORWARD = (("fc1",), ("intermediate.dense",), ("lin1",))  # CLIP and ViT; BERT; DistilBERT
-_OWN_FIELDS = {"peft_type", "inference_mode"}  # set by peft_type, and never true here
 
 
 def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundation: FoundationModel) -> PeftConfig:
@@ -55,16 +53,7 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
     EncoderError
         If the method or a field does not exist, peft refuses a value, or a tower has no layer of these names.
     """
-    name, cls, defaults = config_class(peft_type)
-    if not isinstance(settings or {}, Mapping):
-        raise EncoderError(f"peft_config: {settings!r} is no mapping. Write fields and values, such as r: 4.")
-    settings = copy.deepcopy(dict(settings or {}))
-    fields = sorted(config_fields(cls) - _OWN_FIELDS)
-    for field in settings:
-        if field not in fields:
-            raise EncoderError(f"peft_config: {name} has no field {field!r}. {nearest_name(str(field), fields)}")
-    settings = defaults | settings
-    check_start(settings)
+    name, cls, settings = method_settings(peft_type, settings)
     if settings.get("target_modules") is None:
         settings["target_modules"] = _default_targets(name, foundation)
     _check_targets(settings["target_modules"], foundation)

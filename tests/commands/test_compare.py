@@ -19,7 +19,7 @@ from recbole_perpeft.commands.runs import Run, do_runs, output_folder
 from recbole_perpeft.commands.significance import difference
 from recbole_perpeft.commands.table import markdown, summarise
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import DataError, SettingError
+from recbole_perpeft.errors import DataError, PerPEFTError, SettingError
 from tests.conftest import TINY
 
 
@@ -143,6 +143,7 @@ def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
         ({"models": ["Pop:tppk=3"]}, "Unknown setting 'tppk'. Did you mean 'topk'?"),
         ({"variants": ["frozen", "frozen"]}, "Row 'frozen' is asked for twice"),
         ({"variants": [], "models": []}, "There is nothing to compare"),
+        ({"pefts": ["LORRA"]}, "peft_type: 'LORRA' is not known. Did you mean LORA"),
         ({"seeds": [1, 1]}, r"--seeds: \[1, 1\] has one twice"),
         (
             {"variants": ["without_text"], "settings": {"modalities": ["text"]}},
@@ -152,7 +153,7 @@ def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
 )
 def test_what_cannot_be_run_is_refused_before_anything_runs(common, tmp_path, change, message):
     arguments = {"variants": ["perpeft"], **change, "settings": common | change.get("settings", {})}
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises(PerPEFTError, match=message):
         compare("tiny", tmp_path / "out", **arguments)
     assert not list(tmp_path.glob("out/runs/*.json"))
 
