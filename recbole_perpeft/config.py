@@ -143,6 +143,30 @@ def _parse_yaml(text: str) -> object:
         return text
 
 
+def read_settings_files(files: Sequence[str | Path]) -> dict:
+    """Settings of YAML files, a later one's before an earlier one's; whether they can be used is not looked at.
+
+    Raises
+    ------
+    SettingError
+        If a file does not exist, or holds no settings.
+    """
+    values = {}
+    for file in files:
+        values.update(_read_yaml(_find_config_file(file)))
+    return values
+
+
+def _read_yaml(file: str | Path) -> dict:
+    try:
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=YAML_LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(f"Settings file {file} cannot be read: {error}") from error
+    if not isinstance(content, dict | None):
+        raise SettingError(f"Settings file {file} must hold 'key: value' lines, not a {type(content).__name__}.")
+    return content or {}
+
+
 class Config(RecBoleConfig):
     """Settings of one run. Priority: command line > ``config_dict`` > ``config_file_list`` > dataset > model > overall.
 
@@ -178,19 +202,7 @@ class Config(RecBoleConfig):
     # -- where values come from -------------------------------------------------------------------------------------
 
     def _load_config_files(self, file_list):
-        values = {}
-        for file in file_list or []:
-            values.update(self._read_yaml(_find_config_file(file)))
-        return values
-
-    def _read_yaml(self, file) -> dict:
-        try:
-            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingError(f"Settings file {file} cannot be read: {error}") from error
-        if not isinstance(content, dict | None):
-            raise SettingError(f"Settings file {file} must hold 'key: value' lines, not a {type(content).__name__}.")
-        return content or {}
+        return read_settings_files(file_list or [])
 
     def _load_cmd_line(self):
         values = {}
@@ -218,7 +230,7 @@ class Config(RecBoleConfig):
                 raise SettingError.unknown("setting", key, known)
 
     def _get_model_and_dataset(self, model, dataset):
-        defaults = self._read_yaml(PROPERTIES / "overall.yaml")
+        defaults = _read_yaml(PROPERTIES / "overall.yaml")
         model = model or self.external_config_dict.get("model") or defaults["model"]
         dataset = dataset or self.external_config_dict.get("dataset") or defaults["dataset"]
         model_class = find_model(model) if isinstance(model, str) else model

@@ -8,7 +8,7 @@ from recbole_perpeft.commands.chart import write_chart
 from recbole_perpeft.commands.rows import METHOD, known_variants, make_rows, settings_of
 from recbole_perpeft.commands.runs import do_runs, output_folder
 from recbole_perpeft.commands.table import check_same_data, markdown, summarise, write_table
-from recbole_perpeft.config import Config
+from recbole_perpeft.config import Config, read_settings_files
 from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
 
@@ -100,11 +100,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def common_settings(config_files: str | None, words: Sequence[str]) -> dict:
     """Settings of YAML files and of ``--key=value`` words, which go before them."""
-    values = {}
-    if config_files:
-        config = Config("PerPEFTSASRec", "demo", config_file_list=config_files.split())
-        values = dict(config.file_config_dict)
-    return {**values, **settings_of(words)}
+    return {**read_settings_files((config_files or "").split()), **settings_of(words)}
 
 
 def main(arguments: Sequence[str]) -> int:

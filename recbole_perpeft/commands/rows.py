@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from recbole_perpeft.commands.runs import Run
-from recbole_perpeft.config import PROPERTIES, YAML_LOADER, Config, known_settings, parse_value
+from recbole_perpeft.config import PROPERTIES, YAML_LOADER, Config, find_model, known_settings, parse_value
 from recbole_perpeft.errors import SettingError
 
 METHOD = "perpeft"  # the variant that the others are compared with
@@ -105,14 +105,16 @@ def make_rows(
     for variant in variants:
         name, own = _read_variant(variant)
         own_model = own.pop("model", model)
-        personal = hasattr(Config(own_model, dataset, config_dict={**common, **own}).model_class, "backbone_name")
+        personal = hasattr(find_model(own_model), "backbone_name")
         shared = {**common, **for_perpeft} if personal else common
         methods = pefts if personal and "peft_type" not in own else [None]
         for peft in methods:
             chosen = {"peft_type": peft} if peft else {}
             config = Config(own_model, dataset, config_dict={**shared, **chosen, **own})
             if personal:
-                _check_modalities(name, config, Config(model, dataset, config_dict=shared))
+                others = {key: value for key, value in own.items() if key != "modalities"}
+                without = Config(own_model, dataset, config_dict={**shared, **chosen, **others})
+                _check_modalities(name, config, without)
             method = str(config["peft_type"]).upper() if personal else ""
             rows.append(Row(name, "" if method == "NONE" else method, own_model, {**shared, **chosen, **own}))
     for word in models:

@@ -12,7 +12,7 @@ from scipy.stats import ttest_rel
 
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.commands import runs
-from recbole_perpeft.commands.compare import compare
+from recbole_perpeft.commands.compare import common_settings, compare
 from recbole_perpeft.commands.one_run import measure
 from recbole_perpeft.commands.rows import known_variants, make_rows
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
@@ -174,6 +174,28 @@ def test_a_method_is_asked_of_each_variant_that_does_not_name_its_own(common):
     assert rows[1].settings["peft_type"] == "IISAN"
     assert rows[3].settings["peft_config"] == {"r": 32, "lora_alpha": 64}
     assert rows[4].model == "SASRec"
+
+
+def test_what_a_variant_sets_and_what_is_shared_count_together(common, tmp_path):
+    file = tmp_path / "long.yaml"
+    file.write_text("global_epochs: 50\n")
+    (row,) = make_rows("PerPEFTSASRec", "tiny", [str(file)], [], ["IISAN"], common,
+                       {"epochs": 75, "peft_config": {"bottleneck": 16}})  # fmt: skip
+    assert row.settings["epochs"] == 75
+    assert row.settings["peft_config"] == {"bottleneck": 16}
+
+
+def test_settings_of_files_count_for_all_rows_and_words_go_before_them(common, tmp_path):
+    (tmp_path / "a.yaml").write_text("global_epochs: 50\nlearning_rate: 1e-3\n")
+    (tmp_path / "b.yaml").write_text("global_epochs: 60\nepochss: 3\n")
+    settings = common_settings(f"{tmp_path}/a.yaml", ["--epochs=75"])
+    assert settings == {"global_epochs": 50, "learning_rate": 0.001, "epochs": 75}
+    settings = common_settings(f"{tmp_path}/a.yaml {tmp_path}/b.yaml", [])
+    assert settings["global_epochs"] == 60
+    with pytest.raises(SettingError, match="Unknown setting 'epochss'. Did you mean 'epochs'"):
+        make_rows("PerPEFTSASRec", "tiny", [], ["SASRec"], [], common | settings, {})
+    with pytest.raises(SettingError, match="c.yaml does not exist. Did you mean"):
+        common_settings(f"{tmp_path}/c.yaml", [])
 
 
 @pytest.mark.parametrize("variant", known_variants())
