@@ -153,17 +153,24 @@ def read_settings_files(files: Sequence[str | Path]) -> dict:
     """
     values = {}
     for file in files:
-        values.update(_read_yaml(_find_config_file(file)))
+        values.update(read_yaml(_find_config_file(file)))
     return values
 
 
-def _read_yaml(file: str | Path) -> dict:
+def read_yaml(file: str | Path, what: str = "Settings file") -> dict:
+    """The settings of one YAML file, which errors call ``what``.
+
+    Raises
+    ------
+    SettingError
+        If it cannot be read, or holds no settings.
+    """
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=YAML_LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(f"Settings file {file} cannot be read: {error}") from error
+        raise SettingError(f"{what} {file} cannot be read: {error}") from error
     if not isinstance(content, dict | None):
-        raise SettingError(f"Settings file {file} must hold 'key: value' lines, not a {type(content).__name__}.")
+        raise SettingError(f"{what} {file} must hold 'key: value' lines, not a {type(content).__name__}.")
     return content or {}
 
 
@@ -230,7 +237,7 @@ class Config(RecBoleConfig):
                 raise SettingError.unknown("setting", key, known)
 
     def _get_model_and_dataset(self, model, dataset):
-        defaults = _read_yaml(PROPERTIES / "overall.yaml")
+        defaults = read_yaml(PROPERTIES / "overall.yaml")
         model = model or self.external_config_dict.get("model") or defaults["model"]
         dataset = dataset or self.external_config_dict.get("dataset") or defaults["dataset"]
         model_class = find_model(model) if isinstance(model, str) else model

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from recbole_perpeft.commands.runs import Run
-from recbole_perpeft.config import PROPERTIES, YAML_LOADER, Config, find_model, known_settings, parse_value
+from recbole_perpeft.config import PROPERTIES, Config, find_model, known_settings, parse_value, read_yaml
 from recbole_perpeft.errors import SettingError
 
 METHOD = "perpeft"  # the variant that the others are compared with
@@ -111,10 +109,9 @@ def make_rows(
         for peft in methods:
             chosen = {"peft_type": peft} if peft else {}
             config = Config(own_model, dataset, config_dict={**shared, **chosen, **own})
-            if personal:
+            if personal and "modalities" in own:
                 others = {key: value for key, value in own.items() if key != "modalities"}
-                without = Config(own_model, dataset, config_dict={**shared, **chosen, **others})
-                _check_modalities(name, config, without)
+                _check_modalities(name, config, Config(own_model, dataset, config_dict={**shared, **chosen, **others}))
             method = str(config["peft_type"]).upper() if personal else ""
             rows.append(Row(name, "" if method == "NONE" else method, own_model, {**shared, **chosen, **own}))
     for word in models:
@@ -135,13 +132,7 @@ def _read_variant(variant: str) -> tuple[str, dict]:
         near = difflib.get_close_matches(variant, known_variants(), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known_variants())}, or a YAML file."
         raise SettingError(f"Unknown variant {variant!r}. {hint}")
-    try:
-        values = yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(f"Variant {file} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise SettingError(f"Variant {file} must hold 'key: value' lines, not a {type(values).__name__}.")
-    return file.stem, values
+    return file.stem, read_yaml(file, "Variant")
 
 
 def _check_modalities(name: str, config: Config, without: Config) -> None:
