@@ -58,16 +58,18 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         encoding=config["encoding"] or "utf-8",
     )
     num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
-    encoder = build_item_encoder(
-        foundation,
-        content,
-        config["peft_type"],
-        config["peft_config"],
-        num_modules,
-        peft_layers=config["peft_layers"],
-        dtype=compute_dtype(config["precision"], torch.device(config["device"])),
-        show_progress=config["show_progress"],
-    )
+    # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_item_encoder(
+            foundation,
+            content,
+            config["peft_type"],
+            config["peft_config"],
+            num_modules,
+            peft_layers=config["peft_layers"],
+            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
+            show_progress=config["show_progress"],
+        )
     sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
     bought = np.concatenate(list(dataset.training_sequences().values()))
     return MultimodalItemEmbedding(
