@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -173,14 +174,17 @@ class MultimodalItemEmbedding(nn.Module):
         return self.conditioning(rows, group) if isinstance(self.conditioning, GroupVectors) else rows
 
     @contextmanager
-    def window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
+    def window(self, items: torch.Tensor, group: int, drawn: int = 0) -> Iterator[Callable[[], None]]:
         """Encode ``items`` (on the CPU, sorted) once for several steps, whose gradients add up at their features.
 
         Gives a function that carries the summed gradient back through the encoder: the gradient of the steps' losses
         at the encoder's weights as they are now, whatever the steps have done to the backbone in between.
+
+        ``drawn`` further items, taken by chance, stand for those that a step over all items leaves out.
         """
         module = self._module(group)
-        self._window = window = EncodingWindow(items, self.encoder.encode(items, module))
+        encode = partial(self.encoder.encode, group=module)
+        self._window = window = EncodingWindow(encode, items, self.n_items, drawn)
         try:
             yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(module)])
         finally:
@@ -204,7 +208,8 @@ class MultimodalItemEmbedding(nn.Module):
 
         These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
         last computed for the group; their projection and their ID part are as now, with gradient. What training has
-        done to the step's items on the mean since then is done to the others too: the targets are among the step's
+        done to the step's items (to the window's drawn ones, if it has some) on the mean since then is done to the
+        others too: the targets are among the step's
         items, and were the others left behind, the loss would fall by moving all of the step's to one side, which
         teaches nothing about any of them.
         """
@@ -213,7 +218,8 @@ class MultimodalItemEmbedding(nn.Module):
         own = self._project(features, group)  # [m, embedding_dim]
         before = self._project(history.float(), group)  # [n_items, embedding_dim]
         rows = to_device(items, self.device)
-        drift = (own - before.index_select(0, rows)).mean(dim=0)  # [embedding_dim]
+        moved = own - before.index_select(0, rows)  # [m, embedding_dim]
+        drift = moved.mean(dim=0) if self._window is None else self._window.drift(moved)  # [embedding_dim]
         history.index_copy_(0, rows, features.detach().to(history.dtype))
         with self._using(self._with_ids((before + drift).index_copy(0, rows, own), group)):
             yield
