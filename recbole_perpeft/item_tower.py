@@ -209,9 +209,8 @@ class MultimodalItemEmbedding(nn.Module):
         These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
         last computed for the group; their projection and their ID part are as now, with gradient. What training has
         done to the step's items (to the window's drawn ones, if it has some) on the mean since then is done to the
-        others too: the targets are among the step's
-        items, and were the others left behind, the loss would fall by moving all of the step's to one side, which
-        teaches nothing about any of them.
+        others too: the targets are among the step's items, and were the others left behind, the loss would fall by
+        moving all of the step's to one side, which teaches nothing about any of them.
         """
         items = items if self._window is None else self._window.items
         features, history = self._features(items, group), self._last_features(group)
