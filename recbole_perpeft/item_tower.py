@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from recbole_perpeft.conditioning import GroupVectors, UserConditioning
 from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.encoding_window import EncodingWindow
 from recbole_perpeft.errors import TrainingError
+from recbole_perpeft.extrapolation import extrapolate
 
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
 _CHUNK = 2048  # items of a catalogue between two looks at the progress bar
@@ -93,7 +93,7 @@ class MultimodalItemEmbedding(nn.Module):
         self._window: EncodingWindow | None = None
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
         self._tables: dict[int, torch.Tensor] = {}
-        # ... and, once whole() has been used, f(i; P_g) as last computed, [n_items, content_size]
+        # ... and, once whole() has been used, f(i; P_g) as last computed of all, [n_items, content_size]
         self._history: dict[int, torch.Tensor] | None = None
 
     @property
@@ -126,7 +126,7 @@ class MultimodalItemEmbedding(nn.Module):
         elif table is not None:
             self._tables = dict.fromkeys(range(num_groups), table)
         if history is not None:
-            self._history = {group: history.clone() for group in range(num_groups)}
+            self._history = dict.fromkeys(range(num_groups), history)
 
     @property
     def by_user(self) -> bool:
@@ -174,17 +174,14 @@ class MultimodalItemEmbedding(nn.Module):
         return self.conditioning(rows, group) if isinstance(self.conditioning, GroupVectors) else rows
 
     @contextmanager
-    def window(self, items: torch.Tensor, group: int, drawn: int = 0) -> Iterator[Callable[[], None]]:
+    def window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
         """Encode ``items`` (on the CPU, sorted) once for several steps, whose gradients add up at their features.
 
         Gives a function that carries the summed gradient back through the encoder: the gradient of the steps' losses
         at the encoder's weights as they are now, whatever the steps have done to the backbone in between.
-
-        ``drawn`` further items, taken by chance, stand for those that a step over all items leaves out.
         """
         module = self._module(group)
-        encode = partial(self.encoder.encode, group=module)
-        self._window = window = EncodingWindow(encode, items, self.n_items, drawn)
+        self._window = window = EncodingWindow(items, self.encoder.encode(items, module))
         try:
             yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(module)])
         finally:
@@ -207,20 +204,14 @@ class MultimodalItemEmbedding(nn.Module):
         """Let ids be catalogue ids in a training step whose own items are ``items [m]``, or those of the open window.
 
         These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
-        last computed for the group; their projection and their ID part are as now, with gradient. What training has
-        done to the step's items (to the window's drawn ones, if it has some) on the mean since then is done to the
-        others too: the targets are among the step's items, and were the others left behind, the loss would fall by
-        moving all of the step's to one side, which teaches nothing about any of them.
+        last computed for the group; their projection and their ID part are as now, with gradient. How the step's items
+        have moved since then says how the others have: the targets are among the step's items, and were the others left
+        behind, the loss would fall by telling old rows from new ones, which teaches nothing about any of them.
         """
         items = items if self._window is None else self._window.items
-        features, history = self._features(items, group), self._last_features(group)
-        own = self._project(features, group)  # [m, embedding_dim]
-        before = self._project(history.float(), group)  # [n_items, embedding_dim]
-        rows = to_device(items, self.device)
-        moved = own - before.index_select(0, rows)  # [m, embedding_dim]
-        drift = moved.mean(dim=0) if self._window is None else self._window.drift(moved)  # [embedding_dim]
-        history.index_copy_(0, rows, features.detach().to(history.dtype))
-        with self._using(self._with_ids((before + drift).index_copy(0, rows, own), group)):
+        own = self._project(self._features(items, group), group)  # [m, embedding_dim]
+        before = self._project(self._last_features(group).float(), group)  # [n_items, embedding_dim]
+        with self._using(self._with_ids(extrapolate(before, to_device(items, self.device), own), group)):
             yield
 
     @contextmanager

@@ -1,6 +1,6 @@
 """Steps of the optimiser on RecBole's Trainer: on a batch, on batches encoded together, or on several groups."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -85,7 +85,7 @@ class StepTrainer(Trainer):
         items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
         with (
             self._memory_watched(len(items)),
-            self._window(items, batches[0]) as backward_through_encoder,
+            self.model.item_tower.window(items, batches[0].group) as backward_through_encoder,
         ):
             for batch in batches:
                 self.optimizer.zero_grad()
@@ -120,16 +120,12 @@ class StepTrainer(Trainer):
         for batch in batches:
             with (
                 self._memory_watched(len(batch.items)),
-                self._window(batch.items, batch) as backward_through_encoder,
+                self.model.item_tower.window(batch.items, batch.group) as backward_through_encoder,
             ):
                 total += self._backward(batch, share=1 / len(batches))
                 backward_through_encoder()
         self._step({batch.group for batch in batches})
         return total
-
-    def _window(self, items: torch.Tensor, batch: UserBatch) -> AbstractContextManager[Callable[[], None]]:
-        drawn = self.config["drawn_items"] if batch.whole else 0
-        return self.model.item_tower.window(items, batch.group, drawn)
 
     def _backward(self, batch: UserBatch, share: float = 1) -> torch.Tensor:
         """Add the gradient of ``share`` of a batch's loss; gives the loss, without gradient."""

@@ -44,10 +44,17 @@ def table_by_hand(model, items, group, last, own=None):
     if own is None:
         own = tower.content_weight * tower.projectors[group](tower.encoder.encode(items, group))
     old = tower.content_weight * tower.projectors[group](last)
-    drift = sum(row - old[item] for row, item in zip(own, items.tolist(), strict=True)) / len(items)
+    x, moved = old[items].detach(), own - old[items]
+    centred = x - x.mean(dim=0)
+    ridge = 0.03 * centred.pow(2).sum() / tower.embedding_dim
+    # least squares with a row for each direction that asks for no slope in it
+    augmented = torch.cat([centred, ridge.sqrt() * torch.eye(tower.embedding_dim)])
+    target = torch.cat([moved - moved.mean(dim=0), torch.zeros(tower.embedding_dim, tower.embedding_dim)])
+    slopes = torch.linalg.pinv(augmented.double()).float() @ target
     rows = [torch.zeros(tower.embedding_dim)]
     for item in range(1, model.n_items):
-        rows.append(ids[item] + (own[items.tolist().index(item)] if item in items else old[item] + drift))
+        carried_on = old[item] + moved.mean(dim=0) + (old[item].detach() - x.mean(dim=0)) @ slopes
+        rows.append(ids[item] + (own[items.tolist().index(item)] if item in items else carried_on))
     return torch.stack(rows)
 
 
@@ -67,10 +74,7 @@ def loss_by_hand(model, batch, last, histories, pool):
 
 @torch.no_grad()
 def check_tables(model, items, last, dropout=False):
-    """The tables of a step on ``items`` are those by hand; gives how many items were encoded for each group.
-
-    The step's items are then in ``last`` as it has seen them.
-    """
+    """The tables of a step on ``items`` are those by hand; gives how many items were encoded for each group."""
     tower, counts = model.item_tower, []
     for group in range(3):
         before = tower.encoder.items_encoded
@@ -79,8 +83,7 @@ def check_tables(model, items, last, dropout=False):
         counts.append(tower.encoder.items_encoded - before)
         own = found[items] - tower.id_embedding.weight[items] if dropout else None
         expected = table_by_hand(model, items, group, last[group], own)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-        last[group][items] = tower.encoder.encode(items, group).half().float()
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     return counts
 
 
@@ -238,72 +241,6 @@ def test_the_module_moves_by_the_sum_of_its_batches_gradients(grouped, num_negat
             torch.testing.assert_close(parameter.detach(), start[name] - 0.1 * gradient, rtol=1e-4, atol=1e-6, msg=name)
         else:
             torch.testing.assert_close(parameter.detach(), moved[name], rtol=1e-4, atol=1e-5, msg=name)
-
-
-@pytest.mark.parametrize("peft", PEFTS)
-def test_the_gradient_by_drawn_items_is_on_the_mean_that_of_encoding_every_item(grouped, peft):
-    model, _, train_data, _ = grouped(peft)
-    batch = next(iter(train_data))
-    rest = set(range(1, model.n_items)) - set(batch.items.tolist())
-    model.train().item_tower.forget()
-    model.calculate_loss(batch)  # features of all items are now as the weights are
-
-    def gradient(drawn, items=batch.items):
-        model.zero_grad()
-        with model.item_tower.window(items, batch.group, drawn) as backward_through_encoder:
-            model.calculate_loss(batch).backward()
-            backward_through_encoder()
-            encoded = set(model.item_tower._window.items.tolist())
-        own = adapters(model, batch.group).values()
-        return encoded - set(batch.items.tolist()), torch.cat([p.grad.flatten() for p in own])
-
-    _, exact = gradient(0, torch.arange(1, model.n_items))
-    of_item = {}
-    for seed in range(1000):
-        torch.manual_seed(seed)
-        (item,), found = gradient(1)
-        of_item[item] = found
-        if of_item.keys() == rest:
-            break
-    assert of_item.keys() == rest
-    assert len(rest) > 2
-    tolerance = 0.01 * exact.abs().max()
-    assert (torch.stack(list(of_item.values())).mean(dim=0) - exact).abs().max() < tolerance
-    drawn, by_all = gradient(len(rest) + 5)
-    assert drawn == rest
-    assert (by_all - exact).abs().max() < tolerance
-    assert (gradient(0)[1] - exact).abs().max() > 5 * tolerance
-
-
-@torch.no_grad()
-def test_items_outside_a_window_move_as_the_drawn_ones_have(grouped):
-    model, _, train_data, _ = grouped()
-    tower, batch = model.item_tower, next(iter(train_data))
-    model.train().calculate_loss(batch)
-    last = features_now(model, batch.group)
-    move_modules(model, seed=6)
-    with tower.window(batch.items, batch.group, 3), tower.whole(batch.items, batch.group):
-        drawn = sorted(set(tower._window.items.tolist()) - set(batch.items.tolist()))
-        table = tower.weight - tower.id_embedding.weight
-    project = tower.projectors[batch.group]
-    now = tower.content_weight * project(tower.encoder.encode(torch.arange(1, model.n_items), batch.group))
-    moved = F.pad(now, (0, 0, 1, 0)) - tower.content_weight * project(last)
-    assert len(drawn) == 3
-    outside = sorted(set(range(1, model.n_items)) - set(drawn) - set(batch.items.tolist()))
-    expected = tower.content_weight * project(last)[outside] + moved[drawn].mean(dim=0)
-    torch.testing.assert_close(table[outside], expected, rtol=1e-4, atol=1e-5)
-    assert (moved[drawn].mean(dim=0) - moved[batch.items].mean(dim=0)).abs().max() > 0.01
-
-
-@pytest.mark.parametrize(("num_negatives", "further"), [(None, 3), (4, 0)])
-@pytest.mark.parametrize("settings", [{}, {"batches_per_step": 2}])
-def test_steps_over_all_items_encode_drawn_items_too(grouped, num_negatives, further, settings):
-    model, trainer, train_data, _ = grouped(num_negatives=num_negatives, drawn_items=3, users_per_batch=3, **settings)
-    batches = [next(batch for batch in train_data if batch.group == 0)]
-    model.train().calculate_loss(batches[0])
-    before = model.item_tower.encoder.items_encoded
-    (trainer.train_together if settings else trainer.train_window)(batches)
-    assert model.item_tower.encoder.items_encoded - before == len(batches[0].items) + further
 
 
 def test_tiny_gradients_come_through_an_encoder_in_half_precision(grouped):
