@@ -319,8 +319,8 @@ def test_a_run_in_bf16_learns_as_one_in_fp32(prepare, settings):
     rough, result = fit(prepare, epochs=3, global_epochs=2, precision="bf16", **settings)
     assert rough.model.item_tower.encoder.runner.dtype == torch.bfloat16
     assert all(np.isfinite(score) for score in result.values())
+    assert rough.train_loss_dict != exact.train_loss_dict
     for epoch, loss in exact.train_loss_dict.items():
-        assert rough.train_loss_dict[epoch] != loss
         assert rough.train_loss_dict[epoch] == pytest.approx(loss, rel=0.02)
     dtypes = {value.dtype for value in rough.model.state_dict().values()}
     assert dtypes == {torch.float32, torch.int64}  # all that is trained, and the groups
