@@ -29,13 +29,12 @@ def extrapolate(before: torch.Tensor, rows: torch.Tensor, now: torch.Tensor) -> 
     """
     with torch.autocast(before.device.type, enabled=False):  # there is no solving in half precision
         before, now = before.float(), now.float()
-        moved = now - before.index_select(0, rows)  # [m, d]
-        known = before.detach().index_select(0, rows)  # [m, d]
-        centre, mean = known.mean(dim=0), moved.mean(dim=0)  # [d]
-        known = known - centre
+        known = before.index_select(0, rows)  # [m, d]
+        moved = now - known  # [m, d]
+        centre, mean = known.detach().mean(dim=0), moved.mean(dim=0)  # [d]
+        known = (known.detach() - centre).double()  # products of them have twice the digits
         gram = known.T @ known  # [d, d]
-        ridge = (_RIDGE * gram.diagonal().mean()).clamp(min=torch.finfo(gram.dtype).tiny)
-        ridge = ridge * torch.eye(len(gram), device=gram.device)
-        slopes = torch.linalg.solve(gram + ridge, known.T @ (moved - mean))  # [d, d]
+        gram.diagonal().add_((_RIDGE * gram.diagonal().mean()).clamp(min=torch.finfo(gram.dtype).tiny))
+        slopes = torch.linalg.solve(gram, known.T @ (moved - mean).double()).float()  # [d, d]
         others = before + mean + (before.detach() - centre) @ slopes  # [n, d]
         return others.index_copy(0, rows, now)

@@ -83,7 +83,7 @@ def check_tables(model, items, last, dropout=False):
         counts.append(tower.encoder.items_encoded - before)
         own = found[items] - tower.id_embedding.weight[items] if dropout else None
         expected = table_by_hand(model, items, group, last[group], own)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     return counts
 
 
