@@ -193,21 +193,6 @@ def test_one_group_is_global_peft_for_all_epochs(prepare):
     assert trainer.train_loss_dict.keys() == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("settings", [{}, FAST, KMEANS, {"peft_type": "IA3", "peft_config": {}}])
-def test_stage_1_is_the_same_for_any_number_of_groups(prepare, settings):
-    losses = [fit(prepare, num_groups=number, **settings)[0].train_loss_dict for number in (1, 3)]
-    assert [losses[0][epoch] for epoch in (0, 1)] == [losses[1][epoch] for epoch in (0, 1)]
-    assert losses[0][2] != losses[1][2]
-
-
-@pytest.mark.parametrize("peft_type", ["NONE", "IA3"])
-def test_runs_of_one_seed_start_from_the_same_backbone_and_projector_with_any_method(prepare, peft_type):
-    lora, other = (prepare(peft_type=method, peft_config=None)[1].model for method in ("LORA", peft_type))
-    weights = [{n: p for n, p in m.named_parameters() if ".encoder." not in n} for m in (lora, other)]
-    assert "item_tower.projectors.0.0.weight" in weights[0]
-    assert same(*weights)
-
-
 @pytest.mark.parametrize("settings", [{}, FAST, {"averaging_epochs": 2}])
 def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settings):
     _, whole, train_data, *_ = prepare(**settings)
@@ -315,12 +300,14 @@ def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypa
 
 @pytest.mark.parametrize("settings", [{}, FAST])
 def test_a_run_in_bf16_learns_as_one_in_fp32(prepare, settings):
-    exact, _ = fit(prepare, epochs=3, global_epochs=2, **settings)
-    rough, result = fit(prepare, epochs=3, global_epochs=2, precision="bf16", **settings)
+    # with seed 2020 the losses of an epoch's batches, which all differ, have the same sum to the last digit
+    settings = {"epochs": 3, "global_epochs": 2, "seed": 1, **settings}
+    exact, _ = fit(prepare, **settings)
+    rough, result = fit(prepare, precision="bf16", **settings)
     assert rough.model.item_tower.encoder.runner.dtype == torch.bfloat16
     assert all(np.isfinite(score) for score in result.values())
-    assert rough.train_loss_dict != exact.train_loss_dict
     for epoch, loss in exact.train_loss_dict.items():
+        assert rough.train_loss_dict[epoch] != loss
         assert rough.train_loss_dict[epoch] == pytest.approx(loss, rel=0.02)
     dtypes = {value.dtype for value in rough.model.state_dict().values()}
     assert dtypes == {torch.float32, torch.int64}  # all that is trained, and the groups

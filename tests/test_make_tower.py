@@ -1,0 +1,20 @@
+"""What a run starts from, whatever its method and number of groups."""
+
+import pytest
+
+from tests.training import FAST, KMEANS, fit, same
+
+
+@pytest.mark.parametrize("settings", [{}, FAST, KMEANS, {"peft_type": "IA3", "peft_config": {}}])
+def test_stage_1_is_the_same_for_any_number_of_groups(prepare, settings):
+    losses = [fit(prepare, num_groups=number, **settings)[0].train_loss_dict for number in (1, 3)]
+    assert [losses[0][epoch] for epoch in (0, 1)] == [losses[1][epoch] for epoch in (0, 1)]
+    assert losses[0][2] != losses[1][2]
+
+
+@pytest.mark.parametrize("peft_type", ["NONE", "IA3"])
+def test_runs_of_one_seed_start_from_the_same_backbone_and_projector_with_any_method(prepare, peft_type):
+    lora, other = (prepare(peft_type=method, peft_config=None)[1].model for method in ("LORA", peft_type))
+    weights = [{n: p for n, p in m.named_parameters() if ".encoder." not in n} for m in (lora, other)]
+    assert "item_tower.projectors.0.0.weight" in weights[0]
+    assert same(*weights)
