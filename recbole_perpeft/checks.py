@@ -67,7 +67,7 @@ def check_values(config, is_ours: bool) -> None:
     epochs = config["averaging_epochs"]
     if epochs is not None and not (_is_number(epochs) and epochs > 0):
         raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
-    for key in ("group_sharing", "catalogue_negatives"):
+    for key in ("group_sharing", "group_mixing", "catalogue_negatives"):
         if not (_is_number(config[key]) and 0 <= config[key] <= 1):
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 to 1.")
     if not config["num_negatives"] and config["loss_type"] != "CE":
@@ -95,6 +95,11 @@ def check_values(config, is_ours: bool) -> None:
         raise SettingError(
             f"regroup_epochs: {config['regroup_epochs']} is not possible with personalised_by: "
             f"{config['personalised_by']}: groups see items alike. Set it to ~, or personalise by group."
+        )
+    if config["group_mixing"] and by_user:
+        raise SettingError(
+            f"group_mixing: {config['group_mixing']} is not possible with personalised_by: "
+            f"{config['personalised_by']}: groups see items alike. Set it to 0, or personalise by group."
         )
     if config["num_negatives"] is None and by_user:
         raise SettingError(

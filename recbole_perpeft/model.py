@@ -1,8 +1,8 @@
 """PerPEFT<Backbone>: RecBole's recommenders with the multimodal item tower in the place of their item embedding."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from recbole_perpeft.conditioning import UserConditioning
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.grouping import Grouping, nearest_centroid
 from recbole_perpeft.item_tables import ItemTable, item_tables, merge
+from recbole_perpeft.kept_outputs import keeping_outputs
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
 from recbole_perpeft.make_tower import make_tower
 from recbole_perpeft.user_batch import UserBatch
@@ -66,7 +67,7 @@ class PerPEFTMixin:
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
         self._set_loss(config)
-        self.l2_emb = config["l2_emb"]
+        self.l2_emb, self.group_mixing = config["l2_emb"], config["group_mixing"]
         merged, columns, biases = merge(item_tables(self, self.item_table_names))
         for name in columns:
             delattr(self, name)
@@ -136,9 +137,19 @@ class PerPEFTMixin:
         return groups
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of every item for each row's user under his own group, ``[n, n_items]``."""
-        parts = [(rows, self._score_all(part)) for rows, part in self._by_group(interaction)]
-        return _in_order(parts, len(interaction))
+        """Scores of every item for each row's user, as his group sees them (``group_mixing``), ``[n, n_items]``."""
+        return self._scores(interaction, self._score_all)
+
+    def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
+        """What ``score`` gives under each row's own group, mixed with its mean over all groups, ``[n, columns]``."""
+        if not self.group_mixing or not self.centroids.numel():  # users are not grouped yet
+            return _in_order([(rows, score(part)) for rows, part in self._by_group(interaction)], len(interaction))
+        own, mixed = self._groups_of(interaction), 0
+        for group in range(num_groups := len(self.centroids)):
+            share = self.group_mixing / num_groups + (1 - self.group_mixing) * (own == group)  # [n]
+            with self.item_tower.catalogue(group):
+                mixed = mixed + share[:, None] * score(interaction).view(len(interaction), -1)
+        return mixed
 
     def _score_all(self, interaction: Interaction) -> torch.Tensor:
         """The backbone's scores of all items, ``[n, n_items]``; pair by pair, if it knows no other way."""
@@ -155,9 +166,8 @@ class PerPEFTMixin:
             return torch.cat(scores)
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
-        """Score of each row's item for its user under his own group, ``[n]``."""
-        parts = [(rows, super(PerPEFTMixin, self).predict(part)) for rows, part in self._by_group(interaction)]
-        return _in_order(parts, len(interaction)).squeeze(1)
+        """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
+        return self._scores(interaction, super().predict).squeeze(1)
 
     # -- groups -----------------------------------------------------------------------------------------------------
 
@@ -195,7 +205,7 @@ class PerPEFTMixin:
     def _representations(self, interaction: Interaction) -> torch.Tensor:
         """What ``forward`` makes of each row's sequence, with the table in use, ``[n, d]``."""
         outputs: list[torch.Tensor] = []
-        with self._keeping_outputs(outputs):
+        with keeping_outputs(self, outputs):
             super().full_sort_predict(interaction)
         if not outputs:
             return self._mean_purchases(interaction[self.ITEM_SEQ])
@@ -205,27 +215,6 @@ class PerPEFTMixin:
         """Mean row, in the table in use, of each row of ``items [n, length]``, padding left out, ``[n, width]``."""
         rows = F.embedding(items, self.item_tower.weight)  # [n, length, width], zeros for padding
         return rows.sum(dim=1) / (items > 0).sum(dim=1, keepdim=True).clamp(min=1)
-
-    @contextmanager
-    def _keeping_outputs(self, outputs: list[torch.Tensor]) -> Iterator[None]:
-        """Collect what ``forward`` gives for each sequence; where that is a row for each position, the one it takes."""
-        forward, gather = self.forward, self.gather_indexes
-
-        def kept(*args, **kwargs) -> torch.Tensor:
-            outputs.append(forward(*args, **kwargs))
-            return outputs[-1]
-
-        def gathered(output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-            of_sequences = gather(output, index)
-            if outputs and output is outputs[-1]:
-                outputs[-1] = of_sequences
-            return of_sequences
-
-        self.forward, self.gather_indexes = kept, gathered
-        try:
-            yield
-        finally:
-            del self.forward, self.gather_indexes
 
     @torch.no_grad()
     def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:

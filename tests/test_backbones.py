@@ -89,6 +89,30 @@ def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare, model):
             torch.testing.assert_close(scores[row], expected[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("share", [0.25, 1])
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF"])
+def test_scores_are_mixed_of_those_of_the_own_group_and_the_mean_of_all(prepare, model, share):
+    _, trainer, train_data, valid_data, _ = prepare(group_mixing=share, **sizes(model))
+    net = trainer.model.eval()
+    scatter_groups(net, train_data)
+    interaction = next(iter(valid_data))[0]
+    pairs = Interaction({**interaction.interaction, "item_id": torch.full((len(interaction),), 3)})
+    own = net.user_groups.clone()
+    with torch.no_grad():
+        alone = net.full_sort_predict(interaction)  # without centroids, as before users are grouped: not mixed
+        of_groups = []
+        for group in range(3):
+            net.user_groups.fill_(group)
+            of_groups.append(net.full_sort_predict(interaction))
+        net.user_groups.copy_(own)
+        net.centroids = torch.zeros(3, 1)
+        expected = (1 - share) * alone + share * sum(of_groups) / 3
+        torch.testing.assert_close(net.full_sort_predict(interaction), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(net.predict(pairs), expected[:, 3], rtol=1e-4, atol=1e-5)
+    assert len(own[interaction["user_id"]].unique()) == 3
+    assert not torch.allclose(alone, expected, rtol=1e-4, atol=1e-4)
+
+
 def _backbone_scores(net, interaction):
     """Scores of RecBole's own class on the table in use."""
     (own,) = [cls for cls in type(net).__mro__ if cls.__name__ == net.backbone_name]
