@@ -1,9 +1,10 @@
-"""What the groups' modules are worth: the validation score with them moved toward their mean, or further from it.
+"""What the groups' modules are worth: the validation score with them moved toward their mean, or with their scores mixed.
 
-    python benchmarks/apart.py saved/PerPEFTSASRec-shop-<time>.pth --distances 0 0.5 1 1.5
+    python benchmarks/apart.py saved/PerPEFTSASRec-shop-<time>.pth --distances 0 0.5 1 1.5 --mixings 0 0.5 1
 
 With a distance of 0 all groups have the mean of their modules and projectors, with 1 each has its own as trained. If 0
-is as good as 1, groups see items alike; if something in between is better, they have moved too far.
+is as good as 1, groups see items alike; if something in between is better, they have moved too far. Mixings are values
+of group_mixing: the share of a user's scores that is the mean of those under every group's module as trained.
 """
 
 import argparse
@@ -40,17 +41,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--distances", nargs="+", type=float, default=[0, 0.5, 1, 1.5])
+    parser.add_argument("--mixings", nargs="+", type=float, default=[0, 0.25, 0.5, 0.75, 1])
     arguments = parser.parse_args()
     config, trainer, _, valid_data, _ = load(arguments.checkpoint, {"show_progress": False, "state": "ERROR"})
     tower, metric = trainer.model.item_tower, config["valid_metric"].lower()
     if not any(tower.group_parameters(group) for group in range(config["num_groups"])):
         raise SettingError(f"{arguments.checkpoint} has nothing of the groups' own. Give one with num_groups above 1.")
+    trainer.model.group_mixing = 0
     lines = []
     for distance in arguments.distances:
         with moved(tower, config["num_groups"], distance):
             score = trainer.evaluate(valid_data, load_best_model=False)[metric]
         lines.append([f"{distance:g}", f"{score:.4f}"])
     print(pipes(["distance from the mean", f"{metric}, validation"], lines))
+    lines = []
+    for mixing in arguments.mixings:
+        trainer.model.group_mixing = mixing
+        score = trainer.evaluate(valid_data, load_best_model=False)[metric]
+        lines.append([f"{mixing:g}", f"{score:.4f}"])
+    print("\n" + pipes(["group_mixing", f"{metric}, validation"], lines))
 
 
 if __name__ == "__main__":
