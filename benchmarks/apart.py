@@ -1,4 +1,4 @@
-"""What the groups' modules are worth: the validation score with them moved toward their mean, or with their scores mixed.
+"""What the groups' modules are worth: the validation score with them moved to their mean, or with their scores mixed.
 
     python benchmarks/apart.py saved/PerPEFTSASRec-shop-<time>.pth --distances 0 0.5 1 1.5 --mixings 0 0.5 1
 
