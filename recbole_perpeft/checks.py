@@ -91,16 +91,12 @@ def check_values(config, is_ours: bool) -> None:
             f"{config['batches_per_encoding']}, which takes a step on each batch. Set one of them to 1."
         )
     by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
-    if config["regroup_epochs"] and by_user:
-        raise SettingError(
-            f"regroup_epochs: {config['regroup_epochs']} is not possible with personalised_by: "
-            f"{config['personalised_by']}: groups see items alike. Set it to ~, or personalise by group."
-        )
-    if config["group_mixing"] and by_user:
-        raise SettingError(
-            f"group_mixing: {config['group_mixing']} is not possible with personalised_by: "
-            f"{config['personalised_by']}: groups see items alike. Set it to 0, or personalise by group."
-        )
+    for key, off in (("regroup_epochs", "~"), ("group_mixing", "0")):
+        if config[key] and by_user:
+            raise SettingError(
+                f"{key}: {config[key]} is not possible with personalised_by: {config['personalised_by']}: groups see "
+                f"items alike. Set it to {off}, or personalise by group."
+            )
     if config["num_negatives"] is None and by_user:
         raise SettingError(
             f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
