@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import recbole
+import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType, argument_list, get_model
@@ -280,6 +281,11 @@ class Config(RecBoleConfig):
         sequential_ce = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
         if ours or (sequential_ce and "train_neg_sample_args" not in self.external_config_dict):
             final["train_neg_sample_args"] = None
+
+    def _init_device(self):
+        super()._init_device()
+        if not self["use_gpu"] and self["single_spec"]:  # RecBole goes by gpu_id alone, and takes a GPU nevertheless
+            self.final_config_dict["device"] = torch.device("cpu")
 
     def _set_default_parameters(self):
         super()._set_default_parameters()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from recbole_perpeft.config import (
     PROPERTIES,
@@ -222,3 +223,11 @@ def test_short_training_on_the_demo_is_for_perpeft_models_only():
 def test_a_backbone_without_item_table_is_refused_with_the_reason():
     with pytest.raises(SettingError, match="RecBole's EASE has none.*one of: SASRec, GRU4Rec.*LightGCN"):
         find_model("PerPEFTEASE")
+
+
+@pytest.mark.parametrize(("use_gpu", "expected"), [(True, "cuda"), (False, "cpu")])
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec"])
+def test_a_gpu_is_used_if_it_is_to_be(monkeypatch, model, use_gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert Config(model, "demo", config_dict={"use_gpu": use_gpu})["device"].type == expected

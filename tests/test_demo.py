@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+from transformers import AutoTokenizer, CLIPModel
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from dataset.make import demo as make_demo
 from dataset.make.aspects import ASPECTS, INDEX, PICTURE, TITLE, shown_in, words_of

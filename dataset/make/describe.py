@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+from transformers import AutoTokenizer, CLIPModel
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from dataset.make.aspects import ASPECTS
 from dataset.make.catalogue import Catalogue, make_catalogue

@@ -5,9 +5,13 @@ from logging import getLogger
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, PreTrainedConfig
+from transformers import AutoTokenizer, BaseImageProcessor, PreTrainedConfig
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING, get_image_processor_config
+from transformers.models.auto.image_processing_auto import (
+    IMAGE_PROCESSOR_MAPPING,
+    AutoImageProcessor,  # from transformers itself, some versions give one that wants torchvision
+    get_image_processor_config,
+)
 
 from recbole_perpeft.encoder.checkpoint import quiet_transformers
 from recbole_perpeft.encoder.errors import EncoderError, first_line
