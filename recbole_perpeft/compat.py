@@ -11,6 +11,7 @@ import types
 import warnings
 
 import numpy as np
+import recbole
 import torch
 from scipy.sparse import dok_matrix
 
@@ -37,6 +38,7 @@ def apply() -> None:
     _trust_own_checkpoints()
     _quiet_warnings()
     _end_anomaly_mode()
+    _evaluate_without_dropout()
 
 
 def _do_without_kmeans_pytorch() -> None:
@@ -114,3 +116,29 @@ def _end_anomaly_mode() -> None:
     import recbole.model.sequential_recommender  # noqa: F401  imported here so that no later import switches it on
 
     torch.autograd.set_detect_anomaly(False)
+
+
+def _evaluate_without_dropout() -> None:
+    """Let RecBole 1.2.0's NGCF and GRU4RecKG rank without dropout.
+
+    Each forward pass makes a dropout layer anew, which is in training mode; 1.2.1 keeps the layer.
+    """
+    if recbole.__version__ != "1.2.0":
+        return
+    from recbole.model.general_recommender.ngcf import NGCF
+    from recbole.model.sequential_recommender.gru4reckg import GRU4RecKG
+
+    NGCF.message_dropout = _in_training_only("message_dropout")
+    GRU4RecKG.dropout = _in_training_only("dropout")
+
+
+def _in_training_only(name: str) -> property:
+    """A number of a module that is zero where it is not training."""
+
+    def get(module):
+        return vars(module)[name] if module.training else 0.0
+
+    def put(module, value):
+        vars(module)[name] = value
+
+    return property(get, put)

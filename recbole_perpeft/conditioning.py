@@ -61,11 +61,23 @@ class UserConditioning(nn.Module):
     ----------
     in_use : torch.BoolTensor
         Whether users see items in their own way by now, ``[]``; not before stage 3.
+    by_user : bool
+        The same: to read a tensor, a step would have to wait for the GPU.
     """
 
     def __init__(self):
         super().__init__()
         self.register_buffer("in_use", torch.zeros((), dtype=torch.bool))
+        self.by_user = False
+
+    def start(self) -> None:
+        """From now on users see items in their own way."""
+        self.in_use.fill_(True)
+        self.by_user = True
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self.by_user = bool(self.in_use)
 
     @abstractmethod
     def rows(

@@ -35,6 +35,7 @@ def extrapolate(before: torch.Tensor, rows: torch.Tensor, now: torch.Tensor) -> 
         known = (known.detach() - centre).double()  # products of them have twice the digits
         gram = known.T @ known  # [d, d]
         gram.diagonal().add_((_RIDGE * gram.diagonal().mean()).clamp(min=torch.finfo(gram.dtype).tiny))
-        slopes = torch.linalg.solve(gram, known.T @ (moved - mean).double()).float()  # [d, d]
+        # solve would wait for the GPU to hear whether it could; with the ridge it can
+        slopes = torch.linalg.solve_ex(gram, known.T @ (moved - mean).double()).result.float()  # [d, d]
         others = before + mean + (before.detach() - centre) @ slopes  # [n, d]
         return others.index_copy(0, rows, now)

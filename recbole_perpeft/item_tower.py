@@ -122,7 +122,7 @@ class MultimodalItemEmbedding(nn.Module):
         table, history = self._tables.get(0), (self._history or {}).get(0)
         self.forget()
         if self.conditioning is not None and not isinstance(self.conditioning, GroupVectors):
-            self.conditioning.in_use.fill_(True)
+            self.conditioning.start()
         elif table is not None:
             self._tables = dict.fromkeys(range(num_groups), table)
         if history is not None:
@@ -131,7 +131,7 @@ class MultimodalItemEmbedding(nn.Module):
     @property
     def by_user(self) -> bool:
         """Whether every user sees items in his own way."""
-        return isinstance(self.conditioning, UserConditioning) and bool(self.conditioning.in_use)
+        return isinstance(self.conditioning, UserConditioning) and self.conditioning.by_user
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:
         """What is trained on the users of one group alone: PEFT module, projector, vectors, those that are its own."""

@@ -60,3 +60,13 @@ def test_importing_any_model_of_recbole_leaves_autograd_as_it_was():
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
     )
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_recboles_ngcf_ranks_without_dropout(prepare):
+    _, trainer, _, valid_data, _ = prepare(model="NGCF", message_dropout=0.9)
+    net, interaction = trainer.model.eval(), next(iter(valid_data))[0]
+    scores = []
+    for _ in range(2):
+        net.restore_user_e = net.restore_item_e = None
+        scores.append(net.full_sort_predict(interaction))
+    assert torch.equal(*scores)
