@@ -90,6 +90,8 @@ class Experiment:
         say(f"made {', '.join(side.name for side in sides)}")
         stages = {"stage 1": time_stage(sides, self.turns, self.windows)}
         say("timed stage 1")
+        _add_stages(results, stages)
+        keep(results)
         alone = make_side(*self._making_one_group())
         dataset = sides[0].train_data._dataset
         groups = self.shop.groups(dataset.field2id_token[dataset.uid_field], self.num_groups)
@@ -97,9 +99,7 @@ class Experiment:
             side.personalise(groups)
         stages["stage 3"] = time_stage([*sides, alone], self.turns, self.windows)
         say("timed stage 3")
-        for side in sides:
-            of_stages = {stage: times[side.name].summary() for stage, times in stages.items()}
-            results["sides"][side.name]["stages"] = of_stages
+        _add_stages(results, stages)
         results["personalisation"] |= _cost_of_groups(stages["stage 3"])
         keep(results)
         for side in sides:
@@ -121,6 +121,11 @@ class Experiment:
             result["whole_epoch_seconds"] = side.whole_epoch(1)
         say(f"profiled and validated {side.name}")
         return result
+
+
+def _add_stages(results: dict, stages: dict[str, dict[str, StageTimes]]) -> None:
+    for name, side in results["sides"].items():
+        side["stages"] = {stage: times[name].summary() for stage, times in stages.items()}
 
 
 def _to_naive(name: str, results: dict, stages: dict[str, dict[str, StageTimes]]) -> dict:
