@@ -1,11 +1,9 @@
 """On a GPU: what it computes, against the CPU; that no step waits for it; what moves between the two."""
 
-import numpy as np
 import pytest
 import torch
 
 from recbole_perpeft.config import our_models
-from recbole_perpeft.grouping import Grouping
 from recbole_perpeft.quick_start import load
 from tests.test_backbones import sizes
 from tests.training import FAST, NO_DROPOUT, PEFTS, fit, gradients, scatter_groups
@@ -31,18 +29,12 @@ def _twins(prepare, **settings):
     _, trainer, train_data, valid_data, _ = prepare(**settings)
     _, on_gpu, its_train_data, its_valid_data, _ = prepare(**settings, **ON_GPU)
     scatter_groups(trainer.model, train_data)
-    on_gpu.model.personalise(*_groups(trainer.model, train_data))
     its_train_data.set_groups(trainer.model.user_groups.numpy(), group_negatives=True)
     on_gpu.model.load_state_dict(trainer.model.state_dict())
     for one in (trainer, on_gpu):
         one.stage = "personalised"
         one.optimizer = one._build_optimizer()
     return (trainer, train_data, valid_data), (on_gpu, its_train_data, its_valid_data)
-
-
-def _groups(model, train_data):
-    users = np.fromiter(train_data.histories, dtype=np.int64)
-    return users, Grouping(model.user_groups.numpy()[users], model.centroids.numpy())
 
 
 @pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
