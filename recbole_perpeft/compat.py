@@ -1,7 +1,8 @@
 """What RecBole 1.2 needs to run on today's numpy, scipy, pandas and torch; nothing else in the package patches.
 
 RecBole 1.2.1 was written for numpy 1, scipy 1.7, pandas 1 and torch 1. The repairs here are made in place once, when
-``recbole_perpeft`` is imported, and do nothing where an older library still has the name.
+``recbole_perpeft`` is imported, and do nothing where an older library still has the name. Faults of RecBole's own that
+would slow every model, or falsify how one ranks, are repaired here too.
 """
 
 import functools
@@ -121,7 +122,7 @@ def _end_anomaly_mode() -> None:
 def _evaluate_without_dropout() -> None:
     """Let RecBole 1.2.0's NGCF and GRU4RecKG rank without dropout.
 
-    Each forward pass makes a dropout layer anew, which is in training mode; 1.2.1 keeps the layer.
+    Each of their forward passes makes a dropout layer anew, which is in training mode; 1.2.1 keeps the layer.
     """
     if recbole.__version__ != "1.2.0":
         return
