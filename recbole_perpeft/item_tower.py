@@ -14,25 +14,11 @@ from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.encoding_window import EncodingWindow
 from recbole_perpeft.errors import TrainingError
 from recbole_perpeft.extrapolation import extrapolate
+from recbole_perpeft.projector import projector
 
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
 _CHUNK = 2048  # items of a catalogue between two looks at the progress bar
 _CHUNKS_WORTH_A_BAR = 8
-
-
-def projector(content_size: int, inner_size: int, width: int, biases: int = 0) -> nn.Sequential:
-    """The paper's R_g: Linear, LayerNorm, ReLU, Linear, LayerNorm; ``[n, content_size] -> [n, width]``.
-
-    The last ``biases`` columns are zeros.
-    """
-    layers = [
-        nn.Linear(content_size, inner_size),
-        nn.LayerNorm(inner_size),
-        nn.ReLU(),
-        nn.Linear(inner_size, width - biases),
-        nn.LayerNorm(width - biases),
-    ]
-    return nn.Sequential(*layers, *[nn.ConstantPad1d((0, biases), 0.0)] * bool(biases))
 
 
 class MultimodalItemEmbedding(nn.Module):

@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 from torch.nn import functional as F
 
-from recbole_perpeft.config import our_models
+from recbole_perpeft.find_model import our_models
 from recbole_perpeft.model import PerPEFTMixin
 from recbole_perpeft.quick_start import load, run
 from tests.training import fit, gradients, scatter_groups

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft.config import PROPERTIES
 from recbole_perpeft.data import create_dataset, data_preparation
+from recbole_perpeft.settings import PROPERTIES
 from tests.tiny_models import save_tiny_clip
 
 DEMO = Path(PROPERTIES).parent / "dataset"

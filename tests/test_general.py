@@ -5,8 +5,8 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_perpeft.config import our_models
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.find_model import our_models
 from recbole_perpeft.quick_start import prepare as prepare_run
 from tests.training import fit, move_modules, same, scatter_groups
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_perpeft.config import our_models
+from recbole_perpeft.find_model import our_models
 from recbole_perpeft.quick_start import load
 from tests.test_backbones import sizes
 from tests.training import FAST, NO_DROPOUT, PEFTS, fit, gradients, scatter_groups

@@ -8,9 +8,10 @@ from recbole_perpeft.commands.chart import write_chart
 from recbole_perpeft.commands.rows import METHOD, known_variants, make_rows, settings_of
 from recbole_perpeft.commands.runs import do_runs, output_folder
 from recbole_perpeft.commands.table import check_same_data, markdown, summarise, write_table
-from recbole_perpeft.config import Config, read_settings_files
+from recbole_perpeft.config import Config
 from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.settings import read_settings_files
 
 DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and
 compare them.

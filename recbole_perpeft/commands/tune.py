@@ -11,9 +11,10 @@ import yaml
 from recbole_perpeft.commands.compare import add_common_arguments, common_settings
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
 from recbole_perpeft.commands.table import pipes, write_texts
-from recbole_perpeft.config import YAML_LOADER, Config, known_settings
+from recbole_perpeft.config import Config
 from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.settings import YAML_LOADER, known_settings
 
 DESCRIPTION = """Search settings by the validation score; the test purchases are never looked at.
 

@@ -1,0 +1,54 @@
+"""Models by name: this package's and RecBole's."""
+
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from recbole.utils import get_model
+
+from recbole_perpeft.errors import SettingError
+from recbole_perpeft.settings import RECBOLE_PROPERTIES
+
+
+def our_models() -> dict[str, type]:
+    """Model classes of this package by name."""
+    from recbole_perpeft import backbones, general_backbones  # a Config is made before any model is needed
+
+    both = {**vars(backbones), **vars(general_backbones)}
+    return {name: value for name, value in both.items() if getattr(value, "backbone_name", None)}
+
+
+@cache
+def _recbole_model_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml")))
+
+
+def find_model(name: str) -> type:
+    """The model class called ``name``, ours or RecBole's.
+
+    Raises
+    ------
+    SettingError
+        If neither has a model of that name (the message names the nearest), or its backbone has no item table.
+    """
+    ours = our_models()
+    if name in ours:
+        return ours[name]
+    backbone = name.removeprefix("PerPEFT")
+    if backbone != name and backbone in _recbole_model_names():
+        known = ", ".join(model.backbone_name for model in ours.values())
+        raise SettingError(
+            f"model: {name} does not exist: the item tower stands in the place of item embeddings, and RecBole's "
+            f"{backbone} has none or is of a kind that is not covered. Choose a PerPEFT model on one of: {known}."
+        )
+    if name not in _recbole_model_names() or name.lower() not in _recbole_modules():
+        raise SettingError.unknown("model", name, [*ours, *_recbole_model_names()])
+    return get_model(name)
+
+
+@cache
+def _recbole_modules() -> frozenset[str]:
+    import recbole.model
+
+    folders = Path(recbole.model.__file__).parent.glob("*_recommender")
+    return frozenset(info.name for info in pkgutil.iter_modules([str(folder) for folder in folders]))
