@@ -49,7 +49,7 @@ def known_settings() -> dict:
     lists += (argument_list.evaluation_arguments, argument_list.dataset_arguments)
     known = dict.fromkeys({key for names in lists for key in names} | _KEYS_WITHOUT_DEFAULT)
     for file in files:
-        known.update(yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER) or {})
+        known.update(read_yaml(file))
     return known
 
 
