@@ -23,6 +23,16 @@ _AT_LEAST = {
     "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
 }  # fmt: skip
 
+_DATA = "the data are read from the atomic files in every run"
+
+_REPLACED = {  # settings of RecBole that models of this package have no use for
+    "train_batch_size": "batches are made of users: set users_per_batch",
+    "train_neg_sample_args": "negatives are drawn for each group: set num_negatives and group_negatives",
+    "shuffle": "batches are shuffled in every epoch",
+    "enable_scaler": "gradients are not scaled",
+    "save_dataset": _DATA, "dataset_save_path": _DATA, "save_dataloaders": _DATA, "dataloaders_save_path": _DATA,
+}  # fmt: skip
+
 
 def check_values(config, is_ours: bool) -> None:
     """Refuse values that would fail hours later, or deep inside torch; fill in what follows from others.
@@ -110,6 +120,22 @@ def check_values(config, is_ours: bool) -> None:
             f"global_epochs: {config['global_epochs']} is more than epochs: {config['epochs']}. epochs counts all "
             f"stages, so set epochs to at least {config['global_epochs']}."
         )
+
+
+def without_effect(config) -> list[str]:
+    """A sentence for each setting of RecBole that was given, but that models of this package have no use for.
+
+    Parameters
+    ----------
+    config
+        A :class:`~recbole_perpeft.config.Config` of such a model.
+    """
+    given, defaults = config.external_config_dict, config.internal_config_dict
+    return [
+        f"{key}: {given[key]} has no effect on {config['model']}: {instead}."
+        for key, instead in _REPLACED.items()
+        if key in given and given[key] != defaults.get(key)
+    ]
 
 
 def _is_number(value: object) -> bool:

@@ -10,6 +10,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_environment, get_trainer, init_logger, init_seed, set_color
 
 from recbole_perpeft import checkpoint
+from recbole_perpeft.checks import without_effect
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
 from recbole_perpeft.trainer import PerPEFTTrainer
@@ -93,6 +94,8 @@ def prepare(config: Config) -> tuple:
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = config.model_class(config, train_data._dataset).to(config["device"])
     if hasattr(config.model_class, "backbone_name"):
+        for sentence in without_effect(config):
+            getLogger().warning(sentence)
         trainer = PerPEFTTrainer(config, model)
         trainer.identity = checkpoint.identity(config, train_data._dataset, model)
     else:

@@ -37,6 +37,12 @@ def test_a_run_ends_with_a_test_score_and_says_where_things_are(words, capfd, tm
     json.dumps(result)  # plain numbers
 
 
+def test_a_batch_size_that_changes_nothing_is_said_to_perpeft_models_only(words, capfd):
+    for model, warned in (("PerPEFTBPR", True), ("BPR", False)):
+        main(words(model, train_batch_size=64, loss_type="~" if warned else "BPR"))
+        assert ("train_batch_size: 64 has no effect on PerPEFTBPR" in capfd.readouterr().err) == warned
+
+
 def fails(capfd, arguments):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from recbole_perpeft.checks import without_effect
 from recbole_perpeft.config import Config
 from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.errors import SettingError
@@ -128,6 +129,22 @@ def test_a_peft_method_that_cannot_work_is_refused_before_content_is_prepared(va
         make(values=values, model="PerPEFTSASRec")
     make(values=values, model="SASRec")
     make(values={**values, "peft_type": "NONE"}, model="PerPEFTSASRec")
+
+
+@pytest.mark.parametrize(
+    ("word", "sentences"),
+    [
+        ("--train_batch_size=512", ["train_batch_size: 512 has no effect on PerPEFTSASRec: batches are made of users"]),
+        ("--train_batch_size=2048", []),  # RecBole's default
+        ("--train_neg_sample_args=~", ["train_neg_sample_args: None has no effect on PerPEFTSASRec: negatives are"]),
+        ("--save_dataset=True", ["save_dataset: True has no effect on PerPEFTSASRec: the data are read from"]),
+        ("--eval_batch_size=512", []),
+    ],
+)
+def test_a_setting_of_recboles_that_changes_nothing_is_said(word, sentences):
+    said = without_effect(make(line=[word], model="PerPEFTSASRec"))
+    assert len(said) == len(sentences)
+    assert all(one.startswith(start) for one, start in zip(said, sentences, strict=True))
 
 
 def test_new_settings_arrive_from_the_command_line():
