@@ -1,9 +1,47 @@
-"""Items that are encoded once for several training steps."""
+"""Items that are encoded once for several training steps, in the memory there is."""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from recbole_perpeft.content.device_rows import to_device
+
+
+def encode_in_portions(
+    encode: Callable[[torch.Tensor], torch.Tensor], items: torch.Tensor, size: int | None, anchor: torch.Tensor
+) -> torch.Tensor:
+    """Encode ``items`` so that what the backward pass needs is in memory for ``size`` of them at a time.
+
+    Of more items none of it is kept: each portion is encoded again when the backward pass comes to it, with the dropout
+    that it had. Gradients are those of encoding each portion by itself (Chen et al., Training Deep Nets with Sublinear
+    Memory Cost, 2016; Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021).
+
+    Parameters
+    ----------
+    encode
+        Items ``[m]`` to their features ``[m, content_size]``.
+    items
+        Ids ``[n]``, on the CPU.
+    size
+        None keeps everything.
+    anchor
+        Any tensor on the encoder's device that does not change before the backward pass.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[n, content_size]``.
+    """
+    if size is None or len(items) <= size:
+        return encode(items)
+
+    def on_device(part: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return encode(part)
+
+    # checkpoint() restores the random state of the devices of its arguments, of which the items would say the CPU
+    return torch.cat([checkpoint(on_device, part, anchor, use_reentrant=False) for part in items.split(size)])
 
 
 class EncodingWindow:

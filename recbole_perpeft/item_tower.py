@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from recbole_perpeft.conditioning import GroupVectors, UserConditioning
 from recbole_perpeft.content.device_rows import to_device
-from recbole_perpeft.encoding_window import EncodingWindow
+from recbole_perpeft.encoding_window import EncodingWindow, encode_in_portions
 from recbole_perpeft.errors import TrainingError
 from recbole_perpeft.extrapolation import extrapolate
 from recbole_perpeft.projector import projector
@@ -160,14 +161,16 @@ class MultimodalItemEmbedding(nn.Module):
         return self.conditioning(rows, group) if isinstance(self.conditioning, GroupVectors) else rows
 
     @contextmanager
-    def window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
+    def window(self, items: torch.Tensor, group: int, portion: int | None = None) -> Iterator[Callable[[], None]]:
         """Encode ``items`` (on the CPU, sorted) once for several steps, whose gradients add up at their features.
 
-        Gives a function that carries the summed gradient back through the encoder: the gradient of the steps' losses
-        at the encoder's weights as they are now, whatever the steps have done to the backbone in between.
+        With ``portion``, only so many items' way through the encoder is in memory at a time. Gives a function that
+        carries the summed gradient back through the encoder: the gradient of the steps' losses at the encoder's weights
+        as they are now, whatever the steps have done to the backbone in between.
         """
         module = self._module(group)
-        self._window = window = EncodingWindow(items, self.encoder.encode(items, module))
+        features = encode_in_portions(partial(self.encoder.encode, group=module), items, portion, self._in_training)
+        self._window = window = EncodingWindow(items, features)
         try:
             yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(module)])
         finally:

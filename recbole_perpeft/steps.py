@@ -81,11 +81,11 @@ class StepTrainer(Trainer):
         TrainingError
             If they do not fit into the GPU's memory.
         """
-        total = torch.zeros((), device=self.device)
+        total, portion = torch.zeros((), device=self.device), self.config["encoding_batch_size"]
         items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
         with (
             self._memory_watched(len(items)),
-            self.model.item_tower.window(items, batches[0].group) as backward_through_encoder,
+            self.model.item_tower.window(items, batches[0].group, portion) as backward_through_encoder,
         ):
             for batch in batches:
                 self.optimizer.zero_grad()
@@ -115,12 +115,12 @@ class StepTrainer(Trainer):
         TrainingError
             If one does not fit into the GPU's memory.
         """
-        total = torch.zeros((), device=self.device)
+        total, portion = torch.zeros((), device=self.device), self.config["encoding_batch_size"]
         self.optimizer.zero_grad()
         for batch in batches:
             with (
                 self._memory_watched(len(batch.items)),
-                self.model.item_tower.window(batch.items, batch.group) as backward_through_encoder,
+                self.model.item_tower.window(batch.items, batch.group, portion) as backward_through_encoder,
             ):
                 total += self._backward(batch, share=1 / len(batches))
                 backward_through_encoder()
@@ -166,6 +166,7 @@ class StepTrainer(Trainer):
             yield
         except torch.cuda.OutOfMemoryError as error:
             raise TrainingError(
-                f"The {number} items of a training step do not fit into the GPU's memory. Lower users_per_batch "
+                f"The {number} items of a training step do not fit into the GPU's memory. Set encoding_batch_size "
+                f"({self.config['encoding_batch_size'] or '~'}) lower, or users_per_batch "
                 f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
             ) from error

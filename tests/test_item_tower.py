@@ -178,18 +178,22 @@ def adapters(model, group):
     return dict(model.item_tower.encoder.adapter_parameters(group))
 
 
+@pytest.mark.parametrize("portion", [None, 5])
 @pytest.mark.parametrize("num_negatives", [4, None])
 @pytest.mark.parametrize("peft", PEFTS)
-def test_one_batch_in_a_window_has_the_gradients_of_a_plain_step(grouped, peft, num_negatives):
+def test_one_batch_in_a_window_has_the_gradients_of_a_plain_step(grouped, peft, num_negatives, portion):
     model, _, train_data, _ = grouped(peft, num_negatives=num_negatives, l2_emb=0.01)
     model.train()
     for batch in [next(batch for batch in train_data if batch.group == group) for group in range(3)]:
         expected = gradients(model, model.calculate_loss(batch))
         model.zero_grad()
-        with model.item_tower.window(batch.items, batch.group) as backward_through_encoder:
+        before = model.item_tower.encoder.items_encoded
+        with model.item_tower.window(batch.items, batch.group, portion) as backward_through_encoder:
             model.calculate_loss(batch).backward()
             assert all(parameter.grad is None for parameter in adapters(model, batch.group).values())
             backward_through_encoder()
+        assert len(batch.items) > 5
+        assert model.item_tower.encoder.items_encoded - before == len(batch.items) * (1 if portion is None else 2)
         found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         assert found.keys() == expected.keys()
         assert any(f"group_{batch.group}" in name for name in found)

@@ -42,6 +42,24 @@ def test_the_step_is_on_the_mean_of_the_losses_each_through_its_own_group(prepar
         assert any(id(p) in moved for p in model.item_tower.group_parameters(group)) == is_in
 
 
+@pytest.mark.parametrize("together", [{"batches_per_encoding": 2}, {"batches_per_step": 2}])
+@pytest.mark.parametrize("peft_type", ["LORA", "IISAN", "NONE"])
+def test_training_in_portions_ends_where_training_at_once_does(prepare, peft_type, together):
+    settings = {"peft_type": peft_type, "peft_config": PEFTS.get(peft_type, {}), "learner": "sgd", **together}
+    settings |= {"grouping": "random", "epochs": 2, "global_epochs": 1, "learning_rate": 0.05, **NO_DROPOUT}
+    at_once, expected = fit(prepare, **settings)
+    in_portions, found = fit(prepare, encoding_batch_size=4, **settings)
+    assert found == expected
+    encoders = [trainer.model.item_tower.encoder for trainer in (at_once, in_portions)]
+    assert peft_type != "LORA" or encoders[1].items_encoded > 1.3 * encoders[0].items_encoded
+    for name, value in at_once.model.state_dict().items():
+        other = in_portions.model.state_dict()[name]
+        torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-6, msg=name)
+    start = prepare(**settings)[1].model.item_tower.encoder
+    modules = [[p for _, p in encoder.adapter_parameters(2)] for encoder in (start, encoders[1])]
+    assert (peft_type == "NONE") == all(torch.equal(*pair) for pair in zip(*modules, strict=True))  # they were trained
+
+
 def test_an_epoch_takes_a_step_on_so_many_batches_whatever_their_groups(prepare):
     trainer, _ = fit(prepare, batches_per_step=2, users_per_batch=4, grouping="random", epochs=2, global_epochs=1)
     _, _, train_data, *_ = prepare(batches_per_step=2, users_per_batch=4)

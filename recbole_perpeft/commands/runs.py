@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -131,7 +132,9 @@ def _in_process(run: Run, file: Path, log: Path) -> str | None:
     if status == 0 and file.is_file():
         return None
     lines = log.read_text(errors="replace").strip().splitlines()
-    killed = f"killed by signal {-status}" if status < 0 else None  # 9: mostly for want of memory
+    killed = f"killed by signal {-status}" if status < 0 else None
+    if killed and -status == signal.SIGKILL:
+        killed += ", mostly for want of memory: set encoding_batch_size or lower users_per_batch"
     return f"FAILED: {killed or (lines[-1] if lines else f'exit status {status}')} (log {log})"
 
 

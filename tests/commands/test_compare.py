@@ -238,11 +238,14 @@ def test_runs_on_other_test_purchases_do_not_stand_in_one_table(common, tmp_path
 
 def test_a_killed_run_is_reported_and_the_rest_goes_on(common, tmp_path, monkeypatch):
     # a process that dies as one does for want of memory
-    monkeypatch.setattr(runs.sys, "executable", "/bin/false")
+    (tmp_path / "python").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "python").chmod(0o700)
+    monkeypatch.setattr(runs.sys, "executable", str(tmp_path / "python"))
     with output_folder(tmp_path / "out") as folder:
         results, failures = do_runs([Run("one", "Pop", "tiny", common), Run("two", "Pop", "tiny", common)], folder)
     assert results == [None, None]
     assert [failure.split(":")[0] for failure in failures] == ["one", "two"]
+    assert all("killed by signal 9, mostly for want of memory: set encoding_batch_size" in line for line in failures)
 
 
 def test_the_command_line_names_its_commands(capsys):

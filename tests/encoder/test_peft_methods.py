@@ -1,11 +1,14 @@
 """Every method of the peft library that can serve, with two groups; and why the others cannot."""
 
+from functools import partial
+
 import pytest
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.encoder.peft_methods import usable_peft_types
+from recbole_perpeft.encoding_window import encode_in_portions
 from tests.encoder.conftest import ITEMS, all_parameters, train
 
 # what starts somewhere else than at the model as it is
@@ -61,6 +64,27 @@ def test_a_method_works_above_a_cut_in_bf16(build, method):
     assert torch.equal(after[0], before[0])
     assert not torch.equal(after[1], before[1])
     assert all(parameter.dtype == torch.float32 for parameter in all_parameters(encoder))
+
+
+@METHODS
+def test_a_method_has_the_gradient_of_its_portions_encoded_by_hand(build, method):
+    encoder = build(peft_type=method, num_groups=2).train()
+    parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]
+    encode, upstream = partial(encoder.encode, group=1), torch.randn(len(ITEMS), encoder.feature_dim)
+    gradients = []
+    for way in (
+        lambda: torch.cat([encode(part) for part in ITEMS.split(2)]),
+        lambda: encode_in_portions(encode, ITEMS, 2, upstream),
+    ):
+        torch.manual_seed(0)  # of its dropout
+        features = way()
+        with encoder.activate(0):  # whatever is active when the backward pass comes
+            gradients.append(torch.autograd.grad(features, parameters, upstream, allow_unused=True))
+    assert max(gradient.abs().max() for gradient in gradients[0] if gradient is not None) > 0
+    for by_hand, found in zip(*gradients, strict=True):
+        assert (by_hand is None) == (found is None)
+        if found is not None:
+            torch.testing.assert_close(found, by_hand)
 
 
 def test_all_methods_of_the_library_are_usable_or_refused_with_a_reason(build):
