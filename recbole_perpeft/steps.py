@@ -79,7 +79,7 @@ class StepTrainer(Trainer):
         Raises
         ------
         TrainingError
-            If they do not fit into the GPU's memory.
+            If they do not fit into memory.
         """
         total, portion = torch.zeros((), device=self.device), self.config["encoding_batch_size"]
         items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
@@ -113,7 +113,7 @@ class StepTrainer(Trainer):
         Raises
         ------
         TrainingError
-            If one does not fit into the GPU's memory.
+            If one does not fit into memory.
         """
         total, portion = torch.zeros((), device=self.device), self.config["encoding_batch_size"]
         self.optimizer.zero_grad()
@@ -164,9 +164,12 @@ class StepTrainer(Trainer):
     def _memory_watched(self, number: int) -> Iterator[None]:
         try:
             yield
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            # a CPU has no class of its own for it, and mostly kills the process instead
+            if not (isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)):
+                raise
             raise TrainingError(
-                f"The {number} items of a training step do not fit into the GPU's memory. Set encoding_batch_size "
+                f"The {number} items of a training step do not fit into memory. Set encoding_batch_size "
                 f"({self.config['encoding_batch_size'] or '~'}) lower, or users_per_batch "
                 f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
             ) from error

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_perpeft.errors import SettingError
+from recbole_perpeft.errors import SettingError, TrainingError
 from recbole_perpeft.group_sharing import shared_step
 from tests.training import NO_DROPOUT, PEFTS, fit, scatter_groups
 
@@ -88,3 +88,31 @@ def test_groups_that_step_together_share_what_each_did_itself(prepare):
 def test_a_step_on_several_batches_excludes_an_encoding_for_several_steps(prepare):
     with pytest.raises(SettingError, match="batches_per_step: 2 is not possible with batches_per_encoding: 3"):
         prepare(batches_per_step=2, batches_per_encoding=3)
+
+
+def _of_gpu():
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+
+def _of_cpu():
+    torch.empty(10**15)  # more than any machine has
+
+
+@pytest.mark.parametrize("runs_out", [_of_gpu, _of_cpu])
+@pytest.mark.parametrize("way", ["train_window", "train_together"])
+def test_a_step_without_memory_names_what_makes_it_smaller(prepare, monkeypatch, runs_out, way):
+    trainer, batches = _batches(prepare)
+    monkeypatch.setattr(trainer.model.item_tower.encoder, "encode", lambda *args, **named: runs_out())
+    items = len(batches[0].items)
+    message = rf"The {items} items .* do not fit into memory. Set encoding_batch_size \(~\) lower, or users_per_batch"
+    with pytest.raises(TrainingError, match=message):
+        getattr(trainer, way)(batches[:1])
+
+
+def test_another_error_in_a_step_stays_what_it_is(prepare, monkeypatch):
+    trainer, batches = _batches(prepare)
+    monkeypatch.setattr(
+        trainer.model.item_tower.encoder, "encode", lambda *args, **named: torch.ones(2) @ torch.ones(3)
+    )
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        trainer.train_window(batches[:1])
