@@ -1,8 +1,11 @@
 """On a GPU: what it computes, against the CPU; that no step waits for it; what moves between the two."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from recbole_perpeft.encoding_window import encode_in_portions
 from recbole_perpeft.find_model import our_models
 from recbole_perpeft.quick_start import load
 from tests.test_backbones import sizes
@@ -49,6 +52,25 @@ def test_loss_and_gradients_are_those_of_the_cpu(prepare, settings):
     assert expected.keys() == found.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name].cpu(), gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_portions_have_the_dropout_they_had_when_their_gradient_is_due(prepare):
+    _, (on_gpu, its_train_data, _) = _twins(prepare, peft_config={"r": 2, "lora_dropout": 0.5})
+    encoder, items = on_gpu.model.train().item_tower.encoder, next(iter(its_train_data)).items
+    parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]
+    encode, upstream = partial(encoder.encode, group=1), torch.randn(len(items), encoder.feature_dim).to(on_gpu.device)
+    gradients = []
+    for way in (
+        lambda: torch.cat([encode(part) for part in items.split(5)]),
+        lambda: encode_in_portions(encode, items, 5, upstream),
+    ):
+        torch.manual_seed(0)
+        features = way()
+        torch.rand(1, device=on_gpu.device)  # what is drawn in between
+        gradients.append(torch.autograd.grad(features, parameters, upstream))
+    for by_hand, found in zip(*gradients, strict=True):
+        assert by_hand.abs().max() > 0
+        torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
