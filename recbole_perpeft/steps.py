@@ -170,6 +170,6 @@ class StepTrainer(Trainer):
                 raise
             raise TrainingError(
                 f"The {number} items of a training step do not fit into memory. Set encoding_batch_size "
-                f"({self.config['encoding_batch_size'] or '~'}) lower, or users_per_batch "
+                f"(now {self.config['encoding_batch_size'] or '~'}) to fewer, or lower users_per_batch "
                 f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
             ) from error

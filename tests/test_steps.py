@@ -104,7 +104,9 @@ def test_a_step_without_memory_names_what_makes_it_smaller(prepare, monkeypatch,
     trainer, batches = _batches(prepare)
     monkeypatch.setattr(trainer.model.item_tower.encoder, "encode", lambda *args, **named: runs_out())
     items = len(batches[0].items)
-    message = rf"The {items} items .* do not fit into memory. Set encoding_batch_size \(~\) lower, or users_per_batch"
+    message = (
+        rf"The {items} items .* do not fit into memory. Set encoding_batch_size \(now ~\) to fewer, or lower users"
+    )
     with pytest.raises(TrainingError, match=message):
         getattr(trainer, way)(batches[:1])
 
