@@ -1,6 +1,6 @@
 """Steps of the optimiser on RecBole's Trainer: on a batch, on batches encoded together, or on several groups."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -81,12 +81,9 @@ class StepTrainer(Trainer):
         TrainingError
             If they do not fit into memory.
         """
-        total, portion = torch.zeros((), device=self.device), self.config["encoding_batch_size"]
+        total = torch.zeros((), device=self.device)
         items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
-        with (
-            self._memory_watched(len(items)),
-            self.model.item_tower.window(items, batches[0].group, portion) as backward_through_encoder,
-        ):
+        with self._window(items, batches[0].group) as backward_through_encoder:
             for batch in batches:
                 self.optimizer.zero_grad()
                 total += self._backward(batch)
@@ -115,13 +112,10 @@ class StepTrainer(Trainer):
         TrainingError
             If one does not fit into memory.
         """
-        total, portion = torch.zeros((), device=self.device), self.config["encoding_batch_size"]
+        total = torch.zeros((), device=self.device)
         self.optimizer.zero_grad()
         for batch in batches:
-            with (
-                self._memory_watched(len(batch.items)),
-                self.model.item_tower.window(batch.items, batch.group, portion) as backward_through_encoder,
-            ):
+            with self._window(batch.items, batch.group) as backward_through_encoder:
                 total += self._backward(batch, share=1 / len(batches))
                 backward_through_encoder()
         self._step({batch.group for batch in batches})
@@ -161,15 +155,18 @@ class StepTrainer(Trainer):
         return shared_step(self.model.item_tower, groups, self.config["num_groups"], self.config["group_sharing"])
 
     @contextmanager
-    def _memory_watched(self, number: int) -> Iterator[None]:
+    def _window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
+        """The item tower's window of ``items``; what is done in it may run out of memory, which names the settings."""
+        portion = self.config["encoding_batch_size"]
         try:
-            yield
+            with self.model.item_tower.window(items, group, portion) as backward_through_encoder:
+                yield backward_through_encoder
         except RuntimeError as error:
             # a CPU has no class of its own for it, and mostly kills the process instead
             if not (isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)):
                 raise
             raise TrainingError(
-                f"The {number} items of a training step do not fit into memory. Set encoding_batch_size "
-                f"(now {self.config['encoding_batch_size'] or '~'}) to fewer, or lower users_per_batch "
+                f"The {len(items)} items of a training step do not fit into memory. Set encoding_batch_size "
+                f"(now {portion or '~'}) to fewer, or lower users_per_batch "
                 f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
             ) from error

@@ -5,11 +5,10 @@ from functools import partial
 import pytest
 import torch
 
-from recbole_perpeft.encoding_window import encode_in_portions
 from recbole_perpeft.find_model import our_models
 from recbole_perpeft.quick_start import load
 from tests.test_backbones import sizes
-from tests.training import FAST, NO_DROPOUT, PEFTS, fit, gradients, scatter_groups
+from tests.training import FAST, NO_DROPOUT, PEFTS, fit, gradients, gradients_of_portions, scatter_groups
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -59,16 +58,7 @@ def test_portions_have_the_dropout_they_had_when_their_gradient_is_due(prepare):
     encoder, items = on_gpu.model.train().item_tower.encoder, next(iter(its_train_data)).items
     parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]
     encode, upstream = partial(encoder.encode, group=1), torch.randn(len(items), encoder.feature_dim).to(on_gpu.device)
-    gradients = []
-    for way in (
-        lambda: torch.cat([encode(part) for part in items.split(5)]),
-        lambda: encode_in_portions(encode, items, 5, upstream),
-    ):
-        torch.manual_seed(0)
-        features = way()
-        torch.rand(1, device=on_gpu.device)  # what is drawn in between
-        gradients.append(torch.autograd.grad(features, parameters, upstream))
-    for by_hand, found in zip(*gradients, strict=True):
+    for by_hand, found in zip(*gradients_of_portions(encode, items, 5, parameters, upstream), strict=True):
         assert by_hand.abs().max() > 0
         torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-6)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from recbole_perpeft.encoding_window import encode_in_portions
 from recbole_perpeft.grouping import Grouping
 
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
@@ -70,3 +71,17 @@ def gradients(model, loss):
     model.zero_grad()
     loss.backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def gradients_of_portions(encode, items, size, parameters, upstream):
+    """Gradients of ``parameters`` with ``items`` encoded ``size`` at a time: by hand, and by ``encode_in_portions``."""
+    found = []
+    for way in (
+        lambda: torch.cat([encode(part) for part in items.split(size)]),
+        lambda: encode_in_portions(encode, items, size, upstream),
+    ):
+        torch.manual_seed(0)  # of its dropout
+        features = way()
+        torch.rand(1, device=upstream.device)  # what is drawn in between
+        found.append(torch.autograd.grad(features, parameters, upstream, allow_unused=True))
+    return found

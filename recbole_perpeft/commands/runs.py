@@ -133,7 +133,7 @@ def _in_process(run: Run, file: Path, log: Path) -> str | None:
         return None
     lines = log.read_text(errors="replace").strip().splitlines()
     killed = f"killed by signal {-status}" if status < 0 else None
-    if killed and -status == signal.SIGKILL:
+    if status == -signal.SIGKILL:
         killed += ", mostly for want of memory: set encoding_batch_size or lower users_per_batch"
     return f"FAILED: {killed or (lines[-1] if lines else f'exit status {status}')} (log {log})"
 

@@ -8,8 +8,8 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.encoder.peft_methods import usable_peft_types
-from recbole_perpeft.encoding_window import encode_in_portions
 from tests.encoder.conftest import ITEMS, all_parameters, train
+from tests.training import gradients_of_portions
 
 # what starts somewhere else than at the model as it is
 STARTS_ELSEWHERE = {"C3A", "FOURIERFT", "UNILORA", "VBLORA"}
@@ -71,15 +71,8 @@ def test_a_method_has_the_gradient_of_its_portions_encoded_by_hand(build, method
     encoder = build(peft_type=method, num_groups=2).train()
     parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]
     encode, upstream = partial(encoder.encode, group=1), torch.randn(len(ITEMS), encoder.feature_dim)
-    gradients = []
-    for way in (
-        lambda: torch.cat([encode(part) for part in ITEMS.split(2)]),
-        lambda: encode_in_portions(encode, ITEMS, 2, upstream),
-    ):
-        torch.manual_seed(0)  # of its dropout
-        features = way()
-        with encoder.activate(0):  # whatever is active when the backward pass comes
-            gradients.append(torch.autograd.grad(features, parameters, upstream, allow_unused=True))
+    with encoder.activate(0):  # whatever is active when the backward pass comes
+        gradients = gradients_of_portions(encode, ITEMS, 2, parameters, upstream)
     assert max(gradient.abs().max() for gradient in gradients[0] if gradient is not None) > 0
     for by_hand, found in zip(*gradients, strict=True):
         assert (by_hand is None) == (found is None)
