@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class PerPEFTTrainer(StepTrainer):
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
         self.identity: dict[str, str] = {}
         self._has_file = False  # of its own
+        self.notes: dict = {}  # numbers that whoever uses the trainer wants to find again when the run is resumed
         self._best_state: dict[str, torch.Tensor] | None = None
         self._holds_best = False
         self.best_epoch = -1
@@ -206,6 +208,7 @@ class PerPEFTTrainer(StepTrainer):
             "average": self.average.state() if self.average else None,
             "has_best": self._best_state is not None,
             "best_epoch": self.best_epoch,
+            "notes": self.notes,
         }
         checkpoint.write(self.saved_model_file, state)
 
@@ -217,6 +220,18 @@ class PerPEFTTrainer(StepTrainer):
         if self._best_state is not None and not self._holds_best:
             self.model.load_state_dict(self._best_state)
             self._holds_best = True
+
+    def keep_in(self, file: str | Path) -> None:
+        """Write checkpoints to ``file``, and go on with the one that it holds, if it is there.
+
+        Raises
+        ------
+        CheckpointError
+            As :meth:`resume_checkpoint`.
+        """
+        if Path(file).is_file():
+            self.resume_checkpoint(file)
+        self.saved_model_file, self._has_file = str(file), True
 
     def resume_checkpoint(self, resume_file):
         """Go on where ``resume_file`` stands: same stage, next epoch, same optimiser.
@@ -234,6 +249,7 @@ class PerPEFTTrainer(StepTrainer):
         self.best_valid_result = state["best_valid_result"] or None
         self._best_state = {k: v.cpu() for k, v in state["state_dict"].items()} if state["has_best"] else None
         self.best_epoch = state["best_epoch"]
+        self.notes = state.get("notes", {})  # files of before there were any have none
         self.model.load_state_dict(state["last_state_dict"])
         self._holds_best = False
         self.optimizer = self._build_optimizer()

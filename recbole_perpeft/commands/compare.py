@@ -20,8 +20,9 @@ compare them.
     --models "SASRec:loss_type=BPR" --peft LORA IA3 --seeds 2020 2021 2022 --out results/demo --learning_rate=0.001
 
 Words such as --learning_rate=0.001 are settings of all rows. Runs are done one after another, each in a process of its
-own; finished ones stand in OUT/runs and are not repeated, so the same command goes on where it was stopped, and one
-with more rows or seeds does what is new. Tables (Markdown, CSV, JSON) and a chart are written to OUT."""
+own; finished ones stand in OUT/runs and are not repeated, and a PerPEFT model's that was stopped goes on from its last
+validation: so the same command goes on where it was stopped, and one with more rows or seeds does what is new. Tables
+(Markdown, CSV, JSON) and a chart are written to OUT."""
 
 
 def compare(

@@ -5,8 +5,6 @@ import json
 import logging
 import math
 import os
-import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -17,12 +15,15 @@ from recbole.trainer import Trainer
 from recbole.utils.logger import RemoveColorFilter
 
 from recbole_perpeft import quick_start
+from recbole_perpeft.commands.costs import Costs
+from recbole_perpeft.commands.runs import checkpoint_of
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import PerPEFTError, SettingError
+from recbole_perpeft.errors import CheckpointError, PerPEFTError, SettingError
 from recbole_perpeft.report import count
+from recbole_perpeft.trainer import PerPEFTTrainer
 
 
-def measure(config: Config, test: bool) -> dict:
+def measure(config: Config, test: bool, unfinished: Path | None = None) -> dict:
     """Train, and measure the state that is best in validation.
 
     Parameters
@@ -31,6 +32,9 @@ def measure(config: Config, test: bool) -> dict:
         Settings of the run.
     test
         Whether the test purchases are looked at.
+    unfinished
+        File of the checkpoints of a PerPEFT model: what it holds is gone on with. RecBole's trainers begin anew, for
+        their checkpoints do not hold what a run needs to end as one that was never interrupted.
 
     Returns
     -------
@@ -38,21 +42,28 @@ def measure(config: Config, test: bool) -> dict:
         ``valid`` (the validation metric's best), ``seconds``, ``epochs``, ``best_epoch``, ``seconds_per_epoch`` (median
         training epoch of the last stage), ``peak_memory_mib``, ``parameters``; with ``test`` also ``test`` (RecBole's
         metrics), ``ranks`` (of each user's test purchase) and ``data`` (what has to be the same in all runs of a
-        comparison).
+        comparison). Of a run that was interrupted, time and memory are those of all processes, without what was lost.
+
+    Raises
+    ------
+    CheckpointError
+        If ``unfinished`` holds what cannot be gone on with.
     """
     began = time.perf_counter()
     _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
-    epochs = _timed_epochs(trainer)
+    if unfinished and isinstance(trainer, PerPEFTTrainer):
+        _go_on(trainer, unfinished)
+    costs = Costs(trainer, began)
     score, _ = trainer.fit(train_data, valid_data, show_progress=False)
-    last_stage = epochs[config["global_epochs"] :] if _is_personal(config) else epochs
+    costs.note()
     result = {
         "valid": float(score),
-        "seconds": time.perf_counter() - began,
-        "epochs": len(epochs),
+        "seconds": costs.notes["seconds"],
+        "epochs": len(costs.notes["epochs"]),
         "best_epoch": getattr(trainer, "best_epoch", None),
-        "seconds_per_epoch": statistics.median(last_stage or epochs or [0.0]),
+        "seconds_per_epoch": costs.median_epoch(config["global_epochs"] if _is_personal(config) else 0),
         "parameters": _parameters(trainer.model),
-        "peak_memory_mib": _peak_memory(config["device"]),
+        "peak_memory_mib": costs.notes["peak_memory_mib"],
     }
     if test:
         metrics = trainer.evaluate(test_data, load_best_model=True)
@@ -109,18 +120,11 @@ def _is_personal(config: Config) -> bool:
     return hasattr(config.model_class, "backbone_name") and config["num_groups"] > 1
 
 
-def _timed_epochs(trainer: Trainer) -> list[float]:
-    """A list that fills with the seconds of each training epoch."""
-    seconds, train_epoch = [], trainer._train_epoch
-
-    def timed(*args, **kwargs):
-        began = time.perf_counter()
-        loss = train_epoch(*args, **kwargs)
-        seconds.append(time.perf_counter() - began)
-        return loss
-
-    trainer._train_epoch = timed
-    return seconds
+def _go_on(trainer: PerPEFTTrainer, unfinished: Path) -> None:
+    try:
+        trainer.keep_in(unfinished)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Delete it to begin the run anew.") from error
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, int]:
@@ -135,13 +139,6 @@ def _parameters(model: torch.nn.Module) -> dict[str, int]:
     }
 
 
-def _peak_memory(device: torch.device) -> float:
-    """MiB of this process (of the GPU, where one is used)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def _log_to_stderr() -> None:
     """RecBole's log as plain text, for the file that this process's output goes to."""
     handler = logging.StreamHandler()
@@ -153,18 +150,20 @@ def main(job_file: str) -> None:
     """Run the job in a JSON file and write its result beside it."""
     _log_to_stderr()
     job = json.loads(Path(job_file).read_text())
+    target = Path(job["result"])
+    unfinished = checkpoint_of(target)
     with tempfile.TemporaryDirectory() as folder:
         settings = {**job["settings"], "checkpoint_dir": folder, "show_progress": False}
         try:
             config = Config(job["model"], job["dataset"], config_dict=settings)
-            result = measure(config, job["with_test"])
+            result = measure(config, job["with_test"], unfinished)
         except PerPEFTError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)
-    target = Path(job["result"])
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps({**job, **result}))
     os.replace(partial, target)
+    unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

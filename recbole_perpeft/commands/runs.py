@@ -78,7 +78,7 @@ def output_folder(out: Path) -> Iterator[Path]:
 
 
 def do_runs(runs: Sequence[Run], out: Path) -> tuple[list[dict | None], list[str]]:
-    """Do all runs that are not finished.
+    """Do all runs that are not finished; one of a PerPEFT model that was begun goes on from its last checkpoint.
 
     Parameters
     ----------
@@ -100,6 +100,8 @@ def do_runs(runs: Sequence[Run], out: Path) -> tuple[list[dict | None], list[str
             results.append(_read(file))
             print("found", flush=True)
             continue
+        if checkpoint_of(file).is_file():
+            print("goes on ...", end=" ", flush=True)
         began = time.perf_counter()
         error = _in_process(run, file, out / "logs" / f"{run.file}.log")
         took.append(time.perf_counter() - began)
@@ -109,6 +111,11 @@ def do_runs(runs: Sequence[Run], out: Path) -> tuple[list[dict | None], list[str
         results.append(None if error else _read(file))
         print(f"{error or _said(results[-1])} ({took[-1]:.0f} s; about {left / 60:.0f} min left)", flush=True)
     return results, failures
+
+
+def checkpoint_of(file: Path) -> Path:
+    """Where the run with that result file has its checkpoint until it is finished."""
+    return file.with_suffix(".pth")
 
 
 def _in_process(run: Run, file: Path, log: Path) -> str | None:
@@ -125,7 +132,7 @@ def _in_process(run: Run, file: Path, log: Path) -> str | None:
     }
     job_file = file.with_suffix(".job")
     job_file.write_text(json.dumps(job, default=str))
-    with log.open("w") as output:
+    with log.open("a" if checkpoint_of(file).is_file() else "w") as output:
         command = [sys.executable, "-m", "recbole_perpeft.commands.one_run", str(job_file)]
         status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
     job_file.unlink()

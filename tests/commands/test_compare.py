@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 from scipy.stats import ttest_rel
 
+from recbole_perpeft import checkpoint
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.commands import runs
 from recbole_perpeft.commands.compare import common_settings, compare
@@ -20,7 +21,9 @@ from recbole_perpeft.commands.significance import difference
 from recbole_perpeft.commands.table import markdown, summarise
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import DataError, PerPEFTError, SettingError
+from recbole_perpeft.trainer import PerPEFTTrainer
 from tests.conftest import TINY
+from tests.training import Killed
 
 
 @pytest.fixture
@@ -74,6 +77,74 @@ def test_a_run_measures_what_the_model_does(common):
     hits = [rank <= 5 for rank in result["ranks"].values()]
     assert result["test"]["hit@5"] == pytest.approx(np.mean(hits), abs=1e-6)
     assert "test" not in measure(config, test=False)
+
+
+def killed_after(epoch, config, unfinished, monkeypatch):
+    """Measure until that epoch's checkpoint is written."""
+    write = PerPEFTTrainer._write
+
+    def dies(trainer, at):
+        write(trainer, at)
+        if at == epoch:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PerPEFTTrainer, "_write", dies)
+        with pytest.raises(Killed):
+            measure(config(), test=True, unfinished=unfinished)
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_run_that_was_killed_goes_on_and_measures_what_it_would_have(common, tmp_path, monkeypatch, epoch):
+    def config():
+        return Config("PerPEFTSASRec", "tiny", config_dict={**common, "epochs": 4, "global_epochs": 2, "seed": 3})
+
+    whole = measure(config(), test=True)
+    unfinished = tmp_path / "run.pth"
+    killed_after(epoch, config, unfinished, monkeypatch)
+    noted = checkpoint.read(unfinished)["notes"]
+    assert [number for number, _ in noted["epochs"]] == list(range(epoch + 1))
+    trained, train_epoch = [], PerPEFTTrainer._train_epoch
+
+    def watched(trainer, data, number, **kwargs):
+        trained.append(number)
+        return train_epoch(trainer, data, number, **kwargs)
+
+    monkeypatch.setattr(PerPEFTTrainer, "_train_epoch", watched)
+    result = measure(config(), test=True, unfinished=unfinished)
+    assert trained == list(range(epoch + 1, 4))
+    for same in ("valid", "test", "ranks", "data", "epochs", "best_epoch", "parameters"):
+        assert result[same] == whole[same], same
+    assert result["seconds"] > noted["seconds"]
+    assert result["peak_memory_mib"] >= noted["peak_memory_mib"] > 50
+
+
+def test_runs_go_on_with_the_checkpoint_that_a_killed_one_has_left(common, tmp_path, monkeypatch, capsys):
+    run = Run("perpeft, seed 3", "PerPEFTSASRec", "tiny", {**common, "seed": 3})
+    with output_folder(tmp_path / "out") as folder:
+        unfinished, log = folder / "runs" / f"{run.file}.pth", folder / "logs" / f"{run.file}.log"
+        settings = {**run.settings, "show_progress": False}
+        killed_after(0, lambda: Config(run.model, run.dataset, config_dict=settings), unfinished, monkeypatch)
+        log.write_text("epoch 0, of the killed process\n")
+        (result,), failures = do_runs([run], folder)
+        assert not failures
+        assert [file.name for file in (folder / "runs").iterdir()] == [f"{run.file}.json"]
+    assert result["epochs"] == 2
+    assert "run 1 of 1: perpeft, seed 3 ... goes on ... valid" in capsys.readouterr().out
+    lines = log.read_text().splitlines()
+    assert lines[0] == "epoch 0, of the killed process"
+    assert sum("training [" in line for line in lines) == 1
+    assert any("Resuming" in line and "from epoch 1" in line for line in lines)
+
+
+def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
+    run = Run("one", "PerPEFTSASRec", "tiny", common)
+    with output_folder(tmp_path / "out") as folder:
+        unfinished = folder / "runs" / f"{run.file}.pth"
+        unfinished.write_bytes(b"half a file")
+        _, (failure,) = do_runs([run], folder)
+    assert f"CheckpointError: {unfinished} is no checkpoint" in failure
+    assert "Delete it to begin the run anew." in failure
 
 
 def results_of(ranks_by_seed, users=("a", "b", "c")):
