@@ -231,7 +231,8 @@ class PerPEFTTrainer(StepTrainer):
         """
         if Path(file).is_file():
             self.resume_checkpoint(file)
-        self.saved_model_file, self._has_file = str(file), True
+        else:
+            self.saved_model_file, self._has_file = str(file), True
 
     def resume_checkpoint(self, resume_file):
         """Go on where ``resume_file`` stands: same stage, next epoch, same optimiser.

@@ -114,6 +114,17 @@ def test_resuming_through_a_setting(tiny, tmp_path):
     assert again == first
 
 
+def test_a_checkpoint_without_notes_is_resumed_with_none(prepare):
+    trainer, _ = fit(prepare, epochs=1, global_epochs=1)
+    state = checkpoint.read(trainer.saved_model_file)
+    assert state.pop("notes") == {}
+    checkpoint.write(trainer.saved_model_file, state)  # as those of before there were any
+    _, again, *_ = prepare(epochs=1, global_epochs=1)
+    again.resume_checkpoint(trainer.saved_model_file)
+    assert again.notes == {}
+    assert again.start_epoch == 1
+
+
 def test_runs_of_the_same_second_do_not_write_one_file(prepare):
     runs = [prepare(epochs=1, global_epochs=1, seed=seed) for seed in (1, 2)]
     for _, trainer, train_data, valid_data, _ in runs:

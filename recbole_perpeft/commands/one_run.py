@@ -61,7 +61,7 @@ def measure(config: Config, test: bool, unfinished: Path | None = None) -> dict:
         "seconds": costs.notes["seconds"],
         "epochs": len(costs.notes["epochs"]),
         "best_epoch": getattr(trainer, "best_epoch", None),
-        "seconds_per_epoch": costs.median_epoch(config["global_epochs"] if _is_personal(config) else 0),
+        "seconds_per_epoch": costs.median_epoch(getattr(trainer, "global_epochs", 0)),
         "parameters": _parameters(trainer.model),
         "peak_memory_mib": costs.notes["peak_memory_mib"],
     }
@@ -114,10 +114,6 @@ def gain(metric: str, rank: float) -> float:
     if name not in gains:
         raise SettingError(f"valid_metric: {metric} cannot be tested user by user. Set one of {', '.join(gains)} at k.")
     return gains[name] if rank <= int(k) else 0.0
-
-
-def _is_personal(config: Config) -> bool:
-    return hasattr(config.model_class, "backbone_name") and config["num_groups"] > 1
 
 
 def _go_on(trainer: PerPEFTTrainer, unfinished: Path) -> None:
