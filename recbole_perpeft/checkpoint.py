@@ -82,8 +82,13 @@ def write(file: str | Path, state: dict) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read(file: str | Path, device: torch.device | str = "cpu") -> dict:
+def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "settings") -> dict:
     """Read a checkpoint of a PerPEFT model; nothing in the file is executed.
+
+    Parameters
+    ----------
+    holds
+        A key that it must have: ``settings`` has that of a run, ``stage_1`` what was written for other runs.
 
     Raises
     ------
@@ -98,6 +103,10 @@ def read(file: str | Path, device: torch.device | str = "cpu") -> dict:
         raise CheckpointError(f"{file} is no checkpoint of a PerPEFT model, or is damaged: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{file} is no checkpoint of this version of recbole_perpeft (format {FORMAT}).")
+    if holds not in state:
+        raise CheckpointError(
+            f"{file} holds no {holds}: it was written for another use (a run's checkpoint, or stage_1/)."
+        )
     return state
 
 

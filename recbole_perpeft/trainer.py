@@ -1,25 +1,24 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
-from recbole.utils import get_local_time, init_seed, set_color
+from recbole.utils import init_seed, set_color
 from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
-from recbole_perpeft.errors import CheckpointError, DataError, TrainingError
+from recbole_perpeft.checkpoint_trainer import CheckpointTrainer
+from recbole_perpeft.errors import DataError, TrainingError
 from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
-from recbole_perpeft.steps import PERSONALISED, StepTrainer
+from recbole_perpeft.steps import PERSONALISED
 
 _WINDOWS_BETWEEN_CHECKS = 50
 
 
-class PerPEFTTrainer(StepTrainer):
+class PerPEFTTrainer(CheckpointTrainer):
     """RecBole's Trainer, run once per training stage, with users grouped in between.
 
     Epochs ``[0, global_epochs)`` are stage 1; then users are grouped; then stage 3 runs to ``epochs``. The validation
@@ -33,16 +32,8 @@ class PerPEFTTrainer(StepTrainer):
 
     def __init__(self, config, model):
         super().__init__(config, model)
-        name = f"{config['model']}-{config['dataset']}-{get_local_time()}.pth"
-        self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         personal = config["num_groups"] > 1
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
-        self.identity: dict[str, str] = {}
-        self._has_file = False  # of its own
-        self.notes: dict = {}  # numbers that whoever uses the trainer wants to find again when the run is resumed
-        self._best_state: dict[str, torch.Tensor] | None = None
-        self._holds_best = False
-        self.best_epoch = -1
         self.eval_collector = RankingCollector(config)
 
     # -- stages -----------------------------------------------------------------------------------------------------
@@ -76,6 +67,7 @@ class PerPEFTTrainer(StepTrainer):
             self._use_groups(train_data)
         else:
             self._fit_stage(1, self.global_epochs, *arguments)
+            self._leave_stage_1()
             if self.config["epochs"] > self.global_epochs:
                 self._personalise(train_data)
             elif self.config["num_groups"] > 1:
@@ -174,95 +166,7 @@ class PerPEFTTrainer(StepTrainer):
                 f"({self.config['learning_rate']}) or set clip_grad_norm: {{max_norm: 1.0}}.{kept}"
             )
 
-    # -- state ------------------------------------------------------------------------------------------------------
-
-    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
-        """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
-        with self._averaged():
-            self._best_state, self.best_epoch, self._holds_best = self._snapshot(), epoch, self.average is None
-        if not self._validates:
-            self.model.item_tower.forget()  # as a resumed run, which starts without what earlier steps have left
-            self._write(epoch)
-
-    def _snapshot(self) -> dict[str, torch.Tensor]:
-        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
-
-    def _write(self, epoch: int) -> None:
-        if not self._saved:
-            return
-        if not self._has_file:
-            self.saved_model_file, self._has_file = str(checkpoint.reserve(self.saved_model_file)), True
-        result = {key: float(value) for key, value in (self.best_valid_result or {}).items()}
-        last = {key: value.detach().cpu() for key, value in self.model.state_dict().items()}
-        state = {
-            "settings": self.config.settings(),
-            "identity": self.identity,
-            "stage": self.stage,
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": float(self.best_valid_score),
-            "best_valid_result": result,
-            "state_dict": self._best_state or last,
-            "last_state_dict": last,
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state() if self.average else None,
-            "has_best": self._best_state is not None,
-            "best_epoch": self.best_epoch,
-            "notes": self.notes,
-        }
-        checkpoint.write(self.saved_model_file, state)
-
-    def restore_best(self) -> None:
-        """Put the best state of this stage into the model; without one, the model stays as it is.
-
-        A model that holds it already keeps the item tables that its validation has computed.
-        """
-        if self._best_state is not None and not self._holds_best:
-            self.model.load_state_dict(self._best_state)
-            self._holds_best = True
-
-    def keep_in(self, file: str | Path) -> None:
-        """Write checkpoints to ``file``, and go on with the one that it holds, if it is there.
-
-        Raises
-        ------
-        CheckpointError
-            As :meth:`resume_checkpoint`.
-        """
-        if Path(file).is_file():
-            self.resume_checkpoint(file)
-        else:
-            self.saved_model_file, self._has_file = str(file), True
-
-    def resume_checkpoint(self, resume_file):
-        """Go on where ``resume_file`` stands: same stage, next epoch, same optimiser.
-
-        Raises
-        ------
-        CheckpointError
-            If it cannot be read or was made from other data, another encoder or another shape of model.
-        """
-        state = checkpoint.read(resume_file, self.device)
-        checkpoint.check_identity(resume_file, state["identity"], self.identity)
-        self.saved_model_file, self._has_file = str(resume_file), True
-        self.stage, self.start_epoch, self.cur_step = state["stage"], state["epoch"] + 1, state["cur_step"]
-        self.best_valid_score = state["best_valid_score"]
-        self.best_valid_result = state["best_valid_result"] or None
-        self._best_state = {k: v.cpu() for k, v in state["state_dict"].items()} if state["has_best"] else None
-        self.best_epoch = state["best_epoch"]
-        self.notes = state.get("notes", {})  # files of before there were any have none
-        self.model.load_state_dict(state["last_state_dict"])
-        self._holds_best = False
-        self.optimizer = self._build_optimizer()
-        if self.average and state["average"]:
-            self.average.load(state["average"])
-        try:
-            self.optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:
-            raise CheckpointError(
-                f"Checkpoint {resume_file} holds another optimiser than learner: {self.config['learner']} ({error})."
-            ) from error
-        self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")
+    # -- evaluation -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):

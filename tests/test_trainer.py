@@ -12,9 +12,7 @@ from recbole_perpeft.errors import DataError, TrainingError
 from recbole_perpeft.quick_start import run
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
-from tests.training import FAST, KMEANS, Killed, fit, same, scripted
-
-COHERENCE = {"grouping": "coherence", "group_negatives": False}
+from tests.training import COHERENCE, FAST, KMEANS, Killed, fit, same, scripted
 
 
 @pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS, FAST, COHERENCE])

@@ -7,6 +7,7 @@ from recbole_perpeft.encoding_window import encode_in_portions
 from recbole_perpeft.grouping import Grouping
 
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
+COHERENCE = {"grouping": "coherence", "group_negatives": False}
 # the settings that make training faster, together, and a softmax over all items
 FAST = {"num_negatives": None, "peft_layers": 1, "batches_per_encoding": 2, "share_items": True}
 PEFTS = {"LORA": {"r": 2, "lora_dropout": 0.0}, "IA3": {}}

@@ -20,10 +20,11 @@ from recbole_perpeft.commands.runs import checkpoint_of
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import CheckpointError, PerPEFTError, SettingError
 from recbole_perpeft.report import count
+from recbole_perpeft.stage_1 import file_of
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 
-def measure(config: Config, test: bool, unfinished: Path | None = None) -> dict:
+def measure(config: Config, test: bool, unfinished: Path | None = None, stages_1: Path | None = None) -> dict:
     """Train, and measure the state that is best in validation.
 
     Parameters
@@ -35,6 +36,8 @@ def measure(config: Config, test: bool, unfinished: Path | None = None) -> dict:
     unfinished
         File of the checkpoints of a PerPEFT model: what it holds is gone on with. RecBole's trainers begin anew, for
         their checkpoints do not hold what a run needs to end as one that was never interrupted.
+    stages_1
+        Folder of what stage 1 of PerPEFT models ends with: a run takes it from there, or leaves it there for others.
 
     Returns
     -------
@@ -42,17 +45,18 @@ def measure(config: Config, test: bool, unfinished: Path | None = None) -> dict:
         ``valid`` (the validation metric's best), ``seconds``, ``epochs``, ``best_epoch``, ``seconds_per_epoch`` (median
         training epoch of the last stage), ``peak_memory_mib``, ``parameters``; with ``test`` also ``test`` (RecBole's
         metrics), ``ranks`` (of each user's test purchase) and ``data`` (what has to be the same in all runs of a
-        comparison). Of a run that was interrupted, time and memory are those of all processes, without what was lost.
+        comparison). Of a run that was interrupted, or has its stage 1 from another, time and memory are those of all
+        processes that it needed, without what was lost.
 
     Raises
     ------
     CheckpointError
-        If ``unfinished`` holds what cannot be gone on with.
+        If ``unfinished`` or ``stages_1`` holds what cannot be gone on with.
     """
     began = time.perf_counter()
     _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
-    if unfinished and isinstance(trainer, PerPEFTTrainer):
-        _go_on(trainer, unfinished)
+    if isinstance(trainer, PerPEFTTrainer):
+        _go_on(trainer, unfinished, stages_1)
     costs = Costs(trainer, began)
     score, _ = trainer.fit(train_data, valid_data, show_progress=False)
     costs.note()
@@ -116,11 +120,15 @@ def gain(metric: str, rank: float) -> float:
     return gains[name] if rank <= int(k) else 0.0
 
 
-def _go_on(trainer: PerPEFTTrainer, unfinished: Path) -> None:
+def _go_on(trainer: PerPEFTTrainer, unfinished: Path | None, stages_1: Path | None) -> None:
+    stage_1 = file_of(stages_1, trainer.config, trainer.identity) if stages_1 else None
     try:
-        trainer.keep_in(unfinished)
+        if unfinished:
+            trainer.keep_in(unfinished)
+        if stage_1:
+            trainer.share_stage_1(stage_1)
     except CheckpointError as error:
-        raise CheckpointError(f"{error} Delete it to begin the run anew.") from error
+        raise CheckpointError(f"{error} Delete it to begin anew.") from error
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, int]:
@@ -152,7 +160,8 @@ def main(job_file: str) -> None:
         settings = {**job["settings"], "checkpoint_dir": folder, "show_progress": False}
         try:
             config = Config(job["model"], job["dataset"], config_dict=settings)
-            result = measure(config, job["with_test"], unfinished)
+            stages_1 = Path(job["stages_1"]) if job["stages_1"] else None
+            result = measure(config, job["with_test"], unfinished, stages_1)
         except PerPEFTError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)

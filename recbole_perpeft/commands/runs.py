@@ -77,7 +77,7 @@ def output_folder(out: Path) -> Iterator[Path]:
         lock.release()
 
 
-def do_runs(runs: Sequence[Run], out: Path) -> tuple[list[dict | None], list[str]]:
+def do_runs(runs: Sequence[Run], out: Path, share_stage_1: bool = True) -> tuple[list[dict | None], list[str]]:
     """Do all runs that are not finished; one of a PerPEFT model that was begun goes on from its last checkpoint.
 
     Parameters
@@ -86,6 +86,8 @@ def do_runs(runs: Sequence[Run], out: Path) -> tuple[list[dict | None], list[str
         In the order in which they are done.
     out
         From :func:`output_folder`.
+    share_stage_1
+        Whether what stage 1 ends with is kept in ``out``, and runs of the same stage 1 begin after it.
 
     Returns
     -------
@@ -103,7 +105,8 @@ def do_runs(runs: Sequence[Run], out: Path) -> tuple[list[dict | None], list[str
         if checkpoint_of(file).is_file():
             print("goes on ...", end=" ", flush=True)
         began = time.perf_counter()
-        error = _in_process(run, file, out / "logs" / f"{run.file}.log")
+        stages_1 = out / "stage_1" if share_stage_1 else None
+        error = _in_process(run, file, out / "logs" / f"{run.file}.log", stages_1)
         took.append(time.perf_counter() - began)
         left = sum(took) / len(took) * sum(not (out / "runs" / f"{r.file}.json").is_file() for r in runs[number:])
         if error:
@@ -118,7 +121,7 @@ def checkpoint_of(file: Path) -> Path:
     return file.with_suffix(".pth")
 
 
-def _in_process(run: Run, file: Path, log: Path) -> str | None:
+def _in_process(run: Run, file: Path, log: Path, stages_1: Path | None) -> str | None:
     """Do a run; gives what went wrong."""
     job = {
         "format": FORMAT,
@@ -129,6 +132,7 @@ def _in_process(run: Run, file: Path, log: Path) -> str | None:
         "settings": run.settings,
         "with_test": run.test,
         "result": str(file.resolve()),
+        "stages_1": stages_1 and str(stages_1.resolve()),
     }
     job_file = file.with_suffix(".job")
     job_file.write_text(json.dumps(job, default=str))

@@ -15,6 +15,7 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.settings import YAML_LOADER, known_settings
+from recbole_perpeft.stage_1 import GROUP_SETTINGS
 
 DESCRIPTION = """Search settings by the validation score; the test purchases are never looked at.
 
@@ -29,8 +30,9 @@ space.yaml has a line for each setting that is searched:
 
 The first trial has the settings as they are (the defaults, or what is typed after them), as far as they lie within what
 is searched; then Optuna's TPE proposes them, seeded. Trials are done one after another, each in a process of its own;
-the same command goes on where it was stopped, and one with more --trials continues the search. OUT/table.md lists them,
-best first, and OUT/best.yaml can be given to --config_files."""
+the same command goes on where it was stopped, and one with more --trials continues the search. Where only settings of
+groups are searched, stage 1 is trained once. OUT/table.md lists the trials, best first, and OUT/best.yaml can be given
+to --config_files."""
 
 _KINDS = ("choice", "uniform", "loguniform", "int")
 
@@ -132,7 +134,8 @@ def tune(
                              for key, value in chosen.items())  # fmt: skip
             trial.set_user_attr("settings", chosen)
             run = Run(f"trial {_count(study, optuna) + 1}: {said}", model, dataset, {**settings, **chosen}, test=False)
-            (result,), failed = do_runs([run], folder)
+            # no trial has the stage 1 of another where what it reads is searched
+            (result,), failed = do_runs([run], folder, share_stage_1=space.keys() <= GROUP_SETTINGS)
             failures += failed
             if result is None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)

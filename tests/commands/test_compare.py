@@ -144,7 +144,27 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
         unfinished.write_bytes(b"half a file")
         _, (failure,) = do_runs([run], folder)
     assert f"CheckpointError: {unfinished} is no checkpoint" in failure
-    assert "Delete it to begin the run anew." in failure
+    assert "Delete it to begin anew." in failure
+
+
+def test_runs_that_differ_in_their_groups_train_stage_1_once(common, tmp_path):
+    groups = {"perpeft": {}, "mixed groups": {"group_mixing": 0.5}, "two groups": {"num_groups": 2}}
+    runs = [Run(name, "PerPEFTSASRec", "tiny", {**common, **own, "epochs": 3}) for name, own in groups.items()]
+    with output_folder(tmp_path / "out") as folder:
+        results, failures = do_runs(runs, folder)
+        assert not failures
+        (stage_1,) = (folder / "stage_1").iterdir()
+        logs = [(folder / "logs" / f"{run.file}.log").read_text() for run in runs]
+        assert [log.count("training [") for log in logs] == [3, 2, 2]
+        assert [f"Stage 1 was trained by a run before, best in epoch 0: {stage_1}." in log for log in logs] == [0, 1, 1]
+        for run, result in zip(runs, results, strict=True):
+            alone = measure(Config(run.model, run.dataset, config_dict=run.settings), test=True)
+            for same in ("valid", "test", "ranks", "data", "epochs", "best_epoch", "parameters"):
+                assert result[same] == alone[same], (run.name, same)
+        stage_1.write_bytes(b"half a file")
+        _, (failure,) = do_runs([Run("four", "PerPEFTSASRec", "tiny", {**runs[0].settings, "num_groups": 4})], folder)
+    assert f"CheckpointError: {stage_1} is no checkpoint" in failure
+    assert "Delete it to begin anew." in failure
 
 
 def results_of(ranks_by_seed, users=("a", "b", "c")):
@@ -302,7 +322,9 @@ def test_runs_on_other_test_purchases_do_not_stand_in_one_table(common, tmp_path
         return results_of([(1, 2, 3)])[0] | {"format": runs.FORMAT, "name": name, "data": data}
 
     other = iter([result("first", 40), result("second", 39)])
-    monkeypatch.setattr(runs, "_in_process", lambda run, file, log: file.write_text(json.dumps(next(other))) and None)
+    monkeypatch.setattr(
+        runs, "_in_process", lambda run, file, *places: file.write_text(json.dumps(next(other))) and None
+    )
     with pytest.raises(DataError, match="'first' and 'second' cannot be compared: users differ \\(40 and 39\\)"):
         compare("tiny", tmp_path / "out", ["perpeft", "frozen"], seeds=[0], settings=common)
 

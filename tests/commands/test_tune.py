@@ -16,8 +16,9 @@ def scored(monkeypatch):
     """Runs that give a score of their settings at once; a list of those that ran."""
     ran = []
 
-    def instead(run, file, log):
+    def instead(run, file, log, stages_1):
         ran.append(run.settings)
+        assert stages_1 is None  # for SPACE has what stage 1 reads
         if run.settings["num_groups"] == 4 and len(ran) == 2:
             return "FAILED: of no use (log x)"
         score = 1 - abs(run.settings["learning_rate"] - 0.01) - (run.settings["loss_type"] == "BCE")
@@ -67,6 +68,18 @@ def test_the_first_trial_has_the_settings_as_they_are(scored, tmp_path):
     assert first["num_groups"] in (2, 4)
     assert second["learning_rate"] != 0.05
     assert (defaults["learning_rate"], defaults["loss_type"], defaults["num_groups"]) == (0.002, "CE", 8)
+
+
+def test_trials_share_stage_1_where_settings_of_groups_alone_are_searched(monkeypatch, tmp_path):
+    places = []
+
+    def instead(run, file, log, stages_1):
+        places.append(stages_1)
+        file.write_text(json.dumps({"format": runs.FORMAT, "settings": run.settings, "valid": 0.1}))
+
+    monkeypatch.setattr(runs, "_in_process", instead)
+    tune("demo", {"num_groups": SPACE["num_groups"], "group_mixing": ("uniform", [0, 1])}, tmp_path, 2)
+    assert places == [tmp_path / "stage_1"] * 2
 
 
 def test_a_trial_that_was_stopped_is_done_again(scored, tmp_path, monkeypatch):

@@ -1,0 +1,165 @@
+"""What a trainer keeps: its best state, checkpoints to go on from, and what stage 1 ends with, for other runs."""
+
+import os
+from pathlib import Path
+
+import torch
+from recbole.utils import get_local_time
+
+from recbole_perpeft import checkpoint, stage_1
+from recbole_perpeft.errors import CheckpointError
+from recbole_perpeft.steps import StepTrainer
+
+
+class CheckpointTrainer(StepTrainer):
+    """RecBole's Trainer with our steps, our checkpoints and a best state in memory.
+
+    The checkpoint file holds the best state so far, the last one with its optimiser, and where training stands; it is
+    rewritten after every validation.
+
+    Attributes
+    ----------
+    identity : dict
+        From :func:`~recbole_perpeft.checkpoint.identity`; empty until it is known.
+    notes : dict
+        Numbers that whoever uses the trainer wants to find again when the run is resumed.
+    best_epoch : int
+        Of the best validation, -1 before any.
+    """
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}.pth"
+        self.saved_model_file = os.path.join(self.checkpoint_dir, name)
+        self.identity: dict[str, str] = {}
+        self.notes: dict = {}
+        self.best_epoch = -1
+        self._saved, self._validates = True, True
+        self._has_file = False  # of its own
+        self._best_state: dict[str, torch.Tensor] | None = None
+        self._holds_best = False
+        self._stage_1_file: Path | None = None
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
+        with self._averaged():
+            self._best_state, self.best_epoch, self._holds_best = self._snapshot(), epoch, self.average is None
+        if not self._validates:
+            self.model.item_tower.forget()  # as a resumed run, which starts without what earlier steps have left
+            self._write(epoch)
+
+    def _snapshot(self) -> dict[str, torch.Tensor]:
+        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+
+    def _write(self, epoch: int) -> None:
+        if not self._saved:
+            return
+        if not self._has_file:
+            self.saved_model_file, self._has_file = str(checkpoint.reserve(self.saved_model_file)), True
+        last = {key: value.detach().cpu() for key, value in self.model.state_dict().items()}
+        state = {
+            **self._best(),
+            "settings": self.config.settings(),
+            "stage": self.stage,
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "state_dict": self._best_state or last,
+            "last_state_dict": last,
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state() if self.average else None,
+            "has_best": self._best_state is not None,
+        }
+        checkpoint.write(self.saved_model_file, state)
+
+    def _best(self) -> dict:
+        """The best state so far, its validation and its identity."""
+        return {
+            "identity": self.identity,
+            "state_dict": self._best_state,
+            "best_epoch": self.best_epoch,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": {key: float(value) for key, value in (self.best_valid_result or {}).items()},
+            "notes": self.notes,
+        }
+
+    def _take_best(self, state: dict) -> None:
+        self._best_state = {key: value.cpu() for key, value in state["state_dict"].items()}
+        self.best_epoch, self.best_valid_score = state["best_epoch"], state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"] or None
+        self.notes = state.get("notes", {})  # files of before there were any have none
+        self._holds_best = False
+
+    def restore_best(self) -> None:
+        """Put the best state of this stage into the model; without one, the model stays as it is.
+
+        A model that holds it already keeps the item tables that its validation has computed.
+        """
+        if self._best_state is not None and not self._holds_best:
+            self.model.load_state_dict(self._best_state)
+            self._holds_best = True
+
+    def keep_in(self, file: str | Path) -> None:
+        """Write checkpoints to ``file``, and go on with the one that it holds, if it is there.
+
+        Raises
+        ------
+        CheckpointError
+            As :meth:`resume_checkpoint`.
+        """
+        if Path(file).is_file():
+            self.resume_checkpoint(file)
+        else:
+            self.saved_model_file, self._has_file = str(file), True
+
+    def resume_checkpoint(self, resume_file):
+        """Go on where ``resume_file`` stands: same stage, next epoch, same optimiser.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be read or was made from other data, another encoder or another shape of model.
+        """
+        state = checkpoint.read(resume_file, self.device)
+        checkpoint.check_identity(resume_file, state["identity"], self.identity)
+        self.saved_model_file, self._has_file = str(resume_file), True
+        self.stage, self.start_epoch, self.cur_step = state["stage"], state["epoch"] + 1, state["cur_step"]
+        self._take_best(state)
+        if not state["has_best"]:
+            self._best_state = None
+        self.model.load_state_dict(state["last_state_dict"])
+        self.optimizer = self._build_optimizer()
+        if self.average and state["average"]:
+            self.average.load(state["average"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(
+                f"Checkpoint {resume_file} holds another optimiser than learner: {self.config['learner']} ({error})."
+            ) from error
+        self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")
+
+    def share_stage_1(self, file: str | Path) -> None:
+        """Begin with stage 3 from what stage 1 has left in ``file``, or leave it there for others when it ends.
+
+        A run that begins so ends as one that has trained stage 1 itself, if ``file`` is that of
+        :func:`~recbole_perpeft.stage_1.file_of`. One that stands somewhere already goes on there.
+
+        Raises
+        ------
+        CheckpointError
+            As :meth:`resume_checkpoint`.
+        """
+        self._stage_1_file = Path(file)
+        if self.start_epoch or not self._stage_1_file.is_file():
+            return
+        state = checkpoint.read(file, self.device, holds="stage_1")["stage_1"]
+        ours = {key: value for key, value in self.identity.items() if key not in stage_1.GROUP_SETTINGS}
+        checkpoint.check_identity(file, state["identity"], ours)
+        state["state_dict"] = stage_1.for_other_groups(state["state_dict"], self.model.state_dict())
+        self._take_best(state)
+        self.start_epoch = self.config["global_epochs"]
+        self.logger.info(f"Stage 1 was trained by a run before, best in epoch {self.best_epoch}: {file}.")
+
+    def _leave_stage_1(self) -> None:
+        if self._stage_1_file and not self._stage_1_file.is_file():
+            checkpoint.write(self._stage_1_file, {"stage_1": self._best()})
