@@ -24,7 +24,7 @@ from recbole_perpeft.stage_1 import file_of
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 
-def measure(config: Config, test: bool, unfinished: Path | None = None, stages_1: Path | None = None) -> dict:
+def measure(config: Config, test: bool, unfinished: Path | None = None, stage_1_folder: Path | None = None) -> dict:
     """Train, and measure the state that is best in validation.
 
     Parameters
@@ -36,7 +36,7 @@ def measure(config: Config, test: bool, unfinished: Path | None = None, stages_1
     unfinished
         File of the checkpoints of a PerPEFT model: what it holds is gone on with. RecBole's trainers begin anew, for
         their checkpoints do not hold what a run needs to end as one that was never interrupted.
-    stages_1
+    stage_1_folder
         Folder of what stage 1 of PerPEFT models ends with: a run takes it from there, or leaves it there for others.
 
     Returns
@@ -51,12 +51,12 @@ def measure(config: Config, test: bool, unfinished: Path | None = None, stages_1
     Raises
     ------
     CheckpointError
-        If ``unfinished`` or ``stages_1`` holds what cannot be gone on with.
+        If ``unfinished`` or ``stage_1_folder`` holds what cannot be gone on with.
     """
     began = time.perf_counter()
     _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
     if isinstance(trainer, PerPEFTTrainer):
-        _go_on(trainer, unfinished, stages_1)
+        _go_on(trainer, unfinished, stage_1_folder)
     costs = Costs(trainer, began)
     score, _ = trainer.fit(train_data, valid_data, show_progress=False)
     costs.note()
@@ -120,8 +120,8 @@ def gain(metric: str, rank: float) -> float:
     return gains[name] if rank <= int(k) else 0.0
 
 
-def _go_on(trainer: PerPEFTTrainer, unfinished: Path | None, stages_1: Path | None) -> None:
-    stage_1 = file_of(stages_1, trainer.config, trainer.identity) if stages_1 else None
+def _go_on(trainer: PerPEFTTrainer, unfinished: Path | None, stage_1_folder: Path | None) -> None:
+    stage_1 = file_of(stage_1_folder, trainer.config, trainer.identity) if stage_1_folder else None
     try:
         if unfinished:
             trainer.keep_in(unfinished)
@@ -160,8 +160,8 @@ def main(job_file: str) -> None:
         settings = {**job["settings"], "checkpoint_dir": folder, "show_progress": False}
         try:
             config = Config(job["model"], job["dataset"], config_dict=settings)
-            stages_1 = Path(job["stages_1"]) if job["stages_1"] else None
-            result = measure(config, job["with_test"], unfinished, stages_1)
+            stage_1_folder = Path(job["stage_1_folder"]) if job["stage_1_folder"] else None
+            result = measure(config, job["with_test"], unfinished, stage_1_folder)
         except PerPEFTError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)

@@ -105,8 +105,8 @@ def do_runs(runs: Sequence[Run], out: Path, share_stage_1: bool = True) -> tuple
         if checkpoint_of(file).is_file():
             print("goes on ...", end=" ", flush=True)
         began = time.perf_counter()
-        stages_1 = out / "stage_1" if share_stage_1 else None
-        error = _in_process(run, file, out / "logs" / f"{run.file}.log", stages_1)
+        stage_1_folder = out / "stage_1" if share_stage_1 else None
+        error = _in_process(run, file, out / "logs" / f"{run.file}.log", stage_1_folder)
         took.append(time.perf_counter() - began)
         left = sum(took) / len(took) * sum(not (out / "runs" / f"{r.file}.json").is_file() for r in runs[number:])
         if error:
@@ -121,7 +121,7 @@ def checkpoint_of(file: Path) -> Path:
     return file.with_suffix(".pth")
 
 
-def _in_process(run: Run, file: Path, log: Path, stages_1: Path | None) -> str | None:
+def _in_process(run: Run, file: Path, log: Path, stage_1_folder: Path | None) -> str | None:
     """Do a run; gives what went wrong."""
     job = {
         "format": FORMAT,
@@ -132,7 +132,7 @@ def _in_process(run: Run, file: Path, log: Path, stages_1: Path | None) -> str |
         "settings": run.settings,
         "with_test": run.test,
         "result": str(file.resolve()),
-        "stages_1": stages_1 and str(stages_1.resolve()),
+        "stage_1_folder": stage_1_folder and str(stage_1_folder.resolve()),
     }
     job_file = file.with_suffix(".job")
     job_file.write_text(json.dumps(job, default=str))

@@ -16,9 +16,9 @@ def scored(monkeypatch):
     """Runs that give a score of their settings at once; a list of those that ran."""
     ran = []
 
-    def instead(run, file, log, stages_1):
+    def instead(run, file, log, stage_1_folder):
         ran.append(run.settings)
-        assert stages_1 is None  # for SPACE has what stage 1 reads
+        assert stage_1_folder is None  # for SPACE has what stage 1 reads
         if run.settings["num_groups"] == 4 and len(ran) == 2:
             return "FAILED: of no use (log x)"
         score = 1 - abs(run.settings["learning_rate"] - 0.01) - (run.settings["loss_type"] == "BCE")
@@ -73,8 +73,8 @@ def test_the_first_trial_has_the_settings_as_they_are(scored, tmp_path):
 def test_trials_share_stage_1_where_settings_of_groups_alone_are_searched(monkeypatch, tmp_path):
     places = []
 
-    def instead(run, file, log, stages_1):
-        places.append(stages_1)
+    def instead(run, file, log, stage_1_folder):
+        places.append(stage_1_folder)
         file.write_text(json.dumps({"format": runs.FORMAT, "settings": run.settings, "valid": 0.1}))
 
     monkeypatch.setattr(runs, "_in_process", instead)
