@@ -13,6 +13,7 @@ from scipy.stats import ttest_rel
 from recbole_perpeft import checkpoint
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.commands import runs
+from recbole_perpeft.commands.chart import write_chart
 from recbole_perpeft.commands.compare import common_settings, compare
 from recbole_perpeft.commands.one_run import measure
 from recbole_perpeft.commands.rows import known_variants, make_rows
@@ -223,6 +224,16 @@ def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
     assert f"**{statistics.mean(means['perpeft, LORA']):.4f}" in text
     assert text.count("**") == 2
     assert len(summary["pairs"]) == 6
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_with_many_settings_leave_room_for_the_bars_of_the_chart(tmp_path):
+    pytest.importorskip("matplotlib")
+    many = "SASRec:learning_rate=0.0005,hidden_dropout_prob=0.5,attn_dropout_prob=0.2,learner=adamw,weight_decay=0.0001"
+    score = {"ndcg@20": {"mean": 0.1, "std": None}}
+    rows = [{"row": name, "variant": "perpeft", "test": score} for name in ("perpeft, LORA", many)]
+    assert write_chart({"rows": rows, "metric": "ndcg@20"}, tmp_path / "chart.png") is None
+    assert (tmp_path / "chart.png").is_file()
 
 
 @pytest.mark.parametrize(
