@@ -23,9 +23,8 @@ def write_chart(summary: dict, file: Path) -> str | None:
     except ImportError:
         return 'matplotlib is missing: pip install "recbole-perpeft[benchmarks]"'
     lines, metric = summary["rows"], summary["metric"]
-    names = [
-        textwrap.fill(re.sub(r",\b", ", ", line["row"]), _LETTERS) for line in lines
-    ]  # a model's settings may be many
+    # a model's settings may be many, without a space to break at
+    names = [textwrap.fill(re.sub(r",\b", ", ", line["row"]), _LETTERS) for line in lines]
     height = sum(0.18 + 0.17 * len(name.splitlines()) for name in names)
     figure = Figure(figsize=(8, 1.2 + height), layout="constrained")
     FigureCanvasAgg(figure)
