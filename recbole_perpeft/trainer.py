@@ -25,7 +25,8 @@ class PerPEFTTrainer(CheckpointTrainer):
     purchases select the best epoch: stage 3 starts from the best one of stage 1, and the model that is tested is the
     best of stage 3, or that start if nothing beats it. With ``num_groups: 1`` stage 1 takes all epochs.
 
-    Everything random follows from the seed and the epoch, so a run that is resumed ends as one that was never interrupted.
+    Everything random follows from the seed and the epoch, so a run that is resumed ends as one that was never
+    interrupted.
     """
 
     def __init__(self, config, model):
