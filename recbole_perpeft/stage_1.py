@@ -16,6 +16,7 @@ GROUP_SETTINGS = frozenset(
         "catalogue_negatives", "epochs",
     }
 )  # fmt: skip
+# where files go and what is shown, which no number depends on
 _PLACES = frozenset({"checkpoint_dir", "show_progress"})
 
 

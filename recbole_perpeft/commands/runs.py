@@ -95,6 +95,7 @@ def do_runs(runs: Sequence[Run], out: Path, share_stage_1: bool = True) -> tuple
         Result of each run, None for those that failed; and what went wrong, a line for each of these.
     """
     results, failures, took = [], [], []
+    stage_1_folder = out / "stage_1" if share_stage_1 else None
     for number, run in enumerate(runs, start=1):
         file = out / "runs" / f"{run.file}.json"
         print(f"run {number} of {len(runs)}: {run.name} ...", end=" ", flush=True)
@@ -105,7 +106,6 @@ def do_runs(runs: Sequence[Run], out: Path, share_stage_1: bool = True) -> tuple
         if checkpoint_of(file).is_file():
             print("goes on ...", end=" ", flush=True)
         began = time.perf_counter()
-        stage_1_folder = out / "stage_1" if share_stage_1 else None
         error = _in_process(run, file, out / "logs" / f"{run.file}.log", stage_1_folder)
         took.append(time.perf_counter() - began)
         left = sum(took) / len(took) * sum(not (out / "runs" / f"{r.file}.json").is_file() for r in runs[number:])

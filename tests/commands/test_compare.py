@@ -10,29 +10,15 @@ import torch
 from filelock import FileLock
 from scipy.stats import ttest_rel
 
-from recbole_perpeft import checkpoint
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.commands import runs
-from recbole_perpeft.commands.chart import write_chart
 from recbole_perpeft.commands.compare import common_settings, compare
-from recbole_perpeft.commands.one_run import measure
 from recbole_perpeft.commands.rows import known_variants, make_rows
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
 from recbole_perpeft.commands.significance import difference
 from recbole_perpeft.commands.table import markdown, summarise
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import DataError, PerPEFTError, SettingError
-from recbole_perpeft.trainer import PerPEFTTrainer
-from tests.conftest import TINY
-from tests.training import Killed
-
-
-@pytest.fixture
-def common(tiny_root, tmp_path, monkeypatch):
-    """Settings of all runs on the tiny data."""
-    monkeypatch.chdir(tmp_path)
-    paths = {"data_path": str(tiny_root), "content_cache": str(tiny_root / "cache"), "encoder": "clip"}
-    return {**TINY, **paths, "epochs": 2, "global_epochs": 1, "group_negatives": False}
 
 
 def test_a_comparison_does_every_run_once_and_reports_what_failed(common, tmp_path, capsys):
@@ -65,107 +51,6 @@ def test_a_comparison_does_every_run_once_and_reports_what_failed(common, tmp_pa
     assert [line["row"] for line in again["rows"]] == ["perpeft, LORA", "frozen", "Pop"]
     assert capsys.readouterr().out.count("found") == 3
     assert {file: file.stat().st_mtime_ns for file in (out / "runs").iterdir()} == written
-
-
-def test_a_run_measures_what_the_model_does(common):
-    config = Config("PerPEFTSASRec", "tiny", config_dict={**common, "seed": 3, "metric_decimal_place": 9})
-    result = measure(config, test=True)
-    parameters = result["parameters"]
-    assert parameters["trained"] > parameters["peft"] > 0
-    assert result["epochs"] == 2
-    gains = [1 / math.log2(rank + 1) if rank <= 10 else 0 for rank in result["ranks"].values()]
-    assert result["test"]["ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-6)
-    hits = [rank <= 5 for rank in result["ranks"].values()]
-    assert result["test"]["hit@5"] == pytest.approx(np.mean(hits), abs=1e-6)
-    assert "test" not in measure(config, test=False)
-
-
-def killed_after(epoch, config, unfinished, monkeypatch):
-    """Measure until that epoch's checkpoint is written."""
-    write = PerPEFTTrainer._write
-
-    def dies(trainer, at):
-        write(trainer, at)
-        if at == epoch:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PerPEFTTrainer, "_write", dies)
-        with pytest.raises(Killed):
-            measure(config(), test=True, unfinished=unfinished)
-
-
-@pytest.mark.parametrize("epoch", [0, 2])
-def test_a_run_that_was_killed_goes_on_and_measures_what_it_would_have(common, tmp_path, monkeypatch, epoch):
-    def config():
-        return Config("PerPEFTSASRec", "tiny", config_dict={**common, "epochs": 4, "global_epochs": 2, "seed": 3})
-
-    whole = measure(config(), test=True)
-    unfinished = tmp_path / "run.pth"
-    killed_after(epoch, config, unfinished, monkeypatch)
-    noted = checkpoint.read(unfinished)["notes"]
-    assert [number for number, _ in noted["epochs"]] == list(range(epoch + 1))
-    trained, train_epoch = [], PerPEFTTrainer._train_epoch
-
-    def watched(trainer, data, number, **kwargs):
-        trained.append(number)
-        return train_epoch(trainer, data, number, **kwargs)
-
-    monkeypatch.setattr(PerPEFTTrainer, "_train_epoch", watched)
-    result = measure(config(), test=True, unfinished=unfinished)
-    assert trained == list(range(epoch + 1, 4))
-    for same in ("valid", "test", "ranks", "data", "epochs", "best_epoch", "parameters"):
-        assert result[same] == whole[same], same
-    assert result["seconds"] > noted["seconds"]
-    assert result["peak_memory_mib"] >= noted["peak_memory_mib"] > 50
-
-
-def test_runs_go_on_with_the_checkpoint_that_a_killed_one_has_left(common, tmp_path, monkeypatch, capsys):
-    run = Run("perpeft, seed 3", "PerPEFTSASRec", "tiny", {**common, "seed": 3})
-    with output_folder(tmp_path / "out") as folder:
-        unfinished, log = folder / "runs" / f"{run.file}.pth", folder / "logs" / f"{run.file}.log"
-        settings = {**run.settings, "show_progress": False}
-        killed_after(0, lambda: Config(run.model, run.dataset, config_dict=settings), unfinished, monkeypatch)
-        log.write_text("epoch 0, of the killed process\n")
-        (result,), failures = do_runs([run], folder)
-        assert not failures
-        assert [file.name for file in (folder / "runs").iterdir()] == [f"{run.file}.json"]
-    assert result["epochs"] == 2
-    assert "run 1 of 1: perpeft, seed 3 ... goes on ... valid" in capsys.readouterr().out
-    lines = log.read_text().splitlines()
-    assert lines[0] == "epoch 0, of the killed process"
-    assert sum("training [" in line for line in lines) == 1
-    assert any("Resuming" in line and "from epoch 1" in line for line in lines)
-
-
-def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
-    run = Run("one", "PerPEFTSASRec", "tiny", common)
-    with output_folder(tmp_path / "out") as folder:
-        unfinished = folder / "runs" / f"{run.file}.pth"
-        unfinished.write_bytes(b"half a file")
-        _, (failure,) = do_runs([run], folder)
-    assert f"CheckpointError: {unfinished} is no checkpoint" in failure
-    assert "Delete it to begin anew." in failure
-
-
-def test_runs_that_differ_in_their_groups_train_stage_1_once(common, tmp_path):
-    groups = {"perpeft": {}, "mixed groups": {"group_mixing": 0.5}, "two groups": {"num_groups": 2}}
-    runs = [Run(name, "PerPEFTSASRec", "tiny", {**common, **own, "epochs": 3}) for name, own in groups.items()]
-    with output_folder(tmp_path / "out") as folder:
-        results, failures = do_runs(runs, folder)
-        assert not failures
-        (stage_1,) = (folder / "stage_1").iterdir()
-        logs = [(folder / "logs" / f"{run.file}.log").read_text() for run in runs]
-        assert [log.count("training [") for log in logs] == [3, 2, 2]
-        assert [f"Stage 1 was trained by a run before, best in epoch 0: {stage_1}." in log for log in logs] == [0, 1, 1]
-        for run, result in zip(runs, results, strict=True):
-            alone = measure(Config(run.model, run.dataset, config_dict=run.settings), test=True)
-            for same in ("valid", "test", "ranks", "data", "epochs", "best_epoch", "parameters"):
-                assert result[same] == alone[same], (run.name, same)
-        stage_1.write_bytes(b"half a file")
-        _, (failure,) = do_runs([Run("four", "PerPEFTSASRec", "tiny", {**runs[0].settings, "num_groups": 4})], folder)
-    assert f"CheckpointError: {stage_1} is no checkpoint" in failure
-    assert "Delete it to begin anew." in failure
 
 
 def results_of(ranks_by_seed, users=("a", "b", "c")):
@@ -224,16 +109,6 @@ def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
     assert f"**{statistics.mean(means['perpeft, LORA']):.4f}" in text
     assert text.count("**") == 2
     assert len(summary["pairs"]) == 6
-
-
-@pytest.mark.filterwarnings("error")
-def test_names_with_many_settings_leave_room_for_the_bars_of_the_chart(tmp_path):
-    pytest.importorskip("matplotlib")
-    many = "SASRec:learning_rate=0.0005,hidden_dropout_prob=0.5,attn_dropout_prob=0.2,learner=adamw,weight_decay=0.0001"
-    score = {"ndcg@20": {"mean": 0.1, "std": None}}
-    rows = [{"row": name, "variant": "perpeft", "test": score} for name in ("perpeft, LORA", many)]
-    assert write_chart({"rows": rows, "metric": "ndcg@20"}, tmp_path / "chart.png") is None
-    assert (tmp_path / "chart.png").is_file()
 
 
 @pytest.mark.parametrize(
