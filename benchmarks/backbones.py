@@ -77,6 +77,7 @@ def main() -> int:
     parser.add_argument("--peft", default="LORA")
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE")
     arguments, words = parser.parse_known_args()
     common, for_perpeft = settings_of(words), settings_of(arguments.for_perpeft)
@@ -85,7 +86,7 @@ def main() -> int:
         print(f"\n== {backbone}", flush=True)
         _, failed = compare(
             arguments.dataset, arguments.out / backbone, VARIANTS, [backbone], [arguments.peft], arguments.seeds,
-            f"PerPEFT{backbone}", common, for_perpeft,
+            f"PerPEFT{backbone}", common, for_perpeft, arguments.jobs,
         )  # fmt: skip
         failures += failed
     summaries = summaries_in(arguments.out)

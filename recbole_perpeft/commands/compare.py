@@ -19,11 +19,11 @@ compare them.
   python -m recbole_perpeft compare --dataset demo --variants {METHOD} global_peft frozen without_multimodal \\
     --models "SASRec:loss_type=BPR" --peft LORA IA3 --seeds 2020 2021 2022 --out results/demo --learning_rate=0.001
 
-Words such as --learning_rate=0.001 are settings of all rows. Runs are done one after another, each in a process of its
-own; finished ones stand in OUT/runs and are not repeated, and a PerPEFT model's that was stopped goes on from its last
-validation: so the same command goes on where it was stopped, and one with more rows or seeds does what is new. Rows
-that differ in their groups alone have the same stage 1, which is trained once (OUT/stage_1). Tables (Markdown, CSV,
-JSON) and a chart are written to OUT."""
+Words such as --learning_rate=0.001 are settings of all rows. Runs are done one after another (--jobs 2: two side by
+side), each in a process of its own; finished ones stand in OUT/runs and are not repeated, and a PerPEFT model's that
+was stopped goes on from its last validation: so the same command goes on where it was stopped, and one with more rows
+or seeds does what is new. Rows that differ in their groups alone have the same stage 1, which is trained once
+(OUT/stage_1). Tables (Markdown, CSV, JSON) and a chart are written to OUT."""
 
 
 def compare(
@@ -36,6 +36,7 @@ def compare(
     model: str = "PerPEFTSASRec",
     settings: dict | None = None,
     for_perpeft: dict | None = None,
+    jobs: int = 1,
 ) -> tuple[dict | None, list[str]]:
     """Do all runs that are not finished, and write the table.
 
@@ -51,6 +52,8 @@ def compare(
         Each row is run with each.
     settings
         Settings of all rows.
+    jobs
+        How many runs are done side by side.
 
     Returns
     -------
@@ -66,6 +69,8 @@ def compare(
     """
     if len(set(seeds)) < len(seeds):
         raise SettingError(f"--seeds: {list(seeds)} has one twice. Keep one.")
+    if jobs < 1:
+        raise SettingError(f"--jobs: {jobs} runs side by side are not possible. Give 1 or more.")
     rows = make_rows(model, dataset, variants, models, pefts, settings or {}, for_perpeft or {})
     if not rows:
         raise SettingError("There is nothing to compare: give --variants or --models.")
@@ -75,7 +80,7 @@ def compare(
     with output_folder(Path(out)) as folder:
         print(f"Each run's log, as it goes: {folder}/logs")
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
-        results, failures = do_runs(runs, folder)
+        results, failures = do_runs(runs, folder, jobs=jobs)
         finished = {row.name: [] for row in rows}
         for row, result in zip([row for _ in seeds for row in rows], results, strict=True):
             if result:
@@ -120,12 +125,13 @@ def main(arguments: Sequence[str]) -> int:
                         help="RecBole's; with own settings: SASRec:loss_type=BPR,epochs=50")  # fmt: skip
     parser.add_argument("--peft", nargs="*", default=["LORA"], help="PEFT methods of the variants that have a module")
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; they share the cores, or the GPU")
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE",
                         help="settings of PerPEFT rows only; a variant's own go before them")  # fmt: skip
     known, words = parser.parse_known_args(arguments)
     _, failures = compare(
         known.dataset, known.out, known.variants, known.models, known.peft, known.seeds, known.model,
-        common_settings(known.config_files, words), settings_of(known.for_perpeft),
+        common_settings(known.config_files, words), settings_of(known.for_perpeft), known.jobs,
     )  # fmt: skip
     for failure in failures:
         print(failure)

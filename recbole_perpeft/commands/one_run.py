@@ -16,7 +16,7 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.commands.costs import Costs
-from recbole_perpeft.commands.runs import checkpoint_of
+from recbole_perpeft.commands.run_process import checkpoint_of
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import CheckpointError, PerPEFTError, SettingError
 from recbole_perpeft.report import count

@@ -1,10 +1,8 @@
-"""Runs one after another, each in a process of its own, none that is finished a second time."""
+"""Runs one after another or side by side, each in a process of its own, none that is finished a second time."""
 
 import hashlib
 import json
-import signal
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +12,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 import recbole_perpeft
+from recbole_perpeft.commands.run_process import RunProcess, checkpoint_of
 from recbole_perpeft.errors import DataError, SettingError
+from recbole_perpeft.stage_1 import GROUP_SETTINGS
 
 FORMAT = 1
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Run:
         words = "".join(letter if letter.isalnum() else "-" for letter in self.name)
         return f"{words}-{digest}"
 
+    @property
+    def stage_1(self) -> str | None:
+        """The same for runs that have the same stage 1, as far as their settings tell; None if it is for no other."""
+        if not self.model.startswith("PerPEFT") or self.settings.get("num_groups") == 1:
+            return None
+        reads = sorted((key, value) for key, value in self.settings.items() if key not in GROUP_SETTINGS)
+        return json.dumps([self.model, self.dataset, reads], default=str)
+
 
 @contextmanager
 def output_folder(out: Path) -> Iterator[Path]:
@@ -77,53 +86,110 @@ def output_folder(out: Path) -> Iterator[Path]:
         lock.release()
 
 
-def do_runs(runs: Sequence[Run], out: Path, share_stage_1: bool = True) -> tuple[list[dict | None], list[str]]:
+def do_runs(
+    runs: Sequence[Run], out: Path, share_stage_1: bool = True, jobs: int = 1
+) -> tuple[list[dict | None], list[str]]:
     """Do all runs that are not finished; one of a PerPEFT model that was begun goes on from its last checkpoint.
 
     Parameters
     ----------
     runs
-        In the order in which they are done.
+        In the order in which they are begun.
     out
         From :func:`output_folder`.
     share_stage_1
         Whether what stage 1 ends with is kept in ``out``, and runs of the same stage 1 begin after it.
+    jobs
+        How many run side by side, with the CPU's cores shared out among them. Of runs with the same stage 1, one has to
+        be finished before the others begin.
 
     Returns
     -------
     tuple
         Result of each run, None for those that failed; and what went wrong, a line for each of these.
     """
-    results, failures, took = [], [], []
-    stage_1_folder = out / "stage_1" if share_stage_1 else None
-    for number, run in enumerate(runs, start=1):
-        file = out / "runs" / f"{run.file}.json"
-        print(f"run {number} of {len(runs)}: {run.name} ...", end=" ", flush=True)
+    doing = _Doing(runs, out, share_stage_1, jobs)
+    try:
+        while doing.begin_one() or doing.end_one():
+            pass
+    finally:
+        doing.stop()
+    return doing.results, [doing.failures[number] for number in sorted(doing.failures)]
+
+
+class _Doing:
+    """The runs of one call on their way from waiting to ended; each is known by its place in ``runs``."""
+
+    def __init__(self, runs: Sequence[Run], out: Path, share_stage_1: bool, jobs: int):
+        self.results: list[dict | None] = [None] * len(runs)
+        self.failures: dict[int, str] = {}
+        self._runs, self._jobs, self._out = runs, jobs, out
+        self._stage_1_folder = out / "stage_1" if share_stage_1 else None
+        self._waiting, self._running = list(range(len(runs))), {}
+        self._trained: set[str | None] = {None}  # stages 1
+        self._took: list[float] = []
+
+    def begin_one(self) -> bool:
+        """Begin the first run that may begin now, or take its result if it is finished; False if none may."""
+        number = self._next()
+        if number is None:
+            return False
+        self._waiting.remove(number)
+        run, file = self._runs[number], self._file(number)
         if file.is_file():
-            results.append(_read(file))
-            print("found", flush=True)
-            continue
-        if checkpoint_of(file).is_file():
-            print("goes on ...", end=" ", flush=True)
-        began = time.perf_counter()
-        error = _in_process(run, file, out / "logs" / f"{run.file}.log", stage_1_folder)
-        took.append(time.perf_counter() - began)
-        left = sum(took) / len(took) * sum(not (out / "runs" / f"{r.file}.json").is_file() for r in runs[number:])
+            self._finish(number)
+            print(f"{self._named(number)} found", flush=True)
+            return True
+        said = self._named(number) + (" goes on ..." if checkpoint_of(file).is_file() else "")
+        print(said, end=" " if self._jobs == 1 else "\n", flush=True)  # beside others its end has its own line
+        job = _job(run, file, self._stage_1_folder, self._jobs)
+        self._running[number] = RunProcess(job, file, self._out / "logs" / f"{run.file}.log", _threads(self._jobs))
+        return True
+
+    def end_one(self) -> bool:
+        """Wait until a run has ended; False if none is running."""
+        if not self._running:
+            return False
+        while (number := next((one for one, process in self._running.items() if process.ended()), None)) is None:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        error, seconds = self._running.pop(number).end()
+        self._took.append(seconds)
         if error:
-            failures.append(f"{run.name}: {error}")
-        results.append(None if error else _read(file))
-        print(f"{error or _said(results[-1])} ({took[-1]:.0f} s; about {left / 60:.0f} min left)", flush=True)
-    return results, failures
+            self.failures[number] = f"{self._runs[number].name}: {error}"
+        else:
+            self._finish(number)
+        left = len(self._running) + sum(not self._file(other).is_file() for other in self._waiting)
+        minutes = sum(self._took) / len(self._took) * left / self._jobs / 60
+        said = f"{error or _said(self.results[number])} ({seconds:.0f} s; about {minutes:.0f} min left)"
+        print(said if self._jobs == 1 else f"{self._named(number)} {said}", flush=True)
+        return True
+
+    def stop(self) -> None:
+        """End what is running before its time."""
+        for process in self._running.values():
+            process.stop()
+
+    def _next(self) -> int | None:
+        if len(self._running) == self._jobs:
+            return None
+        being_trained = set()
+        if self._stage_1_folder:
+            being_trained = {self._runs[number].stage_1 for number in self._running} - self._trained
+        return next((number for number in self._waiting if self._runs[number].stage_1 not in being_trained), None)
+
+    def _finish(self, number: int) -> None:
+        self.results[number] = _read(self._file(number))
+        self._trained.add(self._runs[number].stage_1)
+
+    def _file(self, number: int) -> Path:
+        return self._out / "runs" / f"{self._runs[number].file}.json"
+
+    def _named(self, number: int) -> str:
+        return f"run {number + 1} of {len(self._runs)}: {self._runs[number].name} ..."
 
 
-def checkpoint_of(file: Path) -> Path:
-    """Where the run with that result file has its checkpoint until it is finished."""
-    return file.with_suffix(".pth")
-
-
-def _in_process(run: Run, file: Path, log: Path, stage_1_folder: Path | None) -> str | None:
-    """Do a run; gives what went wrong."""
-    job = {
+def _job(run: Run, file: Path, stage_1_folder: Path | None, jobs: int) -> dict:
+    return {
         "format": FORMAT,
         "version": recbole_perpeft.__version__,
         "name": run.name,
@@ -131,22 +197,16 @@ def _in_process(run: Run, file: Path, log: Path, stage_1_folder: Path | None) ->
         "dataset": run.dataset,
         "settings": run.settings,
         "with_test": run.test,
+        "jobs": jobs,
         "result": str(file.resolve()),
         "stage_1_folder": stage_1_folder and str(stage_1_folder.resolve()),
     }
-    job_file = file.with_suffix(".job")
-    job_file.write_text(json.dumps(job, default=str))
-    with log.open("a" if checkpoint_of(file).is_file() else "w") as output:
-        command = [sys.executable, "-m", "recbole_perpeft.commands.one_run", str(job_file)]
-        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
-    job_file.unlink()
-    if status == 0 and file.is_file():
+
+
+def _threads(jobs: int) -> int | None:
+    if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
-    lines = log.read_text(errors="replace").strip().splitlines()
-    killed = f"killed by signal {-status}" if status < 0 else None
-    if status == -signal.SIGKILL:
-        killed += ", mostly for want of memory: set encoding_batch_size or lower users_per_batch"
-    return f"FAILED: {killed or (lines[-1] if lines else f'exit status {status}')} (log {log})"
+    return max(1, len(os.sched_getaffinity(0)) // jobs if hasattr(os, "sched_getaffinity") else os.cpu_count() // jobs)
 
 
 def _said(result: dict) -> str:

@@ -81,6 +81,7 @@ def _summary_of(row: Row, results: list[dict]) -> dict:
         "peft_share_per_cent": 100 * parameters["peft"] / parameters["frozen"] if parameters["frozen"] else None,
         "seconds_per_epoch": statistics.median(result["seconds_per_epoch"] for result in results),
         "peak_memory_mib": max(result["peak_memory_mib"] for result in results),
+        "jobs": max(result.get("jobs", 1) for result in results),
     }
 
 
@@ -117,6 +118,8 @@ def markdown(summary: dict) -> str:
              f"{METHOD}. p: two-sided paired t-tests, over users (of their means) and over seeds."]  # fmt: skip
     if any(len(line["seeds"]) < 2 for line in summary["rows"]):
         notes.append("One seed: no significance is claimed.")
+    if (jobs := max(line["jobs"] for line in summary["rows"])) > 1:
+        notes.append(f"s/epoch: with up to {jobs} runs side by side.")
     return pipes(head, lines) + "\n" + " ".join(notes) + "\n"
 
 

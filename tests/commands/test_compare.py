@@ -11,7 +11,7 @@ from filelock import FileLock
 from scipy.stats import ttest_rel
 
 from recbole_perpeft.__main__ import main
-from recbole_perpeft.commands import runs
+from recbole_perpeft.commands import run_process, runs
 from recbole_perpeft.commands.compare import common_settings, compare
 from recbole_perpeft.commands.rows import known_variants, make_rows
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
@@ -202,15 +202,14 @@ def test_results_of_another_version_are_refused(tmp_path):
         pass
 
 
-def test_runs_on_other_test_purchases_do_not_stand_in_one_table(common, tmp_path, monkeypatch):
+def test_runs_on_other_test_purchases_do_not_stand_in_one_table(common, tmp_path, monkeypatch, at_once):
     def result(name, users):
         data = {"test purchases": "x", "users": users, "items": 30, "history masked": True}
         return results_of([(1, 2, 3)])[0] | {"format": runs.FORMAT, "name": name, "data": data}
 
     other = iter([result("first", 40), result("second", 39)])
-    monkeypatch.setattr(
-        runs, "_in_process", lambda run, file, *places: file.write_text(json.dumps(next(other))) and None
-    )
+    instead = at_once(lambda job, file: file.write_text(json.dumps(next(other))) and None)
+    monkeypatch.setattr(runs, "RunProcess", instead)
     with pytest.raises(DataError, match="'first' and 'second' cannot be compared: users differ \\(40 and 39\\)"):
         compare("tiny", tmp_path / "out", ["perpeft", "frozen"], seeds=[0], settings=common)
 
@@ -219,7 +218,7 @@ def test_a_killed_run_is_reported_and_the_rest_goes_on(common, tmp_path, monkeyp
     # a process that dies as one does for want of memory
     (tmp_path / "python").write_text("#!/bin/sh\nkill -9 $$\n")
     (tmp_path / "python").chmod(0o700)
-    monkeypatch.setattr(runs.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(run_process.sys, "executable", str(tmp_path / "python"))
     with output_folder(tmp_path / "out") as folder:
         results, failures = do_runs([Run("one", "Pop", "tiny", common), Run("two", "Pop", "tiny", common)], folder)
     assert results == [None, None]

@@ -12,20 +12,21 @@ from recbole_perpeft.errors import DataError, SettingError
 
 
 @pytest.fixture
-def scored(monkeypatch):
+def scored(monkeypatch, at_once):
     """Runs that give a score of their settings at once; a list of those that ran."""
     ran = []
 
-    def instead(run, file, log, stage_1_folder):
-        ran.append(run.settings)
-        assert stage_1_folder is None  # for SPACE has what stage 1 reads
-        if run.settings["num_groups"] == 4 and len(ran) == 2:
+    def instead(job, file):
+        settings = job["settings"]
+        ran.append(settings)
+        assert job["stage_1_folder"] is None  # for SPACE has what stage 1 reads
+        if settings["num_groups"] == 4 and len(ran) == 2:
             return "FAILED: of no use (log x)"
-        score = 1 - abs(run.settings["learning_rate"] - 0.01) - (run.settings["loss_type"] == "BCE")
-        file.write_text(json.dumps({"format": runs.FORMAT, "settings": run.settings, "valid": score}))
+        score = 1 - abs(settings["learning_rate"] - 0.01) - (settings["loss_type"] == "BCE")
+        file.write_text(json.dumps({"format": runs.FORMAT, "settings": settings, "valid": score}))
         return None
 
-    monkeypatch.setattr(runs, "_in_process", instead)
+    monkeypatch.setattr(runs, "RunProcess", at_once(instead))
     return ran
 
 
@@ -70,27 +71,27 @@ def test_the_first_trial_has_the_settings_as_they_are(scored, tmp_path):
     assert (defaults["learning_rate"], defaults["loss_type"], defaults["num_groups"]) == (0.002, "CE", 8)
 
 
-def test_trials_share_stage_1_where_settings_of_groups_alone_are_searched(monkeypatch, tmp_path):
+def test_trials_share_stage_1_where_settings_of_groups_alone_are_searched(monkeypatch, at_once, tmp_path):
     places = []
 
-    def instead(run, file, log, stage_1_folder):
-        places.append(stage_1_folder)
-        file.write_text(json.dumps({"format": runs.FORMAT, "settings": run.settings, "valid": 0.1}))
+    def instead(job, file):
+        places.append(job["stage_1_folder"])
+        file.write_text(json.dumps({"format": runs.FORMAT, "settings": job["settings"], "valid": 0.1}))
 
-    monkeypatch.setattr(runs, "_in_process", instead)
+    monkeypatch.setattr(runs, "RunProcess", at_once(instead))
     tune("demo", {"num_groups": SPACE["num_groups"], "group_mixing": ("uniform", [0, 1])}, tmp_path, 2)
-    assert places == [tmp_path / "stage_1"] * 2
+    assert places == [str((tmp_path / "stage_1").resolve())] * 2
 
 
 def test_a_trial_that_was_stopped_is_done_again(scored, tmp_path, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    real = runs._in_process
-    monkeypatch.setattr(runs, "_in_process", stopped)
+    real = runs.RunProcess
+    monkeypatch.setattr(runs, "RunProcess", stopped)
     with pytest.raises(KeyboardInterrupt):
         tune("demo", SPACE, tmp_path, 2)
-    monkeypatch.setattr(runs, "_in_process", real)
+    monkeypatch.setattr(runs, "RunProcess", real)
     found, failures = tune("demo", SPACE, tmp_path, 2)
     assert len(found) + len(failures) == 2
 
