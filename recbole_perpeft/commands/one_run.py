@@ -143,17 +143,17 @@ def _parameters(model: torch.nn.Module) -> dict[str, int]:
     }
 
 
-def _log_to_stderr() -> None:
-    """RecBole's log as plain text, for the file that this process's output goes to."""
-    handler = logging.StreamHandler()
+def _log_to(file: str) -> None:
+    """RecBole's log as plain text; it names the run's tensorboard folder after the file."""
+    handler = logging.FileHandler(file)
     handler.addFilter(RemoveColorFilter())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
 
 
 def main(job_file: str) -> None:
     """Run the job in a JSON file and write its result beside it."""
-    _log_to_stderr()
     job = json.loads(Path(job_file).read_text())
+    _log_to(job["log"])
     target = Path(job["result"])
     unfinished = checkpoint_of(target)
     with tempfile.TemporaryDirectory() as folder:

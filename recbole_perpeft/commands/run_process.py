@@ -34,7 +34,9 @@ class RunProcess:
         environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
         command = [sys.executable, "-m", "recbole_perpeft.commands.one_run", str(self._job_file)]
         self._began = time.perf_counter()
-        with log.open("a" if checkpoint_of(file).is_file() else "w") as output:
+        if not checkpoint_of(file).is_file():
+            log.unlink(missing_ok=True)
+        with log.open("a") as output:  # which the process's own log appends to as well
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
     def ended(self) -> bool:

@@ -142,8 +142,9 @@ class _Doing:
             return True
         said = self._named(number) + (" goes on ..." if checkpoint_of(file).is_file() else "")
         print(said, end=" " if self._jobs == 1 else "\n", flush=True)  # beside others its end has its own line
-        job = _job(run, file, self._stage_1_folder, self._jobs)
-        self._running[number] = RunProcess(job, file, self._out / "logs" / f"{run.file}.log", _threads(self._jobs))
+        log = self._out / "logs" / f"{run.file}.log"
+        job = _job(run, file, log, self._stage_1_folder, self._jobs)
+        self._running[number] = RunProcess(job, file, log, _threads(self._jobs))
         return True
 
     def end_one(self) -> bool:
@@ -188,7 +189,7 @@ class _Doing:
         return f"run {number + 1} of {len(self._runs)}: {self._runs[number].name} ..."
 
 
-def _job(run: Run, file: Path, stage_1_folder: Path | None, jobs: int) -> dict:
+def _job(run: Run, file: Path, log: Path, stage_1_folder: Path | None, jobs: int) -> dict:
     return {
         "format": FORMAT,
         "version": recbole_perpeft.__version__,
@@ -199,6 +200,7 @@ def _job(run: Run, file: Path, stage_1_folder: Path | None, jobs: int) -> dict:
         "with_test": run.test,
         "jobs": jobs,
         "result": str(file.resolve()),
+        "log": str(log.resolve()),
         "stage_1_folder": stage_1_folder and str(stage_1_folder.resolve()),
     }
 

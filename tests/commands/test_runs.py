@@ -110,6 +110,9 @@ def test_real_runs_side_by_side_end_as_they_do_alone(common, tmp_path, capsys):
     assert all(line.endswith(" min left)") for line in lines[2:])
     assert [row["row"] for row in summary["rows"]] == ["frozen", "Pop"]
     assert "s/epoch: with up to 2 runs side by side." in (out / "table.md").read_text()
+    curves = {folder.name: list(folder.iterdir()) for folder in (tmp_path / "log_tensorboard").iterdir()}
+    assert curves.keys() == {file.stem for file in (out / "runs").iterdir()}
+    assert all(curves.values())
     for file in (out / "runs").glob("*.json"):
         result = json.loads(file.read_text())
         alone = measure(Config(result["model"], "tiny", config_dict=result["settings"]), test=True)
