@@ -1,7 +1,6 @@
 """What the machine can do: its name, its rate of matrix products, the operations of a step, the memory of a process."""
 
 import gc
-import os
 import platform
 import resource
 import statistics
@@ -14,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.parts import synchronise
+from recbole_perpeft.cores import n_cores
 
 _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 _MATRIX_REPEATS = 7
@@ -25,7 +25,7 @@ def describe(device: torch.device) -> dict:
     return {
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": n_cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "python": platform.python_version(),

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 import recbole_perpeft
 from recbole_perpeft.commands.run_process import RunProcess, checkpoint_of
+from recbole_perpeft.cores import n_cores
 from recbole_perpeft.errors import DataError, SettingError
 from recbole_perpeft.stage_1 import GROUP_SETTINGS
 
@@ -208,7 +209,7 @@ def _job(run: Run, file: Path, log: Path, stage_1_folder: Path | None, jobs: int
 def _threads(jobs: int) -> int | None:
     if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
-    return max(1, len(os.sched_getaffinity(0)) // jobs if hasattr(os, "sched_getaffinity") else os.cpu_count() // jobs)
+    return max(1, n_cores() // jobs)
 
 
 def _said(result: dict) -> str:

@@ -17,6 +17,7 @@ from recbole_perpeft.content.errors import ContentError
 from recbole_perpeft.content.pictures import open_picture
 from recbole_perpeft.content.resizing import find_resizing
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
+from recbole_perpeft.cores import n_cores
 
 CHUNK = 64  # pictures per task and per write: 10 MB at 224 x 224
 SHOWN_PICTURES = 5
@@ -143,7 +144,7 @@ def _write_pixels(
     neutral = _neutral(processor)
     ask = partial(process_picture, processor=processor)
     process = find_resizing(processor, ask) or ask
-    workers = workers or _n_cpus()
+    workers = workers or n_cores()
     bad: list[BadPicture] = []
     with (
         ArrayWriter(file, np.uint8, (len(paths), *neutral.shape)) as writer,
@@ -214,7 +215,3 @@ def _report(bad: list[BadPicture], item_ids: Sequence[str], paths: Sequence[Path
             "Repair or delete them; an item without a picture is missing, which `missing_content: neutral` allows.",
         ]
     )
-
-
-def _n_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,6 @@
 """Runs side by side: a small program in Python's place leaves a trace of when it ran; real runs once."""
 
 import json
-import os
 import threading
 from _thread import interrupt_main
 
@@ -12,6 +11,7 @@ from recbole_perpeft.commands.compare import compare
 from recbole_perpeft.commands.one_run import measure
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
 from recbole_perpeft.config import Config
+from recbole_perpeft.cores import n_cores
 from recbole_perpeft.errors import SettingError
 
 
@@ -84,8 +84,7 @@ def test_runs_side_by_side_share_the_cores(trace, tmp_path, monkeypatch, jobs, g
     with output_folder(tmp_path / "out") as folder:
         do_runs([run], folder, jobs=jobs)
         said = (folder / "logs" / f"{run.file}.log").read_text()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    expected = max(1, cores // 2) if expected == "shared" else expected
+    expected = max(1, n_cores() // 2) if expected == "shared" else expected
     assert said == f"threads {expected or 'as they are'}\n"
 
 
