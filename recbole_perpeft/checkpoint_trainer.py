@@ -35,6 +35,7 @@ class CheckpointTrainer(StepTrainer):
         self.notes: dict = {}
         self.best_epoch = -1
         self._saved, self._validates = True, True
+        self._epoch = -1  # the last that was trained
         self._has_file = False  # of its own
         self._best_state: dict[str, torch.Tensor] | None = None
         self._holds_best = False
@@ -56,34 +57,31 @@ class CheckpointTrainer(StepTrainer):
             return
         if not self._has_file:
             self.saved_model_file, self._has_file = str(checkpoint.reserve(self.saved_model_file)), True
+        state = {"settings": self.config.settings(), "stage": self.stage, **self._standing(epoch)}
+        checkpoint.write(self.saved_model_file, state)
+
+    def _standing(self, epoch: int) -> dict:
+        """Where a stage stands after ``epoch``: the best state so far and its validation, and what it goes on from."""
         last = {key: value.detach().cpu() for key, value in self.model.state_dict().items()}
-        state = {
-            **self._best(),
-            "settings": self.config.settings(),
-            "stage": self.stage,
+        return {
+            "identity": self.identity,
             "epoch": epoch,
             "cur_step": self.cur_step,
             "state_dict": self._best_state or last,
-            "last_state_dict": last,
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state() if self.average else None,
             "has_best": self._best_state is not None,
-        }
-        checkpoint.write(self.saved_model_file, state)
-
-    def _best(self) -> dict:
-        """The best state so far, its validation and its identity."""
-        return {
-            "identity": self.identity,
-            "state_dict": self._best_state,
             "best_epoch": self.best_epoch,
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": {key: float(value) for key, value in (self.best_valid_result or {}).items()},
+            "last_state_dict": last,
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state() if self.average else None,
             "notes": self.notes,
         }
 
     def _take_best(self, state: dict) -> None:
-        self._best_state = {key: value.cpu() for key, value in state["state_dict"].items()}
+        self._best_state = None
+        if state["has_best"]:
+            self._best_state = {key: value.cpu() for key, value in state["state_dict"].items()}
         self.best_epoch, self.best_valid_score = state["best_epoch"], state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"] or None
         self.notes = state.get("notes", {})  # files of before there were any have none
@@ -122,27 +120,30 @@ class CheckpointTrainer(StepTrainer):
         state = checkpoint.read(resume_file, self.device)
         checkpoint.check_identity(resume_file, state["identity"], self.identity)
         self.saved_model_file, self._has_file = str(resume_file), True
-        self.stage, self.start_epoch, self.cur_step = state["stage"], state["epoch"] + 1, state["cur_step"]
-        self._take_best(state)
-        if not state["has_best"]:
-            self._best_state = None
-        self.model.load_state_dict(state["last_state_dict"])
-        self.optimizer = self._build_optimizer()
-        if self.average and state["average"]:
-            self.average.load(state["average"])
+        self.stage = state["stage"]
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._stand_at(state)
         except ValueError as error:
             raise CheckpointError(
                 f"Checkpoint {resume_file} holds another optimiser than learner: {self.config['learner']} ({error})."
             ) from error
         self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")
 
+    def _stand_at(self, state: dict) -> None:
+        self._epoch, self.start_epoch, self.cur_step = state["epoch"], state["epoch"] + 1, state["cur_step"]
+        self._take_best(state)
+        self.model.load_state_dict(state["last_state_dict"])
+        self.optimizer = self._build_optimizer()
+        if self.average and state["average"]:
+            self.average.load(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
     def share_stage_1(self, file: str | Path) -> None:
-        """Begin with stage 3 from what stage 1 has left in ``file``, or leave it there for others when it ends.
+        """Begin after what stage 1 has left in ``file``, or leave it there for others when it ends.
 
         A run that begins so ends as one that has trained stage 1 itself, if ``file`` is that of
-        :func:`~recbole_perpeft.stage_1.file_of`. One that stands somewhere already goes on there.
+        :func:`~recbole_perpeft.stage_1.file_of`. With groups, stage 3 is next; with ``num_groups: 1`` training goes on,
+        if it would have validated there too. One that stands somewhere already goes on there.
 
         Raises
         ------
@@ -155,11 +156,18 @@ class CheckpointTrainer(StepTrainer):
         state = checkpoint.read(file, self.device, holds="stage_1")["stage_1"]
         ours = {key: value for key, value in self.identity.items() if key not in stage_1.GROUP_SETTINGS}
         checkpoint.check_identity(file, state["identity"], ours)
-        state["state_dict"] = stage_1.for_other_groups(state["state_dict"], self.model.state_dict())
-        self._take_best(state)
-        self.start_epoch = self.config["global_epochs"]
+        if self.config["num_groups"] > 1:
+            state["state_dict"] = stage_1.for_other_groups(state["state_dict"], self.model.state_dict())
+            self._take_best(state)
+            self.start_epoch = self.config["global_epochs"]
+        elif self.config["eval_step"] and (state["epoch"] + 1) % self.config["eval_step"]:
+            return  # its last epoch was validated because the stage ended
+        else:
+            self._stand_at(stage_1.for_one_group(state, self.model, self.optimizer))
         self.logger.info(f"Stage 1 was trained by a run before, best in epoch {self.best_epoch}: {file}.")
 
     def _leave_stage_1(self) -> None:
-        if self._stage_1_file and not self._stage_1_file.is_file():
-            checkpoint.write(self._stage_1_file, {"stage_1": self._best()})
+        """Before the best state is put back: others go on from the last."""
+        if self._stage_1_file and self.config["num_groups"] > 1 and not self._stage_1_file.is_file():
+            state = stage_1.by_name(self._standing(self._epoch), self.model, self.optimizer)
+            checkpoint.write(self._stage_1_file, {"stage_1": state})

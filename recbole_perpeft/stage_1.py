@@ -1,11 +1,15 @@
-"""Stage 1 trained once: where runs that differ only in what comes after it find what it ends with."""
+"""Stage 1 trained once: where runs that differ only in what comes after it find what it ends with.
+
+Runs with groups take its best state; one of global PEFT, whose epochs stage 1's are as well, goes on from its last.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import recbole_perpeft
 
@@ -21,7 +25,7 @@ _PLACES = frozenset({"checkpoint_dir", "show_progress"})
 
 
 def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
-    """The file in ``folder`` of the stage 1 that ``config`` asks for; None if no other stage comes after it.
+    """The file in ``folder`` of the stage 1 that ``config`` asks for; None if nothing comes after it.
 
     Parameters
     ----------
@@ -30,7 +34,7 @@ def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
     identity
         From :func:`~recbole_perpeft.checkpoint.identity`.
     """
-    if config["num_groups"] == 1 or config["epochs"] <= config["global_epochs"]:
+    if config["epochs"] <= config["global_epochs"]:
         return None
     left_out = GROUP_SETTINGS | _PLACES
     counts = [{key: known[key] for key in known.keys() - left_out} for known in (config.settings(), identity)]
@@ -51,3 +55,52 @@ def for_other_groups(saved: Mapping[str, torch.Tensor], present: Mapping[str, to
     """
     fits = {key for key, value in present.items() if key in saved and saved[key].shape == value.shape}
     return {key: saved[key] if key in fits else value for key, value in present.items()}
+
+
+def by_name(state: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    """``state``, a trainer's, with what belongs to single parameters under their names.
+
+    Parameters
+    ----------
+    state
+        Among others ``optimizer`` and ``average``, both by the place of a parameter.
+    model, optimizer
+        Of the trainer.
+    """
+    in_optimizer = _names(model, (one for group in optimizer.param_groups for one in group["params"]))
+    moments = {in_optimizer[place]: value for place, value in state["optimizer"]["state"].items()}
+    average = state["average"]
+    if average:
+        values = zip(_names(model, model.trainable_parameters()), average["values"], strict=True)
+        average = {**average, "values": dict(values)}
+    return {**state, "optimizer": moments, "average": average}
+
+
+def for_one_group(state: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    """The reverse of :func:`by_name`, for a model that has one group's module alone.
+
+    Parameters
+    ----------
+    state
+        From :func:`by_name`, of a model with any number of groups.
+    model, optimizer
+        Of the trainer that takes it.
+    """
+    present, average = model.state_dict(), state["average"]
+    places = _names(model, (one for group in optimizer.param_groups for one in group["params"]))
+    moments = {place: state["optimizer"][name] for place, name in enumerate(places) if name in state["optimizer"]}
+    if average:
+        values = [average["values"][name] for name in _names(model, model.trainable_parameters())]
+        average = {**average, "values": values}
+    return {
+        **state,
+        "state_dict": for_other_groups(state["state_dict"], present),
+        "last_state_dict": for_other_groups(state["last_state_dict"], present),
+        "optimizer": {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]},
+        "average": average,
+    }
+
+
+def _names(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[str]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(parameter)] for parameter in parameters]

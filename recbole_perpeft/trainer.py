@@ -66,7 +66,6 @@ class PerPEFTTrainer(CheckpointTrainer):
             self._use_groups(train_data)
         else:
             self._fit_stage(1, self.global_epochs, *arguments)
-            self._leave_stage_1()
             if self.config["epochs"] > self.global_epochs:
                 self._personalise(train_data)
             elif self.config["num_groups"] > 1:
@@ -89,6 +88,8 @@ class PerPEFTTrainer(CheckpointTrainer):
             super().fit(*arguments)
         elif self._best_state is None:
             self._save_checkpoint(self.start_epoch - 1)
+        if number == 1:
+            self._leave_stage_1()
         self.restore_best()
 
     def _personalise(self, train_data) -> None:

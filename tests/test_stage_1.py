@@ -47,7 +47,10 @@ def test_every_setting_of_groups_is_changed_here():
 
 
 @pytest.mark.parametrize(
-    ("change", "way"), [(change, {}) for change in CHANGES] + [({"num_groups": 2}, way) for way in WAYS]
+    ("change", "way"),
+    [(change, {}) for change in CHANGES]
+    + [({"num_groups": 2}, way) for way in WAYS]
+    + [({"num_groups": 1}, way) for way in [{}, {"learner": "sgd"}, *WAYS] if "personalised_by" not in way],
 )
 def test_a_run_with_the_stage_1_of_another_ends_as_one_with_its_own(prepare, tmp_path, monkeypatch, change, way):
     first, _, trained = sharing(prepare, tmp_path / "stage_1", monkeypatch, **way)
@@ -72,12 +75,27 @@ def test_a_stage_1_that_stopped_early_is_not_gone_on_with(prepare, tmp_path, mon
     trainer, _, trained = sharing(prepare, tmp_path, monkeypatch, **settings)
     assert trained == [6, 7]
     assert trainer.best_epoch == 0
+    trainer, _, trained = sharing(prepare, tmp_path, monkeypatch, **settings, num_groups=1)
+    assert trained == []  # global PEFT stops where stage 1 did
+    assert trainer.best_epoch == 0
+
+
+def test_one_group_does_not_go_on_from_an_epoch_that_it_would_not_have_validated(prepare, tmp_path, monkeypatch):
+    settings = {"epochs": 6, "global_epochs": 2, "eval_step": 3}
+    sharing(prepare, tmp_path / "stage_1", monkeypatch, **settings)
+    assert len(list((tmp_path / "stage_1").iterdir())) == 1
+    assert sharing(prepare, tmp_path / "stage_1", monkeypatch, **settings, num_groups=1)[2] == [0, 1, 2, 3, 4, 5]
+
+
+def test_one_group_leaves_no_stage_1(prepare, tmp_path, monkeypatch):
+    assert sharing(prepare, tmp_path / "stage_1", monkeypatch, num_groups=1)[2] == [0, 1, 2, 3]
+    assert not (tmp_path / "stage_1").exists()
 
 
 def test_what_stage_1_reads_makes_another_of_it(prepare, tmp_path):
     _, trainer, *_ = prepare()
     first = file_of(tmp_path, trainer)
-    for change in CHANGES + [{"checkpoint_dir": "elsewhere"}, {"show_progress": True}]:
+    for change in CHANGES + [{"num_groups": 1}, {"checkpoint_dir": "elsewhere"}, {"show_progress": True}]:
         assert file_of(tmp_path, prepare(**change)[1]) == first, change
     for change in (
         {"seed": 1}, {"learning_rate": 0.1}, {"global_epochs": 1}, {"peft_config": {"r": 3}}, {"num_negatives": 5},
@@ -86,8 +104,7 @@ def test_what_stage_1_reads_makes_another_of_it(prepare, tmp_path):
         assert file_of(tmp_path, prepare(**change)[1]) != first, change
     trainer.identity = {**trainer.identity, "dataset hash": "another"}
     assert file_of(tmp_path, trainer) != first
-    for change in ({"num_groups": 1}, {"epochs": 2}):
-        assert file_of(tmp_path, prepare(**change)[1]) is None, change
+    assert file_of(tmp_path, prepare(epochs=2)[1]) is None
 
 
 def test_a_run_that_stands_somewhere_goes_on_there(prepare, tmp_path, monkeypatch):

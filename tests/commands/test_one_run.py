@@ -95,15 +95,20 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
 
 
 def test_runs_that_differ_in_their_groups_train_stage_1_once(common, tmp_path):
-    groups = {"perpeft": {}, "mixed groups": {"group_mixing": 0.5}, "two groups": {"num_groups": 2}}
+    groups = {"perpeft": {}, "mixed groups": {"group_mixing": 0.5}, "two": {"num_groups": 2}, "one": {"num_groups": 1}}
     runs = [Run(name, "PerPEFTSASRec", "tiny", {**common, **own, "epochs": 3}) for name, own in groups.items()]
     with output_folder(tmp_path / "out") as folder:
         results, failures = do_runs(runs, folder)
         assert not failures
         (stage_1,) = (folder / "stage_1").iterdir()
         logs = [(folder / "logs" / f"{run.file}.log").read_text() for run in runs]
-        assert [log.count("training [") for log in logs] == [3, 2, 2]
-        assert [f"Stage 1 was trained by a run before, best in epoch 0: {stage_1}." in log for log in logs] == [0, 1, 1]
+        assert [log.count("training [") for log in logs] == [3, 2, 2, 2]
+        assert [f"Stage 1 was trained by a run before, best in epoch 0: {stage_1}." in log for log in logs] == [
+            0,
+            1,
+            1,
+            1,
+        ]
         for run, result in zip(runs, results, strict=True):
             alone = measure(Config(run.model, run.dataset, config_dict=run.settings), test=True)
             for same in ("valid", "test", "ranks", "data", "epochs", "best_epoch", "parameters"):
