@@ -23,7 +23,8 @@ Words such as --learning_rate=0.001 are settings of all rows. Runs are done one 
 side), each in a process of its own; finished ones stand in OUT/runs and are not repeated, and a PerPEFT model's that
 was stopped goes on from its last validation: so the same command goes on where it was stopped, and one with more rows
 or seeds does what is new. Rows that differ in their groups alone have the same stage 1, which is trained once
-(OUT/stage_1), and the same row with one group goes on from it. Tables (Markdown, CSV, JSON) and a chart are written to OUT."""
+(OUT/stage_1), and the same row with one group goes on from it. Tables (Markdown, CSV, JSON) and a chart are written
+to OUT."""
 
 
 def compare(
