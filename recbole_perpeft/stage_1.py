@@ -13,6 +13,7 @@ from torch import nn
 
 import recbole_perpeft
 
+FORMAT = 2  # of the files: those of another are not found
 # what stage 1 neither reads nor depends on
 GROUP_SETTINGS = frozenset(
     {
@@ -38,7 +39,7 @@ def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
         return None
     left_out = GROUP_SETTINGS | _PLACES
     counts = [{key: known[key] for key in known.keys() - left_out} for known in (config.settings(), identity)]
-    content = json.dumps([recbole_perpeft.__version__, *counts], sort_keys=True, default=str)
+    content = json.dumps([FORMAT, recbole_perpeft.__version__, *counts], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return folder / f"{digest}.pth"
 
