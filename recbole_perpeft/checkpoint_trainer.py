@@ -121,22 +121,23 @@ class CheckpointTrainer(StepTrainer):
         checkpoint.check_identity(resume_file, state["identity"], self.identity)
         self.saved_model_file, self._has_file = str(resume_file), True
         self.stage = state["stage"]
-        try:
-            self._stand_at(state)
-        except ValueError as error:
-            raise CheckpointError(
-                f"Checkpoint {resume_file} holds another optimiser than learner: {self.config['learner']} ({error})."
-            ) from error
+        self._stand_at(state, resume_file)
         self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")
 
-    def _stand_at(self, state: dict) -> None:
+    def _stand_at(self, state: dict, file: str | Path) -> None:
+        """The reverse of :meth:`_standing`, of a state that ``file`` holds."""
         self._epoch, self.start_epoch, self.cur_step = state["epoch"], state["epoch"] + 1, state["cur_step"]
         self._take_best(state)
         self.model.load_state_dict(state["last_state_dict"])
         self.optimizer = self._build_optimizer()
         if self.average and state["average"]:
             self.average.load(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(
+                f"Checkpoint {file} holds another optimiser than learner: {self.config['learner']} ({error})."
+            ) from error
 
     def share_stage_1(self, file: str | Path) -> None:
         """Begin after what stage 1 has left in ``file``, or leave it there for others when it ends.
@@ -163,7 +164,7 @@ class CheckpointTrainer(StepTrainer):
         elif self.config["eval_step"] and (state["epoch"] + 1) % self.config["eval_step"]:
             return  # its last epoch was validated because the stage ended
         else:
-            self._stand_at(stage_1.for_one_group(state, self.model, self.optimizer))
+            self._stand_at(stage_1.for_one_group(state, self.model, self.optimizer), file)
         self.logger.info(f"Stage 1 was trained by a run before, best in epoch {self.best_epoch}: {file}.")
 
     def _leave_stage_1(self) -> None:

@@ -68,8 +68,8 @@ def by_name(state: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     model, optimizer
         Of the trainer.
     """
-    in_optimizer = _names(model, (one for group in optimizer.param_groups for one in group["params"]))
-    moments = {in_optimizer[place]: value for place, value in state["optimizer"]["state"].items()}
+    names = _names_in(optimizer, model)
+    moments = {names[place]: value for place, value in state["optimizer"]["state"].items()}
     average = state["average"]
     if average:
         values = zip(_names(model, model.trainable_parameters()), average["values"], strict=True)
@@ -88,8 +88,8 @@ def for_one_group(state: dict, model: nn.Module, optimizer: torch.optim.Optimize
         Of the trainer that takes it.
     """
     present, average = model.state_dict(), state["average"]
-    places = _names(model, (one for group in optimizer.param_groups for one in group["params"]))
-    moments = {place: state["optimizer"][name] for place, name in enumerate(places) if name in state["optimizer"]}
+    names = enumerate(_names_in(optimizer, model))
+    moments = {place: state["optimizer"][name] for place, name in names if name in state["optimizer"]}
     if average:
         values = [average["values"][name] for name in _names(model, model.trainable_parameters())]
         average = {**average, "values": values}
@@ -100,6 +100,10 @@ def for_one_group(state: dict, model: nn.Module, optimizer: torch.optim.Optimize
         "optimizer": {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]},
         "average": average,
     }
+
+
+def _names_in(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    return _names(model, (parameter for group in optimizer.param_groups for parameter in group["params"]))
 
 
 def _names(model: nn.Module, parameters: Iterable[nn.Parameter]) -> list[str]:

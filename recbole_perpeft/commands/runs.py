@@ -15,6 +15,7 @@ import recbole_perpeft
 from recbole_perpeft.commands.run_process import RunProcess, checkpoint_of
 from recbole_perpeft.cores import n_cores
 from recbole_perpeft.errors import DataError, SettingError
+from recbole_perpeft.find_model import our_models
 from recbole_perpeft.stage_1 import GROUP_SETTINGS
 
 FORMAT = 1
@@ -54,7 +55,7 @@ class Run:
     @property
     def stage_1(self) -> str | None:
         """The same for runs that have the same stage 1, as far as their settings tell; None if it is for no other."""
-        if not self.model.startswith("PerPEFT") or self.settings.get("num_groups") == 1:
+        if self.model not in our_models() or self.settings.get("num_groups") == 1:
             return None
         reads = sorted((key, value) for key, value in self.settings.items() if key not in GROUP_SETTINGS)
         return json.dumps([self.model, self.dataset, reads], default=str)
