@@ -54,11 +54,16 @@ class Run:
 
     @property
     def stage_1(self) -> str | None:
-        """The same for runs that have the same stage 1, as far as their settings tell; None if it is for no other."""
-        if self.model not in our_models() or self.settings.get("num_groups") == 1:
+        """The same for runs that have the same stage 1, as far as their settings tell; None of a model without one."""
+        if self.model not in our_models():
             return None
         reads = sorted((key, value) for key, value in self.settings.items() if key not in GROUP_SETTINGS)
         return json.dumps([self.model, self.dataset, reads], default=str)
+
+    @property
+    def leaves_stage_1(self) -> bool:
+        """Whether others can begin after its stage 1; of global PEFT, which can only take one, no end is known."""
+        return self.stage_1 is not None and self.settings.get("num_groups") != 1
 
 
 @contextmanager
@@ -96,14 +101,14 @@ def do_runs(
     Parameters
     ----------
     runs
-        In the order in which they are begun.
+        In the order in which they are begun, but for those of global PEFT, which come after one with their stage 1.
     out
         From :func:`output_folder`.
     share_stage_1
         Whether what stage 1 ends with is kept in ``out``, and runs of the same stage 1 begin after it.
     jobs
         How many run side by side, with the CPU's cores shared out among them. Of runs with the same stage 1, one has to
-        be finished before the others begin.
+        be finished before the others begin; global PEFT trains its own rather than leave a place idle.
 
     Returns
     -------
@@ -127,8 +132,8 @@ class _Doing:
         self.failures: dict[int, str] = {}
         self._runs, self._jobs, self._out = runs, jobs, out
         self._stage_1_folder = out / "stage_1" if share_stage_1 else None
-        self._waiting, self._running = list(range(len(runs))), {}
-        self._trained: set[str | None] = {None}  # stages 1
+        self._waiting, self._running = _order(runs) if share_stage_1 else list(range(len(runs))), {}
+        self._trained: set[str | None] = set()  # stages 1
         self._took: list[float] = []
 
     def begin_one(self) -> bool:
@@ -177,18 +182,34 @@ class _Doing:
             return None
         being_trained = set()
         if self._stage_1_folder:
-            being_trained = {self._runs[number].stage_1 for number in self._running} - self._trained
-        return next((number for number in self._waiting if self._runs[number].stage_1 not in being_trained), None)
+            leaving = (self._runs[number] for number in self._running if self._runs[number].leaves_stage_1)
+            being_trained = {run.stage_1 for run in leaving} - self._trained
+        free = (number for number in self._waiting if self._runs[number].stage_1 not in being_trained)
+        beside = (number for number in self._waiting if not self._runs[number].leaves_stage_1)
+        return next(free, next(beside, None))
 
     def _finish(self, number: int) -> None:
         self.results[number] = _read(self._file(number))
-        self._trained.add(self._runs[number].stage_1)
+        if self._runs[number].leaves_stage_1:
+            self._trained.add(self._runs[number].stage_1)
 
     def _file(self, number: int) -> Path:
         return self._out / "runs" / f"{self._runs[number].file}.json"
 
     def _named(self, number: int) -> str:
         return f"run {number + 1} of {len(self._runs)}: {self._runs[number].name} ..."
+
+
+def _order(runs: Sequence[Run]) -> list[int]:
+    """Places of the runs, those that can only take a stage 1 after the first that leaves it."""
+    first: dict[str | None, int] = {}
+    for number, run in enumerate(runs):
+        if run.leaves_stage_1:
+            first.setdefault(run.stage_1, number)
+    return sorted(
+        range(len(runs)),
+        key=lambda number: (max(number, first.get(runs[number].stage_1, number)), not runs[number].leaves_stage_1),
+    )
 
 
 def _job(run: Run, file: Path, log: Path, stage_1_folder: Path | None, jobs: int) -> dict:

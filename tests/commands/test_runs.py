@@ -66,6 +66,28 @@ def test_of_runs_with_the_same_stage_1_one_is_finished_before_the_others_begin(t
     assert not any({"a"} < names & {"a", "b", "c"} for names in together)
 
 
+@pytest.mark.parametrize(
+    ("jobs", "share", "expected"),
+    [
+        (1, True, ["groups 1", "global 1", "more groups 1", "groups 2", "global 2", "more groups 2", "Pop"]),
+        (1, False, ["global 1", "groups 1", "more groups 1", "global 2", "groups 2", "more groups 2", "Pop"]),
+        (2, True, ["groups 1", "groups 2"]),
+    ],
+)
+def test_global_peft_comes_after_the_run_whose_stage_1_it_takes(trace, tmp_path, jobs, share, expected):
+    rows = {"global": {"num_groups": 1}, "groups": {}, "more groups": {"num_groups": 9}}
+    runs = [
+        Run(f"{name} {seed}", "PerPEFTSASRec", "tiny", {"seed": seed, **own})
+        for seed in (1, 2)
+        for name, own in rows.items()
+    ]
+    runs.append(Run("Pop", "Pop", "tiny", {}))
+    with output_folder(tmp_path / "out") as folder:
+        results, _ = do_runs(runs, folder, share_stage_1=share, jobs=jobs)
+    assert all(results)
+    assert [name for what, name in trace() if what == "begins"][: len(expected)] == expected
+
+
 def test_runs_that_keep_no_stage_1_do_not_wait_for_one_another(trace, tmp_path):
     runs = [Run(name, "PerPEFTSASRec", "tiny", {"num_groups": groups}) for name, groups in (("a", 2), ("b", 4))]
     with output_folder(tmp_path / "out") as folder:
