@@ -77,7 +77,7 @@ def check_values(config, is_ours: bool) -> None:
     epochs = config["averaging_epochs"]
     if epochs is not None and not (_is_number(epochs) and epochs > 0):
         raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
-    for key in ("group_sharing", "group_mixing", "catalogue_negatives"):
+    for key in ("group_sharing", "group_mixing", "catalogue_negatives", "learning_rate_decay"):
         if not (_is_number(config[key]) and 0 <= config[key] <= 1):
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 to 1.")
     if not config["num_negatives"] and config["loss_type"] != "CE":

@@ -1,6 +1,9 @@
 """What the optimiser holds, and at which learning rates."""
 
+from collections.abc import Sequence
+
 from torch import nn
+from torch.optim import Optimizer
 
 
 def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate: float | None) -> list[dict]:
@@ -22,3 +25,9 @@ def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate:
     others = [parameter for parameter in everything if id(parameter) not in modules]
     own = learning_rate if peft_learning_rate is None else peft_learning_rate
     return [{"params": others}, {"params": peft, "lr": own}]
+
+
+def set_learning_rates(optimizer: Optimizer, rates: Sequence[float], factor: float) -> None:
+    """Let the optimiser's groups of parameters, in their order, learn at ``factor`` times ``rates``."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = factor * rate

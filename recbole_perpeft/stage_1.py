@@ -18,7 +18,7 @@ FORMAT = 2  # of the files: those of another are not found
 GROUP_SETTINGS = frozenset(
     {
         "num_groups", "grouping", "regroup_epochs", "group_sharing", "group_mixing", "group_negatives",
-        "catalogue_negatives", "epochs",
+        "catalogue_negatives", "learning_rate_decay", "epochs",
     }
 )  # fmt: skip
 # where files go and what is shown, which no number depends on

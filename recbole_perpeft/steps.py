@@ -40,8 +40,11 @@ class StepTrainer(Trainer):
             self.average = WeightAverage(self.model.trainable_parameters(), forgets_start=self.stage == GLOBAL)
         if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
             fused = self.device.type == "cuda"
-            return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
-        return super()._build_optimizer(params=groups, **kwargs)
+            optimizer = AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
+        else:
+            optimizer = super()._build_optimizer(params=groups, **kwargs)
+        self._learning_rates = [group["lr"] for group in optimizer.param_groups]
+        return optimizer
 
     def train_batches(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses."""

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from recbole_perpeft import checkpoint
 from recbole_perpeft.checkpoint_trainer import CheckpointTrainer
 from recbole_perpeft.errors import DataError, TrainingError
+from recbole_perpeft.optimiser import set_learning_rates
 from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, stage_report
@@ -132,6 +133,8 @@ class PerPEFTTrainer(CheckpointTrainer):
         train_data.set_epoch(epoch_idx)
         self._epoch, self._holds_best = epoch_idx, False
         self._regroup(train_data, epoch_idx)
+        decay = self.config["learning_rate_decay"] if epoch_idx >= self.config["global_epochs"] else 1
+        set_learning_rates(self.optimizer, self._learning_rates, decay)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
         encoder = self.model.item_tower.encoder

@@ -86,6 +86,7 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"num_negatives": str(Path.home())}, "The shell put it in place of a ~: write 'num_negatives=~'"),
         ({"group_sharing": 1.5}, "group_sharing: 1.5 is not possible: it must be a number from 0 to 1"),
         ({"group_mixing": 2}, "group_mixing: 2 is not possible: it must be a number from 0 to 1"),
+        ({"learning_rate_decay": 2}, "learning_rate_decay: 2 is not possible: it must be a number from 0 to 1"),
         ({"catalogue_negatives": -0.1}, "catalogue_negatives: -0.1 is not possible: it must be a number from 0 to 1"),
         (
             {"catalogue_negatives": 0.5, "num_negatives": None},
