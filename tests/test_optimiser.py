@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recbole_perpeft.optimiser import parameter_groups
+from tests.training import same
 
 
 @pytest.mark.parametrize("learner", ["adamw", "adam", "sgd"])
@@ -58,4 +59,4 @@ def test_nothing_moves_after_global_epochs_if_rates_decay_to_zero(prepare):
         _, trainer, train_data, _, _ = prepare(num_groups=1, learning_rate_decay=0, global_epochs=2, epochs=epochs)
         trainer.fit(train_data, verbose=False)
         states.append(trainer.model.state_dict())
-    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert same(*states)
