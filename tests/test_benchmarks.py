@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ import torch
 
 from benchmarks.apart import moved
 from benchmarks.backbones import line, summaries_in
+from benchmarks.ceiling import true_aspects
 from benchmarks.naive import NaivePerPEFT
 from benchmarks.parts import BACKBONE, BACKWARD, FORWARD, PartMeter
 from benchmarks.popularity import gains_by_target
 from benchmarks.sides import PAPER
 from benchmarks.synthetic import make_shop
+from dataset.make.aspects import ASPECTS, INDEX, N_VALUES
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import DataError
@@ -224,3 +227,16 @@ def test_groups_are_moved_towards_their_mean_for_a_while(ours):
         torch.testing.assert_close(tables(), seen, atol=1e-5, rtol=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(tables(), seen, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(sum(parameters(), []), sum(trained, []), strict=True))
+
+
+def test_true_aspects_are_those_that_the_demos_catalogue_shows():
+    lines = Path("dataset/demo/demo.item").read_text(encoding="utf-8").splitlines()[1:]
+    items, titles, categories = zip(*(line.split("\t") for line in lines), strict=True)
+    table = true_aspects(["[PAD]", *items[::-1]], width=192).flip(0)  # items in the file's order, then padding
+    assert not table[-1].any()
+    assert torch.allclose(table[:-1].square().sum(1), torch.tensor(2.0))
+    starts = np.cumsum([0, *N_VALUES])
+    for name, shown in (("product", categories), ("material", titles)):
+        start, words = starts[INDEX[name]], list(ASPECTS[INDEX[name]].values)
+        values = table[:-1, start : start + len(words)].argmax(1)
+        assert all(words[value] in text.lower() for value, text in zip(values, shown, strict=True))
