@@ -8,7 +8,6 @@ and standard deviation over the seeds. Words such as --learning_rate=0.004 are s
 """
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from dataset.make.catalogue import make_catalogue  # noqa: E402
 from dataset.make.demo import N_ITEMS, SEED  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.commands.rows import settings_of  # noqa: E402
+from recbole_perpeft.commands.table import cell, over_seeds  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
 
 VIEWS = {"one view for all": {"num_groups": 1}, "a projector for each group": {"personalised_by": "group_projector"}}
@@ -70,10 +70,7 @@ def main() -> None:
     for view, own in VIEWS.items():
         for name, exact in (("of the frozen encoder", False), ("true aspects", True)):
             scores = [score({**common, **own, "seed": seed}, exact) for seed in arguments.seeds]
-            means = [
-                f"{statistics.mean(part):.4f} ± {statistics.stdev(part) if len(part) > 1 else 0:.4f}"
-                for part in zip(*scores, strict=True)
-            ]
+            means = [cell(over_seeds(part), is_best=False) for part in zip(*scores, strict=True)]
             print(f"| {name} | {view} | {means[0]} | {means[1]} |", flush=True)
 
 

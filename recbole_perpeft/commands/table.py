@@ -65,18 +65,20 @@ def summarise(rows: Sequence[Row], results: dict[str, list[dict]], metric: str) 
     return {"metric": metric, "rows": table, "pairs": pairs}
 
 
-def _summary_of(row: Row, results: list[dict]) -> dict:
-    def both(values: list[float]) -> dict:
-        return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+def over_seeds(values: Sequence[float]) -> dict:
+    """Mean and standard deviation of one number of each seed; no deviation of a single one."""
+    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
 
+
+def _summary_of(row: Row, results: list[dict]) -> dict:
     parameters = results[0]["parameters"]
     return {
         "row": row.name,
         "variant": row.variant,
         "peft": row.peft,
         "seeds": [result["settings"]["seed"] for result in results],
-        "valid": both([result["valid"] for result in results]),
-        "test": {name: both([result["test"][name] for result in results]) for name in results[0]["test"]},
+        "valid": over_seeds([result["valid"] for result in results]),
+        "test": {name: over_seeds([result["test"][name] for result in results]) for name in results[0]["test"]},
         "trained_parameters": parameters["trained"],
         "peft_share_per_cent": 100 * parameters["peft"] / parameters["frozen"] if parameters["frozen"] else None,
         "seconds_per_epoch": statistics.median(result["seconds_per_epoch"] for result in results),
