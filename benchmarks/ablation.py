@@ -49,7 +49,7 @@ def per_user_ndcg(trainer, data, k: int = 20) -> dict[str, float]:
             target_scores = scores[torch.arange(len(scores)), targets]
             ranks = 1 + (scores > target_scores[:, None]).sum(dim=1)  # [users]
             gains = torch.where(ranks <= k, 1 / torch.log2(ranks + 1.0), 0.0)
-            users = data._dataset.id2token(data._dataset.uid_field, interaction[data._dataset.uid_field])
+            users = data._dataset.id2token(data._dataset.uid_field, interaction[data._dataset.uid_field].cpu().numpy())
             result |= dict(zip(users.tolist(), gains.tolist(), strict=True))
     return result
 

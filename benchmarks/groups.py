@@ -22,6 +22,7 @@ from dataset.make.purchases import make_purchases  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.commands.rows import settings_of  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
+from recbole_perpeft.group_rules import GROUP_RULES  # noqa: E402
 from recbole_perpeft.personalisation import stage_2_groups  # noqa: E402
 
 WAYS = ("kmeans", "coherence", "random")
@@ -41,11 +42,11 @@ def main() -> None:
         trainer._saved, trainer._validates = False, True
         trainer._fit_stage(1, trainer.global_epochs, train_data, valid_data, False, True, False, None)
         for way in WAYS:
-            config["grouping"] = way
-            users, grouping = stage_2_groups(trainer.model, train_data, config)
+            trainer.model.group_rule = GROUP_RULES[way](config["num_groups"], seed)
+            users, groups = stage_2_groups(trainer.model, train_data)
             tokens = train_data._dataset.id2token(train_data._dataset.uid_field, users)
             truth = np.array([drawn[token] for token in tokens])
-            found[way].append(normalized_mutual_info_score(truth, grouping.groups))
+            found[way].append(normalized_mutual_info_score(truth, groups))
     print(
         f"{len(arguments.seeds)} seeds, {config['num_groups']} groups of {len(users)} users, 6 drawn by the generator"
     )

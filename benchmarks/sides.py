@@ -18,7 +18,6 @@ from recbole_perpeft.data import create_dataset, data_preparation
 from recbole_perpeft.encoder.checkpoint import quiet_transformers
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.state_store import StateStore
-from recbole_perpeft.grouping import Grouping
 from recbole_perpeft.quick_start import prepare
 from recbole_perpeft.sampling import UserBatchLoader
 from recbole_perpeft.user_batch import UserBatch
@@ -111,8 +110,7 @@ class OurSide:
         if self.config["num_negatives"] is None:  # the loss reads what stage 2 leaves: the catalogue of every group
             self.model.user_representations(self.train_data.histories)
         users = np.fromiter(self.train_data.histories, dtype=np.int64)
-        centroids = np.zeros(self.model.centroids.shape, dtype=np.float32)
-        self.model.personalise(users, Grouping(groups[users], centroids))
+        self.model.personalise(users, groups[users])
         self.train_data.set_groups(groups, self.config["group_negatives"])
         self.trainer.optimizer = self.trainer._build_optimizer()
 

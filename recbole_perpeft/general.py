@@ -41,9 +41,22 @@ class GeneralMixin(PerPEFTMixin):
             ``[len(sequences), d]``, in the order of ``sequences``.
         """
         self.eval()
-        users = torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
+        users = torch.from_numpy(np.fromiter(sequences, dtype=np.int64)).to(self.device)
         with self.item_tower.catalogue(0):
-            return self._representations(Interaction({self.USER_ID: users}).to(self.device)).cpu().numpy()
+            return self.representations_of(users, self._purchases[users]).cpu().numpy()
+
+    def representations_of(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+        """As :meth:`user_representations`, with the table in use, ``[n, d]``; ``histories`` tell nothing more."""
+        return self._representations(Interaction({self.USER_ID: users}))
+
+    def _histories(self, interaction: Interaction) -> torch.Tensor:
+        """Each row's user's training purchases, ``[n, longest]``, padded; none, of users who did not train."""
+        return self._purchases[interaction[self.USER_ID]]
+
+    def prefixes_of(self, users: torch.Tensor, histories: torch.Tensor) -> tuple[Interaction, torch.Tensor]:
+        """As :meth:`PerPEFTMixin.prefixes_of`: every purchase."""
+        row_of, place = (histories > 0).nonzero(as_tuple=True)  # [purchases]
+        return Interaction({self.USER_ID: users[row_of], self.ITEM_ID: histories[row_of, place]}), row_of
 
     def _representations(self, interaction: Interaction) -> torch.Tensor:
         """All embeddings of each row's user, side by side, ``[n, d]``; if he has none, the mean of his purchases'."""

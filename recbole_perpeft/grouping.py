@@ -1,101 +1,90 @@
-"""Users into groups: k-means, or by chance; nearest centroid for users who come later."""
+"""Users into groups: k-means, by chance, or by how well each group's module predicts them."""
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-
-from recbole_perpeft.errors import SettingError
+from sklearn.exceptions import ConvergenceWarning
+from torch.nn import functional as F
 
 _COMPONENTS = 32  # principal components that coherence looks at
 
 
-@dataclass(frozen=True)
-class Grouping:
-    """Groups of users.
-
-    Attributes
-    ----------
-    groups : numpy.ndarray
-        Group of each user, ``[n]``.
-    centroids : numpy.ndarray
-        Mean representation of each group, ``[num_groups, d]``.
-    """
-
-    groups: np.ndarray
-    centroids: np.ndarray
-
-    @classmethod
-    def of(cls, groups: np.ndarray, representations: np.ndarray, num_groups: int) -> "Grouping":
-        """``groups [n]`` with the centroids of the users' representations ``[n, d]``."""
-        centroids = [representations[groups == group].mean(axis=0) for group in range(num_groups)]
-        return cls(groups.astype(np.int64), np.stack(centroids).astype(np.float32))
-
-    @property
-    def sizes(self) -> list[int]:
-        """Users per group."""
-        return np.bincount(self.groups, minlength=len(self.centroids)).tolist()
+def random_groups(n: int, num_groups: int, seed: int) -> np.ndarray:
+    """Groups ``[n]`` of equal size by chance."""
+    return np.random.default_rng(seed).permutation(n) % num_groups
 
 
-def group_users(representations: np.ndarray, method: str, num_groups: int, seed: int) -> Grouping:
-    """Group users by ``method`` (paper, section on user grouping: k-means with 8 groups).
+def kmeans_groups(points: np.ndarray, num_groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """K-means (paper, section on user grouping): scikit-learn's, best of ten seeded starts.
 
     Parameters
     ----------
-    representations
-        What k-means sees of each user, ``[n, d]``.
-    method
-        ``random``: groups of equal size by chance; else scikit-learn's k-means, best of ten seeded starts.
+    points
+        What is known of each user, ``[n, d]``.
 
-    Raises
-    ------
-    SettingError
-        If there are more groups than users, or a group ends without users.
+    Returns
+    -------
+    tuple
+        Group of each user, ``[n]``, and centre of each group, ``[k, d]``. If users have fewer than ``num_groups``
+        different points, there is a group for each of these, and the others stay empty.
     """
-    n = len(representations)
-    if num_groups > n:
-        raise SettingError(f"num_groups: {num_groups} is more than the {n} users. Set it to at most {n}.")
-    if method == "random":
-        groups = np.random.default_rng(seed).permutation(n) % num_groups
-    else:
-        distinct = len(np.unique(representations, axis=0))
-        if distinct < num_groups:
-            raise SettingError(
-                f"num_groups: {num_groups}, but the users have only {distinct} different representations: "
-                f"{num_groups - distinct} groups would end with no users. Set num_groups to at most {distinct}, train "
-                "stage 1 for longer (global_epochs), or set grouping: random."
-            )
-        groups = KMeans(num_groups, n_init=10, random_state=seed).fit_predict(representations.astype(np.float64))
-    return Grouping.of(groups, representations, num_groups)
+    distinct = len(np.unique(points, axis=0)) if points.shape[1] else 1
+    if distinct == 1:
+        return np.zeros(len(points), dtype=np.int64), points[:1]
+    kmeans = KMeans(min(num_groups, distinct), n_init=10, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of points that all but coincide: a group stays empty
+        groups = kmeans.fit_predict(points.astype(np.float64))
+    return groups.astype(np.int64), kmeans.cluster_centers_
 
 
-def coherence(features: np.ndarray, sequences: Sequence[np.ndarray]) -> np.ndarray:
-    """What the purchases of each user have in common: one row per user, ``[n, components]``.
-
-    Features are rotated to their principal components, each scaled to variance 1. In each, the mean product of two
-    different purchases of a user is zero if he buys without regard to it, and large if he buys alike, whatever value he
-    likes. So users are near each other who look at the same aspects of items, rather than who like the same items; the
-    final sequence representation tells the latter. Its square root, with its sign, tames the few who buy very alike.
+def whitened(features: np.ndarray) -> np.ndarray:
+    """Items by their principal components, each scaled to variance 1, ``[n_items, components]``; zeros for padding.
 
     Parameters
     ----------
     features
         Content features of all items, ``[n_items, content_size]``; row 0 is padding.
-    sequences
-        Training purchases of each user.
     """
     centred = features[1:].astype(np.float64) - features[1:].mean(axis=0)  # [n_items - 1, content_size]
     rotated, scales, _ = np.linalg.svd(centred, full_matrices=False)
     kept = scales[:_COMPONENTS] > 1e-6 * scales[0]
     white = rotated[:, :_COMPONENTS][:, kept] * np.sqrt(len(centred))  # [n_items - 1, components]
+    return np.pad(white, ((1, 0), (0, 0)))
+
+
+def coherence(white: np.ndarray, sequences: Sequence[np.ndarray]) -> np.ndarray:
+    """What the purchases of each user have in common: one row per user, ``[n, components]``.
+
+    In each component, the mean product of two different purchases of a user is zero if they buy without regard to it,
+    and large if they buy alike, whatever value they like. So users are near each other who look at the same aspects of
+    items, rather than who like the same items; the final sequence representation tells the latter. Its square root,
+    with its sign, tames the few who buy very alike.
+
+    Parameters
+    ----------
+    white
+        From :func:`whitened`.
+    sequences
+        Purchases of each user.
+    """
     rows = []
     for items in sequences:
-        own = white[items - 1]  # [purchases, components]
+        own = white[items]  # [purchases, components]
         pairs = max(1, len(items) * (len(items) - 1))
         rows.append((own.sum(axis=0) ** 2 - (own**2).sum(axis=0)) / pairs)
     return np.sign(rows) * np.sqrt(np.abs(rows))
+
+
+def coherence_of(white: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+    """As :func:`coherence`, of padded ``histories [n, length]``, ``[n, components]``."""
+    own = F.embedding(histories, white)  # [n, length, components]
+    lengths = (histories > 0).sum(dim=1, keepdim=True)  # [n, 1]
+    products = (own.sum(dim=1) ** 2 - (own**2).sum(dim=1)) / (lengths * (lengths - 1)).clamp(min=1)
+    return products.sign() * products.abs().sqrt()
 
 
 def regroup_users(losses: np.ndarray) -> np.ndarray:
@@ -118,6 +107,7 @@ def regroup_users(losses: np.ndarray) -> np.ndarray:
     return groups
 
 
-def nearest_centroid(representations: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
-    """The group ``[n]`` whose centroid ``[num_groups, d]`` is nearest to each representation ``[n, d]``."""
-    return torch.cdist(representations, centroids).argmin(dim=1)
+def nearest(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """Which of ``centres [k, d]`` is nearest to each of ``points [n, d]``, ``[n]``."""
+    # not by matrix products, whose rounding would move users who stand between two centres
+    return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)

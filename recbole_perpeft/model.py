@@ -2,20 +2,16 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.loss import BPRLoss
 from torch import nn
-from torch.nn import functional as F
 
 from recbole_perpeft.conditioning import UserConditioning
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.grouping import Grouping, nearest_centroid
+from recbole_perpeft.grouped_users import GroupedUsersMixin
 from recbole_perpeft.item_tables import ItemTable, item_tables, merge
-from recbole_perpeft.kept_outputs import keeping_outputs
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
 from recbole_perpeft.make_tower import make_tower
 from recbole_perpeft.user_batch import UserBatch
@@ -24,7 +20,7 @@ _LOSSES = {"BCE": BCELoss, "BPR": BPRLoss, "CE": BatchSoftmaxLoss}
 _SCORES_AT_ONCE = 2**18  # of backbones that score pair by pair
 
 
-class PerPEFTMixin:
+class PerPEFTMixin(GroupedUsersMixin):
     """Puts the item tower into a RecBole backbone: ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``.
 
     The tower comes in after the backbone's ``__init__``, because RecBole's backbones re-initialise every submodule at
@@ -53,10 +49,6 @@ class PerPEFTMixin:
         catalogue, as graphs and histories do. Else it sees the batch's items only.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
-    user_groups : torch.LongTensor
-        Group of every user id, ``[n_users]``; all 0 until users are grouped, then -1 for those who did not train.
-    centroids : torch.FloatTensor
-        Mean user representation per group, ``[num_groups, d]``; without columns until users are grouped.
     """
 
     backbone_name: str
@@ -80,8 +72,7 @@ class PerPEFTMixin:
                 f"personalised_by: {config['personalised_by']} is not possible with {config['model']}, which needs all "
                 "items in every step. Personalise by group."
             )
-        self.register_buffer("user_groups", torch.zeros(dataset.num(self.USER_ID), dtype=torch.long))
-        self.register_buffer("centroids", torch.zeros(config["num_groups"], 0))
+        self._have_groups(config, dataset.num(self.USER_ID))
 
     def _set_loss(self, config) -> None:
         self.loss_fct = _LOSSES[config["loss_type"]]()
@@ -126,27 +117,17 @@ class PerPEFTMixin:
                     rows = (groups == group).nonzero().squeeze(1)
                     yield rows, interaction[rows]
 
-    def _groups_of(self, interaction: Interaction) -> torch.Tensor:
-        """Group of each row's user, ``[n]``; that of the nearest centroid for users who did not train."""
-        groups = self.user_groups[interaction[self.USER_ID]]
-        new = groups < 0
-        if new.any():
-            with self.item_tower.catalogue(0):
-                vectors = self._representations(interaction[new])
-            groups[new] = nearest_centroid(vectors, self.centroids)
-        return groups
-
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of every item for each row's user, as his group sees them (``group_mixing``), ``[n, n_items]``."""
         return self._scores(interaction, self._score_all)
 
     def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
         """What ``score`` gives under each row's own group, mixed with its mean over all groups, ``[n, columns]``."""
-        if not self.group_mixing or not self.centroids.numel():  # users are not grouped yet
+        if not self.group_mixing or not self.is_grouped:
             return _in_order([(rows, score(part)) for rows, part in self._by_group(interaction)], len(interaction))
         own, mixed = self._groups_of(interaction), 0
-        for group in range(num_groups := len(self.centroids)):
-            share = self.group_mixing / num_groups + (1 - self.group_mixing) * (own == group)  # [n]
+        for group in range(self.num_groups):
+            share = self.group_mixing / self.num_groups + (1 - self.group_mixing) * (own == group)  # [n]
             with self.item_tower.catalogue(group):
                 mixed = mixed + share[:, None] * score(interaction).view(len(interaction), -1)
         return mixed
@@ -169,94 +150,6 @@ class PerPEFTMixin:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
         return self._scores(interaction, super().predict).squeeze(1)
 
-    # -- groups -----------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
-        """Final sequence representation of each user under group 0's module (paper: what is clustered).
-
-        It is what the backbone's ``forward`` gives on the way to the scores of his training purchases.
-
-        Parameters
-        ----------
-        sequences
-            User id to his training purchases, oldest first.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``[len(sequences), d]``, in the order of ``sequences``; their purchases' mean embedding, of backbones whose
-            scores come about without ``forward``.
-        """
-        self.eval()
-        length, users = self.max_seq_length, torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
-        padded = torch.zeros(len(sequences), length, dtype=torch.long)
-        for row, items in enumerate(sequences.values()):
-            last = torch.from_numpy(items[-length:].copy())
-            padded[row, : len(last)] = last
-        parts = []
-        with self.item_tower.catalogue(0):
-            for rows in torch.arange(len(padded)).split(batch_size):
-                fields = {self.USER_ID: users[rows], self.ITEM_SEQ: padded[rows]}
-                fields[self.ITEM_SEQ_LEN] = (padded[rows] > 0).sum(dim=1)
-                parts.append(self._representations(Interaction(fields).to(self.device)).cpu())
-        return torch.cat(parts).numpy()
-
-    def _representations(self, interaction: Interaction) -> torch.Tensor:
-        """What ``forward`` makes of each row's sequence, with the table in use, ``[n, d]``."""
-        outputs: list[torch.Tensor] = []
-        with keeping_outputs(self, outputs):
-            super().full_sort_predict(interaction)
-        if not outputs:
-            return self._mean_purchases(interaction[self.ITEM_SEQ])
-        return torch.cat(outputs).flatten(1)
-
-    def _mean_purchases(self, items: torch.Tensor) -> torch.Tensor:
-        """Mean row, in the table in use, of each row of ``items [n, length]``, padding left out, ``[n, width]``."""
-        rows = F.embedding(items, self.item_tower.weight)  # [n, length, width], zeros for padding
-        return rows.sum(dim=1) / (items > 0).sum(dim=1, keepdim=True).clamp(min=1)
-
-    @torch.no_grad()
-    def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
-        """How well each group's module predicts purchases: cross entropy over all items.
-
-        Parameters
-        ----------
-        prefixes
-            Rows with a target each, ``[n]``.
-
-        Returns
-        -------
-        torch.FloatTensor
-            ``[n, num_groups]``.
-        """
-        self.eval()
-        losses = torch.empty(len(prefixes), len(self.centroids))
-        for group in range(len(self.centroids)):
-            with self.item_tower.catalogue(group):
-                for start in range(0, len(prefixes), batch_size):
-                    part = prefixes[start : start + batch_size].to(self.device)
-                    with self._reading(part):
-                        scores = self._score_all(part)  # [batch, n_items]
-                    scores[:, 0] = -torch.inf  # padding
-                    losses[start : start + len(part), group] = F.cross_entropy(
-                        scores, part[self.ITEM_ID], reduction="none"
-                    ).cpu()
-        return losses
-
-    def _reading(self, prefixes: Interaction) -> AbstractContextManager:
-        """While ``prefixes`` are read; nothing to do for backbones that read each by itself."""
-        return nullcontext()
-
-    def personalise(self, users: np.ndarray, grouping: Grouping) -> None:
-        """Put ``users`` into their groups and start every group from a copy of the global module and projector."""
-        self.user_groups.fill_(-1)
-        self.user_groups[torch.from_numpy(users).to(self.user_groups.device)] = torch.from_numpy(grouping.groups).to(
-            self.user_groups.device
-        )
-        self.centroids = torch.from_numpy(grouping.centroids).to(self.centroids.device)
-        self.item_tower.personalise(len(self.centroids))
-
     # -- state ------------------------------------------------------------------------------------------------------
 
     def state_dict(self, *args, **kwargs) -> dict:
@@ -268,11 +161,11 @@ class PerPEFTMixin:
 
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """Load what :meth:`state_dict` gave; the foundation model stays as it was loaded."""
-        if "centroids" in state_dict:  # as wide as representations are, once users are grouped
-            self.centroids = torch.empty_like(state_dict["centroids"], device=self.centroids.device)
         whole = super().state_dict()
         frozen = {key: whole[key] for key in self._frozen_keys()}
-        return super().load_state_dict({**state_dict, **frozen}, strict=strict, assign=assign)
+        result = super().load_state_dict({**state_dict, **frozen}, strict=strict, assign=assign)
+        self.group_rule.to(self.device)
+        return result
 
     def _frozen_keys(self) -> set[str]:
         prefix = "item_tower.encoder."

@@ -1,6 +1,6 @@
 """Where negatives come from: the whole catalogue, or what a group's users bought in training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,12 +20,16 @@ class NegativePools:
     catalogue
         All items, of which ``catalogue_share`` of the negatives are drawn whatever the group. What a group never bought
         is no negative of its otherwise, and nothing holds its scores down.
+    too_small
+        Groups one of whose users bought all that the group did, with the number of these items. Nothing of it would be
+        a negative for that user, so the pool of such a group is the catalogue.
     """
 
     pools: list[np.ndarray]
     histories: dict[int, np.ndarray]
     catalogue: np.ndarray
     catalogue_share: float = 0
+    too_small: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def whole_catalogue(
@@ -36,30 +40,44 @@ class NegativePools:
         return cls([catalogue] * num_groups, histories, catalogue)
 
     def of_groups(self, groups: np.ndarray, catalogue_share: float) -> "NegativePools":
-        """Each group's own purchases. ``groups``: the group of every user id, ``[n_users]``."""
+        """Each group's own purchases; all items, for a group one of whose users bought all that it did.
+
+        Parameters
+        ----------
+        groups
+            Group of every user id, ``[n_users]``.
+        """
         bought = [[] for _ in self.pools]
         for user, items in self.histories.items():
             bought[groups[user]].append(items)
         pools = [np.unique(np.concatenate(b)) if b else np.empty(0, np.int64) for b in bought]
-        return NegativePools(pools, self.histories, self.catalogue, catalogue_share)
+        users = {int(groups[user]) for user, items in self.histories.items() if _all_of(pools[groups[user]], items)}
+        too_small = {group: len(pools[group]) for group in sorted(users)}
+        for group in too_small:
+            pools[group] = self.catalogue
+        return NegativePools(pools, self.histories, self.catalogue, catalogue_share, too_small)
 
-    def check(self, groups: np.ndarray) -> None:
-        """Refuse pools in which some user finds no negative.
+    def check(self, names: np.ndarray) -> None:
+        """Refuse users who bought the whole catalogue: whatever the group, nothing can be drawn for them.
+
+        Parameters
+        ----------
+        names
+            Of every user id, ``[n_users]``.
 
         Raises
         ------
         DataError
-            Names the group, its size and the cure.
+            Names the first of them and the cure.
         """
-        for user, items in self.histories.items():
-            group = int(groups[user])
-            pool = self.pools[group]
-            if len(pool) <= len(items) and np.isin(pool, items).all():  # a longer pool holds something else
-                users = sum(int(groups[other]) == group for other in self.histories)
-                raise DataError(
-                    f"Group {group} ({users} users) bought {len(pool)} items, and one of its users bought all of them: "
-                    "no negative is left for him. Lower num_groups, or set group_negatives: False."
-                )
+        users = [user for user, items in self.histories.items() if _all_of(self.catalogue, items)]
+        if users:
+            others = f" and {len(users) - 1} more" if len(users) > 1 else ""
+            raise DataError(
+                f"User {names[users[0]]}{others} bought all {len(self.catalogue)} items in training: no negative is "
+                "left to draw. Set loss_type: CE, where the model has it, which draws none for each purchase, or leave "
+                "such users out (an upper limit in user_inter_num_interval)."
+            )
 
     def draw(self, users: np.ndarray, group: int, rng: np.random.Generator) -> np.ndarray:
         """One negative for each of ``users`` (with repeats), uniform without his own purchases over the pool, or over
@@ -111,3 +129,8 @@ class NegativePools:
         everywhere = round(number * self.catalogue_share)
         of_pool = min(number - everywhere, len(self.pools[group]))
         return of_pool, min(everywhere, len(self.catalogue) - of_pool)
+
+
+def _all_of(pool: np.ndarray, items: np.ndarray) -> bool:
+    """Whether ``items`` hold all of ``pool``; a longer pool holds something else."""
+    return len(pool) <= len(items) and bool(np.isin(pool, items).all())

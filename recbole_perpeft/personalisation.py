@@ -1,12 +1,12 @@
-"""Which group each user belongs to, from the model and the training purchases alone."""
+"""Which group each user who trains belongs to, from the model and the training purchases alone."""
 
 import numpy as np
 
-from recbole_perpeft.grouping import Grouping, coherence, group_users, regroup_users
+from recbole_perpeft.grouping import regroup_users
 
 
-def stage_2_groups(model, train_data, config) -> tuple[np.ndarray, Grouping]:
-    """Group the users under the global model.
+def stage_2_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
+    """Group the users under the global model, by the model's :class:`~recbole_perpeft.group_rules.GroupRule`.
 
     Parameters
     ----------
@@ -14,22 +14,17 @@ def stage_2_groups(model, train_data, config) -> tuple[np.ndarray, Grouping]:
         A PerPEFT model at the end of stage 1.
     train_data
         Its :class:`~recbole_perpeft.sampling.UserBatchLoader`.
-    config
-        Reads ``grouping``, ``num_groups`` and ``seed``.
 
     Returns
     -------
     tuple
-        User ids ``[n]``, and their groups with the centroids of their sequence representations.
+        User ids ``[n]`` and their groups ``[n]``.
     """
     sequences = train_data.histories
-    points = representations = model.user_representations(sequences)
-    if config["grouping"] == "coherence":
-        features = model.item_tower.content_features(0).cpu().numpy()
-        points = coherence(features, list(sequences.values()))
-    groups = group_users(points, config["grouping"], config["num_groups"], config["seed"]).groups
-    # centroids are for users who come later, of whom there is a representation
-    return np.fromiter(sequences, dtype=np.int64), Grouping.of(groups, representations, config["num_groups"])
+    model.eval()
+    with model.item_tower.catalogue(0):  # it is kept: all groups start from it
+        groups = model.group_rule.fit(model, sequences)
+    return np.fromiter(sequences, dtype=np.int64), groups
 
 
 def best_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:

@@ -52,5 +52,30 @@ def grouping_report(method: str, sizes: list[int], pools: list[np.ndarray]) -> s
     return "\n".join(lines)
 
 
+def small_groups_report(groups: np.ndarray, num_groups: int, too_small: dict[int, int]) -> list[str]:
+    """A sentence for each kind of groups that are too small, with what was done.
+
+    Parameters
+    ----------
+    groups
+        Group of every user id, -1 for those who do not train, ``[n_users]``.
+    too_small
+        From :class:`~recbole_perpeft.negatives.NegativePools`.
+    """
+    sizes = np.bincount(groups[groups >= 0], minlength=num_groups)
+    sentences = [
+        f"Group {group} ({sizes[group]} users) bought {items} items, and one of its users bought all of them: "
+        "the group's negatives come from all items."
+        for group, items in too_small.items()
+    ]
+    if not sizes.all():
+        empty = ", ".join(map(str, np.flatnonzero(sizes == 0)))
+        sentences.append(
+            f"No user is in group {empty}: there are too few users, or too few that differ, for num_groups: "
+            f"{num_groups}. Its module stays the global one until users come to it."
+        )
+    return sentences
+
+
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.3f} %"

@@ -73,6 +73,8 @@ class UserBatchLoader(AbstractDataLoader):
     ------
     SettingError
         If there are more groups than users.
+    DataError
+        If a user bought everything, and the loss needs a negative for every purchase.
     """
 
     def __init__(self, config, dataset):
@@ -91,6 +93,8 @@ class UserBatchLoader(AbstractDataLoader):
         self._rows = np.split(order, starts[1:])
         self._prefixes = dataset.inter_feat
         self._set_plan(np.zeros(dataset.user_num, dtype=np.int64), self._all_items(config["num_groups"]))
+        if self._negatives in (PAIRS, LABELS):
+            self.pools.check(dataset.field2id_token[dataset.uid_field])
         torch.utils.data.DataLoader.__init__(
             self,
             dataset=range(len(self.users)),
@@ -104,7 +108,6 @@ class UserBatchLoader(AbstractDataLoader):
         return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories, cold)
 
     def _set_plan(self, groups: np.ndarray, pools: NegativePools) -> None:
-        pools.check(groups)
         self.groups, self.pools, self._weights = groups, pools, {}
         of_users = groups[self.users]
         if hasattr(self, "_batches"):
@@ -120,11 +123,6 @@ class UserBatchLoader(AbstractDataLoader):
         ----------
         groups
             Group of every user id, ``[n_users]``.
-
-        Raises
-        ------
-        DataError
-            If some user would find no negative; names the group.
         """
         pools = self._all_items(self.config["num_groups"])
         if group_negatives:

@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.checkpoint_trainer import CheckpointTrainer
-from recbole_perpeft.errors import DataError, TrainingError
+from recbole_perpeft.errors import TrainingError
 from recbole_perpeft.optimiser import set_learning_rates
 from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
-from recbole_perpeft.report import grouping_report, stage_report
+from recbole_perpeft.report import grouping_report, small_groups_report, stage_report
 from recbole_perpeft.steps import PERSONALISED
 
 _WINDOWS_BETWEEN_CHECKS = 50
@@ -50,8 +50,6 @@ class PerPEFTTrainer(CheckpointTrainer):
         ------
         TrainingError
             If the loss is not finite.
-        DataError, SettingError
-            If the groups leave a user without negatives, or a group without users.
         """
         self.identity = self.identity or checkpoint.identity(self.config, train_data._dataset, self.model)
         self._saved, self._validates = saved, bool(valid_data) and self.eval_step > 0
@@ -95,10 +93,11 @@ class PerPEFTTrainer(CheckpointTrainer):
 
     def _personalise(self, train_data) -> None:
         """Stage 2: group the users by their training purchases, and start every group from the global module."""
-        users, grouping = stage_2_groups(self.model, train_data, self.config)
-        self.model.personalise(users, grouping)
+        users, groups = stage_2_groups(self.model, train_data)
+        self.model.personalise(users, groups)
         self._use_groups(train_data)
-        self.logger.info(grouping_report(self.config["grouping"], grouping.sizes, train_data.pools.pools))
+        sizes = np.bincount(groups, minlength=self.config["num_groups"]).tolist()
+        self.logger.info(grouping_report(self.config["grouping"], sizes, train_data.pools.pools))
         self.stage, self.start_epoch, self.cur_step = PERSONALISED, self.global_epochs, 0
         if self._best_state is not None:  # the start of stage 3 scores as the best of stage 1 and is the one to beat
             self._best_state, self._holds_best = self._snapshot(), True
@@ -112,18 +111,16 @@ class PerPEFTTrainer(CheckpointTrainer):
             return
         with self._averaged():
             users, groups = best_groups(self.model, train_data)
-        before = self.model.user_groups[users].cpu().numpy()
-        self.model.user_groups[torch.from_numpy(users).to(self.device)] = torch.from_numpy(groups).to(self.device)
+        moved = self.model.regroup(users, groups)
         self._use_groups(train_data)
         sizes = np.bincount(groups, minlength=self.config["num_groups"]).tolist()
-        self.logger.info(f"{(groups != before).sum()} users changed their group, sizes now {sizes}")
+        self.logger.info(f"{moved} users changed their group, sizes now {sizes}")
 
     def _use_groups(self, train_data) -> None:
-        try:
-            train_data.set_groups(self.model.user_groups.cpu().numpy(), self.config["group_negatives"])
-        except DataError as error:
-            kept = f" Stage 1 is not lost: add --resume={self.saved_model_file}" if self._saved else ""
-            raise DataError(f"{error}{kept}") from error
+        groups = self.model.user_groups.cpu().numpy()
+        train_data.set_groups(groups, self.config["group_negatives"])
+        for sentence in small_groups_report(groups, self.config["num_groups"], train_data.pools.too_small):
+            self.logger.warning(sentence)
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ def sizes(model):
 def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, model):
     trainer, result = fit(prepare, grouping="coherence", **sizes(model))
     assert trainer.stage == "personalised"
-    assert trainer.model.centroids.abs().sum() > 0
+    assert trainer.model.is_grouped
     _, again, _, _, test_data = load(trainer.saved_model_file)
     again.model.eval()
     trainer.model.eval()
@@ -99,13 +99,14 @@ def test_scores_are_mixed_of_those_of_the_own_group_and_the_mean_of_all(prepare,
     pairs = Interaction({**interaction.interaction, "item_id": torch.full((len(interaction),), 3)})
     own = net.user_groups.clone()
     with torch.no_grad():
-        alone = net.full_sort_predict(interaction)  # without centroids, as before users are grouped: not mixed
+        net.group_mixing = 0
+        alone = net.full_sort_predict(interaction)
         of_groups = []
         for group in range(3):
             net.user_groups.fill_(group)
             of_groups.append(net.full_sort_predict(interaction))
         net.user_groups.copy_(own)
-        net.centroids = torch.zeros(3, 1)
+        net.group_mixing = share
         expected = (1 - share) * alone + share * sum(of_groups) / 3
         torch.testing.assert_close(net.full_sort_predict(interaction), expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(net.predict(pairs), expected[:, 3], rtol=1e-4, atol=1e-5)

@@ -166,23 +166,6 @@ def test_users_without_an_embedding_are_represented_by_what_they_bought(prepare)
     torch.testing.assert_close(torch.from_numpy(found), torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
-def test_a_user_who_did_not_train_gets_the_group_of_the_nearest_centroid(prepare, model):
-    _, trainer, train_data, valid_data, _ = prepare(model=model, **GENERAL)
-    net = trainer.model
-    scatter_groups(net, train_data)
-    net.eval()
-    interaction = next(iter(valid_data))[0]
-    with torch.no_grad():
-        with net.item_tower.catalogue(0):
-            vectors = net._representations(interaction)
-        net.centroids = vectors[:3].clone()  # the first three users are the centroids themselves
-        net.user_groups[interaction["user_id"][:3]] = -1
-        assert net._groups_of(interaction)[:3].tolist() == [0, 1, 2]
-        assert torch.equal(net._groups_of(interaction)[3:], net.user_groups[interaction["user_id"][3:]])
-        assert torch.isfinite(net.full_sort_predict(interaction)).all()
-
-
 @pytest.mark.parametrize("epoch", [1, 2])
 @pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTENMF", "PerPEFTBERT4Rec"])
 def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, model, epoch):

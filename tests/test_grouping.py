@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft.errors import SettingError
-from recbole_perpeft.grouping import coherence, group_users, nearest_centroid, regroup_users
+from recbole_perpeft.grouping import (
+    coherence,
+    coherence_of,
+    kmeans_groups,
+    nearest,
+    random_groups,
+    regroup_users,
+    whitened,
+)
 
 
 def blobs(n=30, groups=3, seed=0):
@@ -16,42 +23,41 @@ def blobs(n=30, groups=3, seed=0):
 
 def test_kmeans_finds_separate_groups_and_their_means():
     truth, points = blobs()
-    grouping = group_users(points, "kmeans", 3, seed=1)
+    groups, centres = kmeans_groups(points, 3, seed=1)
     for group in range(3):
-        members = grouping.groups == group
+        members = groups == group
         assert len(set(truth[members])) == 1
-        np.testing.assert_allclose(grouping.centroids[group], points[members].mean(axis=0), rtol=1e-5)
-    assert grouping.sizes == [10, 10, 10]
+        np.testing.assert_allclose(centres[group], points[members].mean(axis=0), rtol=1e-5)
+    assert np.bincount(groups).tolist() == [10, 10, 10]
+    assert (nearest(torch.from_numpy(points), torch.from_numpy(centres).float()).numpy() == groups).all()
 
 
 def test_the_seed_decides():
     points = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
-    for method in ("kmeans", "random"):
-        first, again, other = (group_users(points, method, 5, seed=seed).groups for seed in (1, 1, 2))
+    for method in (lambda seed: kmeans_groups(points, 5, seed)[0], lambda seed: random_groups(60, 5, seed)):
+        first, again, other = (method(seed) for seed in (1, 1, 2))
         assert (first == again).all()
         assert (first != other).any()
 
 
 def test_random_groups_have_equal_sizes():
-    assert sorted(group_users(np.zeros((31, 2), np.float32), "random", 4, seed=0).sizes) == [7, 8, 8, 8]
+    assert sorted(np.bincount(random_groups(31, 4, seed=0))) == [7, 8, 8, 8]
 
 
-def test_a_new_user_gets_the_nearest_centroid():
-    _, points = blobs()
-    grouping = group_users(points, "kmeans", 3, seed=1)
-    found = nearest_centroid(torch.from_numpy(points), torch.from_numpy(grouping.centroids))
-    assert (found.numpy() == grouping.groups).all()
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+def test_users_of_fewer_kinds_than_groups_leave_groups_empty(kinds):
+    points = np.repeat(np.eye(3, dtype=np.float32)[:kinds], 10, axis=0)
+    groups, centres = kmeans_groups(points, 4, seed=0)
+    assert len(centres) == kinds
+    np.testing.assert_allclose(centres[groups], points, atol=1e-6)
 
 
-def test_more_groups_than_users_is_refused():
-    with pytest.raises(SettingError, match="num_groups: 5 is more than the 4 users"):
-        group_users(np.zeros((4, 2), np.float32), "random", 5, seed=0)
-
-
-def test_groups_that_would_end_without_users_are_refused():
-    points = np.repeat(np.eye(2, dtype=np.float32), 10, axis=0)
-    with pytest.raises(SettingError, match="only 2 different representations: 2 groups would end with no users"):
-        group_users(points, "kmeans", 4, seed=0)
+def test_points_that_all_but_coincide_give_groups_without_a_warning(recwarn):
+    points = np.ones((12, 2), np.float32)
+    points[:6, 0] += np.finfo(np.float32).eps * np.arange(6)
+    groups, centres = kmeans_groups(points, 6, seed=0)
+    assert groups.max() < len(centres) <= 6
+    assert not recwarn.list
 
 
 def test_users_move_to_the_group_that_predicts_them_best():
@@ -76,7 +82,11 @@ def test_coherence_is_the_mean_product_of_pairs_in_each_scaled_component():
     centred = features[1:] - features[1:].mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred / 20)
     white = (centred @ vectors / np.sqrt(values))[:, ::-1]  # variance 1, largest component first
-    for found, items in zip(coherence(features, sequences), sequences, strict=True):
+    by_user = coherence(whitened(features), sequences)
+    padded = torch.tensor([[*items, *[0] * (12 - len(items))] for items in sequences])
+    of_padded = coherence_of(torch.from_numpy(whitened(features)), padded)
+    np.testing.assert_allclose(of_padded, by_user, atol=1e-6)  # the root of a sum that is 0 but for rounding
+    for found, items in zip(by_user, sequences, strict=True):
         pairs = [white[i - 1] * white[j - 1] for i in items for j in items if i != j]
         mean = np.mean(pairs, axis=0)
         np.testing.assert_allclose(found, np.sign(mean) * np.sqrt(np.abs(mean)), atol=1e-10)
@@ -95,14 +105,16 @@ def test_coherence_groups_users_by_the_aspect_they_look_at_and_not_by_what_they_
     ]
 
     def purity(points):
-        groups = group_users(points, "kmeans", 3, seed=0).groups
+        groups, _ = kmeans_groups(points, 3, seed=0)
         return sum(np.bincount(aspects[groups == group]).max() for group in range(3)) / 150
 
-    by_coherence = purity(coherence(features, sequences))
+    by_coherence = purity(coherence(whitened(features), sequences))
     assert by_coherence > 0.8
     assert purity(np.stack([features[items].mean(axis=0) for items in sequences])) < by_coherence - 0.2
 
 
-def test_items_without_variety_have_no_coherence_to_tell():
-    found = coherence(np.ones((5, 3), np.float32), [np.array([1, 2]), np.array([3])])
-    assert np.isfinite(found).all()
+def test_items_without_variety_leave_all_users_in_one_group():
+    found = coherence(whitened(np.ones((5, 3), np.float32)), [np.array([1, 2]), np.array([3])])
+    groups, centres = kmeans_groups(found, 2, seed=0)
+    assert groups.tolist() == [0, 0]
+    assert nearest(torch.from_numpy(found), torch.from_numpy(centres)).tolist() == [0, 0]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recbole_perpeft.grouping import group_users
+from recbole_perpeft.grouping import random_groups
 from tests.training import NO_DROPOUT, PEFTS, gradients, move_modules, scatter_groups
 
 
@@ -158,11 +158,11 @@ def test_right_after_grouping_all_groups_train_on_the_global_features(prepare, k
     model.train().calculate_loss(next(iter(train_data)))
     model.item_tower.forget()
     expected = features_now(model, 0)
-    representations = model.user_representations(train_data.histories)
+    model.user_representations(train_data.histories)
     if not kept:
         model.item_tower.forget()
     users = np.fromiter(train_data.histories, dtype=np.int64)
-    model.personalise(users, group_users(representations, "random", 3, 1))
+    model.personalise(users, random_groups(len(users), 3, 1))
     model.train()
     last = [expected.clone() for _ in range(3)]
     assert check_tables(model, items, last) == [2 + (0 if kept else model.n_items - 1)] * 3

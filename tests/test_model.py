@@ -188,7 +188,7 @@ def test_state_leaves_the_foundation_out_and_comes_back(prepare):
     scatter_groups(model, train_data)
     state = model.state_dict()
     trained = sum(p.numel() for p in model.trainable_parameters())
-    groups = model.user_groups.numel() + model.centroids.numel()
+    groups = model.user_groups.numel() + model.regroupings.numel()
     assert sum(value.numel() for value in state.values()) == trained + groups
     _, other, other_data, _, _ = prepare(seed=7)
     other.model.load_state_dict(state)

@@ -235,16 +235,21 @@ def test_batches_hold_one_group_and_count_right():
     assert len(orders) > 1  # batches of all groups are shuffled together
 
 
-def test_a_user_without_a_negative_is_refused_with_the_cure():
-    histories = {1: np.array([1, 2, 3]), 2: np.array([1, 2])}
-    groups = np.array([0, 0, 0])
-    everything = NegativePools.whole_catalogue(5, 1, histories, [])
-    pools = everything.of_groups(groups, 0)
-    with pytest.raises(
-        DataError, match=r"Group 0 \(2 users\) bought 3 items.*Lower num_groups, or set group_negatives"
-    ):
-        pools.check(groups)
-    everything.check(groups)
+def test_a_group_whose_user_bought_all_of_its_pool_draws_from_the_catalogue():
+    histories = {1: np.array([1, 2, 3]), 2: np.array([1, 2]), 3: np.array([3, 4]), 4: np.array([5, 6])}
+    groups = np.array([-1, 0, 0, 1, 1])
+    pools = NegativePools.whole_catalogue(9, 3, histories, [8]).of_groups(groups, 0)
+    assert [pool.tolist() for pool in pools.pools] == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6], []]
+    assert pools.too_small == {0: 3}
+    assert set(pools.draw(np.ones(200, dtype=int), 0, np.random.default_rng(0))) == {4, 5, 6, 7}
+
+
+def test_a_user_who_bought_everything_is_refused_by_name_where_negatives_are_drawn():
+    histories = {1: np.array([1, 2]), 2: np.array([1, 2, 3, 4, 2])}
+    pools = NegativePools.whole_catalogue(6, 1, histories, [5])
+    with pytest.raises(DataError, match=r"User bob bought all 4 items in training.*loss_type: CE"):
+        pools.check(np.array(["[PAD]", "ann", "bob"]))
+    NegativePools.whole_catalogue(6, 1, histories, []).check(np.array(["[PAD]", "ann", "bob"]))
 
 
 def test_draws_are_uniform_over_what_is_left():

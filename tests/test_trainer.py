@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft import checkpoint, personalisation
+from recbole_perpeft import checkpoint
 from recbole_perpeft import trainer as trainer_module
-from recbole_perpeft.errors import DataError, TrainingError
+from recbole_perpeft.errors import TrainingError
 from recbole_perpeft.quick_start import run
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
@@ -182,7 +182,7 @@ def test_stage_3_starts_from_the_best_of_stage_1_and_keeps_it_if_nothing_beats_i
     kept = trainer.model.state_dict()
     assert set(kept["user_groups"][1:].tolist()) == {0, 1, 2}
     for key, value in kept.items():
-        if key not in ("user_groups", "centroids"):
+        if key not in ("user_groups", "regroupings"):
             of_global = states[1][re.sub(r"group_\d", "group_0", re.sub(r"projectors\.\d", "projectors.0", key))]
             assert torch.equal(value, of_global), key
 
@@ -324,21 +324,3 @@ def test_windows_take_a_step_on_every_batch_and_encode_its_items_once(prepare):
     assert max(steps) == len(train_data) == 5
     adapters = [p for _, p in trainer.model.item_tower.encoder.adapter_parameters(0)]
     assert {int(trainer.optimizer.state[p]["step"]) for p in adapters} == {3}
-
-
-def test_a_group_without_negatives_loses_nothing(prepare, monkeypatch):
-    def lonely(representations, method, num_groups, seed):
-        grouping = original(representations, "random", num_groups, seed)
-        groups = np.where(np.arange(len(representations)) == 0, 2, grouping.groups % 2)
-        return type(grouping)(groups, grouping.centroids)
-
-    original = personalisation.group_users
-    monkeypatch.setattr(personalisation, "group_users", lonely)
-    _, trainer, train_data, valid_data, _ = prepare()
-    with pytest.raises(DataError, match=r"Group 2 \(1 users\).*Stage 1 is not lost: add --resume=saved"):
-        trainer.fit(train_data, valid_data, verbose=False)
-    file = trainer.saved_model_file
-    _, trainer, train_data, valid_data, _ = prepare(group_negatives=False)
-    trainer.resume_checkpoint(file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert trainer.stage == "personalised"

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from recbole_perpeft.encoding_window import encode_in_portions
-from recbole_perpeft.grouping import Grouping
 
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
 COHERENCE = {"grouping": "coherence", "group_negatives": False}
@@ -61,7 +60,7 @@ def scatter_groups(model, train_data, num_groups=3):
     """Put users into groups by turns and make every group's module different."""
     users = np.fromiter(train_data.histories, dtype=np.int64)
     groups = np.arange(len(users)) % num_groups
-    model.personalise(users, Grouping(groups, np.zeros(tuple(model.centroids.shape), np.float32)))
+    model.personalise(users, groups)
     move_modules(model, num_groups)
     model.item_tower.forget()
     train_data.set_groups(model.user_groups.numpy(), group_negatives=True)

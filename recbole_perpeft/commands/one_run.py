@@ -96,8 +96,8 @@ def ranks_of_targets(trainer: Trainer, data) -> dict[str, tuple[str, float]]:
             of_targets = scores[rows, items]
             above = (scores[rows] > of_targets[:, None]).sum(dim=1)  # [targets]
             level = (scores[rows] == of_targets[:, None]).sum(dim=1)  # with the target itself
-            users = dataset.id2token(dataset.uid_field, interaction[dataset.uid_field].cpu()[rows.cpu()])
-            tokens = dataset.id2token(dataset.iid_field, items.cpu())
+            users = dataset.id2token(dataset.uid_field, interaction[dataset.uid_field].cpu()[rows.cpu()].numpy())
+            tokens = dataset.id2token(dataset.iid_field, items.cpu().numpy())
             for user, item, rank in zip(
                 users.tolist(), tokens.tolist(), (above + (level + 1) / 2).tolist(), strict=True
             ):
