@@ -124,7 +124,8 @@ def test_the_authors_form_is_their_formula(widths):
     sizes = dict(zip(("image", "text"), widths, strict=True))
     networks = SideNetworks({m: [width] * 3 for m, width in sizes.items()}, 4, "authors")
     blocks = torch.cat([p.flatten() for name, p in networks.named_parameters() if ".blocks." in name])
-    assert blocks.std().item() == pytest.approx(1e-4, rel=0.1) and not blocks.eq(0).any()
+    assert blocks.std().item() == pytest.approx(1e-4, rel=0.1)
+    assert not blocks.eq(0).any()
     with torch.no_grad():
         for parameter in networks.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
