@@ -13,6 +13,7 @@ _CHOICES = {
     "grouping": ("kmeans", "coherence", "random"),
     "prefix_window": ("random", "last"),
     "missing_content": ("error", "neutral"),
+    "iisan_form": ("normalised", "authors"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
 

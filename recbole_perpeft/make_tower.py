@@ -69,6 +69,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
             peft_layers=config["peft_layers"],
             dtype=compute_dtype(config["precision"], torch.device(config["device"])),
             show_progress=config["show_progress"],
+            iisan_form=config["iisan_form"],
         )
     sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
     bought = np.concatenate(list(dataset.training_sequences().values()))

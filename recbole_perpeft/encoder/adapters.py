@@ -15,6 +15,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from recbole_perpeft.content import ItemContent
+from recbole_perpeft.encoder.adapter_checks import check_merged, check_trains
 from recbole_perpeft.encoder.errors import EncoderError, first_line
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
@@ -79,11 +80,12 @@ class PeftItemEncoder(ItemEncoder):
         ]
         self._mergeable = config.peft_type in _MERGEABLE
         self._adapted = [layer for layer in self._layers if isinstance(layer, BaseTunerLayer)]
+        self._enable_gradients()
+        self._check()
         # An adapter is merged into the exact weight: a change smaller than bf16's step would be lost in a rounded one.
         foundation.cast(dtype, keep={layer.get_base_layer() for layer in self._adapted})
         for layer in self._adapted:
             layer.cast_input_dtype_enabled = dtype == torch.float32  # else autocast does it, once and not twice
-        self._enable_gradients()
         self.copy_adapter(0)
 
     @property
@@ -109,13 +111,13 @@ class PeftItemEncoder(ItemEncoder):
         try:
             with contextlib.ExitStack() as stack:
                 if self._mergeable and not (torch.is_grad_enabled() or self.training or self._merged):
-                    stack.enter_context(self._merge())
+                    stack.enter_context(self._merge(self.runner.dtype))
                 yield
         finally:
             self._switch(previous)
 
     @contextlib.contextmanager
-    def _merge(self) -> Iterator[None]:
+    def _merge(self, dtype: torch.dtype) -> Iterator[None]:
         weights = [
             (parameter, parameter.data)
             for layer in self._adapted
@@ -128,7 +130,7 @@ class PeftItemEncoder(ItemEncoder):
             for layer in self._adapted:
                 layer.merge(adapter_names=[f"group_{self._active}"])
             for parameter, _ in weights:
-                parameter.data = parameter.data.to(self.runner.dtype)
+                parameter.data = parameter.data.to(dtype)
             yield
         finally:
             for parameter, exact in weights:
@@ -174,6 +176,16 @@ class PeftItemEncoder(ItemEncoder):
         for layer in self._layers:
             layer._active_adapter = [f"group_{group}"]
         self._active = group
+
+    def _check(self) -> None:
+        """Refuse a module that would not train, or would act otherwise merged; seen in float32 and without dropout."""
+        training = self.training
+        self.eval()
+        parameters = self.adapter_parameters(self._active)
+        check_trains(self.foundation, parameters)
+        if self._mergeable:
+            check_merged(self.foundation, parameters, self._merge(torch.float32))
+        self.train(training)
 
     def _enable_gradients(self) -> None:
         """Let the modules of all groups train at once; what is not active stays out of the graph anyway."""

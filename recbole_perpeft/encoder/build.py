@@ -24,6 +24,7 @@ def build_item_encoder(
     peft_layers: int | None = None,
     dtype: torch.dtype = torch.float32,
     show_progress: bool = False,
+    iisan_form: str = "normalised",
 ) -> ItemEncoder:
     """Build the item encoder that ``peft_type`` names.
 
@@ -46,6 +47,8 @@ def build_item_encoder(
         In which the foundation model multiplies.
     show_progress : bool, optional
         Whether work on the whole catalogue shows a bar.
+    iisan_form : {"normalised", "authors"}, optional
+        How IISAN's networks are built, see :class:`~recbole_perpeft.encoder.side_network.SideNetworks`.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def build_item_encoder(
     if _is_none(peft_type):
         return FrozenItemEncoder(foundation, content, num_groups, dtype, show_progress)
     if _is_iisan(peft_type):
-        return SideNetworkItemEncoder(foundation, content, peft_config, num_groups, dtype, show_progress)
+        return SideNetworkItemEncoder(foundation, content, peft_config, num_groups, dtype, show_progress, iisan_form)
     if peft_layers is not None:
         cut_towers(foundation, peft_layers)
     trim_towers(foundation)

@@ -13,6 +13,7 @@ from recbole_perpeft.encoder.checkpoint import (
     resolve_checkpoint,
 )
 from recbole_perpeft.encoder.errors import EncoderError
+from recbole_perpeft.encoder.feature_checks import check_features
 from recbole_perpeft.encoder.foundation_model import MODALITIES, FoundationModel
 from recbole_perpeft.encoder.pair import EncoderPair, check_pooling, choose_image_pooling
 from recbole_perpeft.encoder.processors import (
@@ -105,6 +106,7 @@ def _load_dual(
     fixed = tokenizer is not None and has_fixed_text_length(config)
     foundation = FoundationModel(model, checkpoint, image_processor, tokenizer, length, fixed)
     refuse_missing("encoder", checkpoint, foundation.model, missing)  # what is not used may be missing
+    check_features(foundation)
     return foundation
 
 
@@ -138,7 +140,9 @@ def _load_pair(
         text = _load_single("text", checkpoint, cls, config, poolings["text"] == "pooler")
         checkpoints.append(checkpoint)
     pair = EncoderPair(image, text, poolings["image"], poolings["text"])
-    return FoundationModel(pair, " + ".join(checkpoints), image_processor, tokenizer, length, False)
+    foundation = FoundationModel(pair, " + ".join(checkpoints), image_processor, tokenizer, length, False)
+    check_features(foundation)
+    return foundation
 
 
 def _open_single(

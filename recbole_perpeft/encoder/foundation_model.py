@@ -54,6 +54,9 @@ class FoundationModel(nn.Module):
     reads_mask : bool
         Whether texts need their attention mask: not with a fixed length, nor where no position sees later ones and
         padding comes last (CLIP). Without a mask a GPU can use flash attention, and need not look into it.
+    only_plain : bool
+        Whether its features are right under plain attention only, see
+        :func:`~recbole_perpeft.encoder.feature_checks.check_features`.
     cuts : dict of str to LayerCut
         Modalities whose encoder was split, see :func:`~recbole_perpeft.encoder.cutting.cut_towers`.
     last_layers : dict of str to LastLayer
@@ -85,11 +88,11 @@ class FoundationModel(nn.Module):
             self.register_buffer("pixel_scale", scale, persistent=False)  # [1, 3, 1, 1]
             self.register_buffer("pixel_shift", shift, persistent=False)  # [1, 3, 1, 1]
             self.register_buffer("blank_pixels", blank_pixels(image_processor), persistent=False)  # [1, 3, H, W]
+        self.only_plain = False
         self.reads_mask = not fixed_text_length
         self._towers = {modality: self._trace(modality) for modality in self.modalities}
         self._drop_unused()
-        if "text" in self.modalities and self.reads_mask and not isinstance(model, EncoderPair):
-            self.reads_mask = self._padding_shows()
+        self.reads_mask = self._needs_mask()
         self.feature_dim = sum(width for _, width in self._towers.values())
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         # Noted before any adapter comes in: what never leaves eval mode, and what fingerprint() is of.
@@ -157,6 +160,12 @@ class FoundationModel(nn.Module):
             if isinstance(model, PreTrainedModel):
                 model.set_attn_implementation("eager")
 
+    def forbid_other_attention(self) -> None:
+        """Keep to :meth:`plain_attention` for good."""
+        self.plain_attention()
+        self.only_plain = True
+        self.reads_mask = self._needs_mask()
+
     def _encode(self, modality: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         device = self.device
         if modality == "image":
@@ -216,29 +225,34 @@ class FoundationModel(nn.Module):
     def _blank_batch(self, modality: str) -> dict[str, torch.Tensor]:
         if modality == "image":
             return {"pixels": self.blank_pixels}
-        return self._tokens(["a"])
+        return self.tokens(["a"])
 
     def probe(self, modality: str) -> dict[str, torch.Tensor]:
         """A batch of two different items, one of them blank."""
         if modality == "image":
             blank = self.blank_pixels
             return {"pixels": torch.cat([blank, torch.arange(blank.numel()).view_as(blank).to(blank.dtype)])}
-        return self._tokens(["a", "a b"])
+        return self.tokens(["a", "a b"])
 
-    def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
+    def tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        """Texts as a batch, padded to the full length on the right, as content is."""
         return self.tokenizer(
             texts,
             padding="max_length",
+            padding_side="right",
             truncation=True,
             max_length=self.max_text_length,
             return_attention_mask=True,
             return_tensors="pt",
         )
 
-    def _padding_shows(self) -> bool:
-        """Whether a padded text is encoded otherwise without its mask than with it."""
+    def _needs_mask(self) -> bool:
+        """Whether a padded text is encoded otherwise without its mask than with it; a pair pools by it."""
+        if self.fixed_text_length or "text" not in self.modalities or isinstance(self.model, EncoderPair):
+            return not self.fixed_text_length
         texts = self.probe("text")
         with torch.no_grad():
+            self.reads_mask = True
             masked = self._encode("text", texts)
             self.reads_mask = False
             bare = self._encode("text", texts)

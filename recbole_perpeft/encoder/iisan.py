@@ -37,6 +37,8 @@ class SideNetworkItemEncoder(ItemEncoder):
         In which the foundation model multiplies, and states are kept.
     show_progress : bool, optional
         Whether computing the states shows a bar.
+    form : {"normalised", "authors"}, optional
+        How the networks are built, see :class:`~recbole_perpeft.encoder.side_network.SideNetworks`.
 
     Raises
     ------
@@ -52,14 +54,15 @@ class SideNetworkItemEncoder(ItemEncoder):
         num_groups: int,
         dtype: torch.dtype = torch.float32,
         show_progress: bool = False,
+        form: str = "normalised",
     ) -> None:
         super().__init__(foundation, content, num_groups, dtype, show_progress)
         fields = side_network_settings(peft_config)
         depths = [len(stack_of(foundation, modality)) for modality in foundation.modalities]
         self.number = min(fields["states"], min(depths) + 1)
         foundation.cast(dtype, keep=set())
-        sizes = {modality: self.runner.state_size(modality) for modality in foundation.modalities}
-        first = SideNetworks(sizes, self.number, fields["bottleneck"])
+        widths = {modality: [self.runner.state_size(modality)] * self.number for modality in foundation.modalities}
+        first = SideNetworks(widths, fields["bottleneck"], form)
         self.networks = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
         self.feature_dim = first.feature_dim
         self._states: dict[str, StateStore] | None = None

@@ -115,7 +115,8 @@ class FoundationRunner:
 
     def _store(self, name: str, lengths: np.ndarray, compute: Callable, dtype: torch.dtype) -> StateStore:
         poolings = [getattr(self.foundation.model, f"{m}_pooling", None) for m in self.foundation.modalities]
-        key = digest([name, self.content.key, self.foundation.fingerprint(), poolings, str(self.dtype)])
+        cure = ["plain attention"] * self.foundation.only_plain
+        key = digest([name, self.content.key, self.foundation.fingerprint(), poolings, str(self.dtype), *cure])
         folder = self.content.cache_dir / f"states-{key}"
 
         @torch.no_grad()

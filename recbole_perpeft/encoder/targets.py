@@ -1,12 +1,15 @@
 """Which layers of a foundation model get adapters, and a peft configuration that says so."""
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from peft import PeftConfig
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
+from recbole_perpeft.encoder.adapter_checks import idle_layers
 from recbole_perpeft.encoder.errors import EncoderError, first_line
 from recbole_perpeft.encoder.foundation_model import FoundationModel
 from recbole_perpeft.encoder.peft_methods import fitting_sizes, method_settings
@@ -64,6 +67,7 @@ def make_peft_config(peft_type: str, settings: Mapping[str, Any] | None, foundat
             settings[field] = _above_cut(settings[field], foundation)
         if not settings["target_modules"]:
             raise EncoderError("peft_layers: none of target_modules is in these layers. Set peft_layers higher, or ~.")
+    _leave_out_idle(settings, foundation)
     try:
         return cls(**(fitting_sizes(name, _linear(settings["target_modules"], foundation)) | settings))
     except Exception as error:  # each configuration class checks its values in its own way
@@ -175,11 +179,42 @@ def _above_cut(targets: list[str] | str, foundation: FoundationModel) -> list[st
     return sorted(set(_called(targets, foundation)) - foundation.below_cut)
 
 
+def _leave_out_idle(settings: dict[str, Any], foundation: FoundationModel) -> None:
+    """Take layers out of ``settings`` whose adapters would never train; the log names them.
+
+    Raises
+    ------
+    EncoderError
+        If an encoder has no other layers among ``target_modules``.
+    """
+    called, idle = _called(settings["target_modules"], foundation), set()
+    for modality in foundation.modalities:
+        layers = {name: called[name] for name in foundation.tower_modules(modality) if name in called}
+        layers = {name: module for name, module in layers.items() if name not in foundation.below_cut}
+        of_modality = idle_layers(foundation, modality, layers)
+        idle |= of_modality
+        if of_modality == set(layers):
+            names = ", ".join(layer_names(foundation, modality)) or "none: it has no linear layers"
+            why = f", but for such on which no feature depends ({', '.join(sorted(idle))})" if of_modality else ""
+            above = " above the cut of peft_layers" if foundation.cuts else ""
+            raise EncoderError(
+                f"peft_config: target_modules {settings['target_modules']!r} calls no layer of the {modality} encoder"
+                f"{above}{why}, so nothing of it would train. Choose from {names}."
+            )
+    if idle:
+        for field in {"target_modules", "feedforward_modules"} & set(settings):
+            settings[field] = sorted(set(_called(settings[field], foundation)) - idle)
+        logging.getLogger().warning(
+            f"peft_config: {len(idle)} of the layers that target_modules calls get no adapter, which would never "
+            f"train, for no feature depends on their outputs: {', '.join(sorted(idle))}"
+        )
+
+
 def _called(targets: list[str] | str, foundation: FoundationModel) -> dict[str, nn.Module]:
     """The modules that ``targets`` call, by their full names."""
     modules = {name: m for modality in foundation.modalities for name, m in foundation.tower_modules(modality).items()}
     if targets == "all-linear":
-        return {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
+        return {name: module for name, module in modules.items() if isinstance(module, nn.Linear | Conv1D)}
     if isinstance(targets, str):
         return {name: module for name, module in modules.items() if re.fullmatch(targets, name)}
     return {name: m for name, m in modules.items() if any(_is_called(name, str(target)) for target in targets)}

@@ -1,5 +1,8 @@
 """Side networks over cached hidden states, against transformers' own hidden states and the formulas by hand."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -70,7 +73,7 @@ def chain_by_hand(chain, states):
 @pytest.mark.parametrize("widths", [(12, 12), (12, 8), (6, 10)])
 def test_features_are_those_of_the_formula_for_any_widths(widths):
     torch.manual_seed(0)
-    networks = SideNetworks(dict(zip(("image", "text"), widths, strict=True)), 3, 4)
+    networks = SideNetworks({m: [width] * 3 for m, width in zip(("image", "text"), widths, strict=True)}, 4)
     with torch.no_grad():
         for parameter in networks.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -87,8 +90,62 @@ def test_features_are_those_of_the_formula_for_any_widths(widths):
     assert networks.feature_dim == expected.shape[1] == sum(widths) + min(widths)
 
 
+def in_numpy(networks, states):
+    """What PerPEFT's authors compute, ``[n, feature_dim]``; reads the weights of SideNetworks of that form."""
+    weight = {name: value.double().numpy() for name, value in networks.state_dict().items()}
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+
+    def linear(name, x):
+        return x @ weight[f"{name}.weight"].T + weight[f"{name}.bias"]
+
+    def block(name, x):
+        inner = linear(f"{name}.down", x)
+        gelu = inner * np.array([[(1 + math.erf(v / math.sqrt(2))) / 2 for v in row] for row in inner])
+        return x + linear(f"{name}.up", gelu)
+
+    inside = dict.fromkeys(states)
+    between = 0
+    for k in range(states["image"].shape[1]):
+        for m, values in states.items():
+            gate = sigmoid(weight[f"inside.{m}.gates"][k - 1]) if k else 0
+            entering = gate * inside[m] + (1 - gate) * values[:, k] if k else values[:, k]
+            inside[m] = block(f"inside.{m}.blocks.{k}", entering)
+        wide, narrow = sorted(states, key=lambda m: states[m].shape[-1], reverse=True)
+        mix = sigmoid(weight["mix"][k])
+        mix = {"image": mix, "text": 1 - mix}
+        entering = mix[wide] * linear(f"enter.{wide}.{k}", states[wide][:, k]) + mix[narrow] * states[narrow][:, k]
+        between = block(f"between.blocks.{k}", between + entering)
+    return np.concatenate([*inside.values(), between], axis=1)
+
+
+@pytest.mark.parametrize("widths", [(12, 8), (6, 10)])
+def test_the_authors_form_is_their_formula(widths):
+    torch.manual_seed(0)
+    sizes = dict(zip(("image", "text"), widths, strict=True))
+    networks = SideNetworks({m: [width] * 3 for m, width in sizes.items()}, 4, "authors")
+    blocks = torch.cat([p.flatten() for name, p in networks.named_parameters() if ".blocks." in name])
+    assert blocks.std().item() == pytest.approx(1e-4, rel=0.1)
+    assert not blocks.eq(0).any()
+    with torch.no_grad():
+        for parameter in networks.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    states = {m: 50 * torch.randn(5, 3, width) for m, width in sizes.items()}
+    expected = in_numpy(networks, {m: values.double().numpy() for m, values in states.items()})
+    np.testing.assert_allclose(networks(states).detach().numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_of_a_group_on_clip_vit_b_32():
+    widths = {"image": [768] * 7, "text": [512] * 7}
+
+    def number(form):
+        return sum(parameter.numel() for parameter in SideNetworks(widths, 32, form).parameters())
+
+    assert number("normalised") == 1_209_273
+    assert number("authors") == 3_572_149 - 2  # the authors' code holds two gates more, which it never reads
+
+
 def test_new_networks_give_a_mean_of_the_states():
-    networks = SideNetworks({"text": 6}, 3, 2)
+    networks = SideNetworks({"text": [6, 6, 6]}, 2)
     states = torch.randn(4, 3, 6)
     normed = F.layer_norm(states, (6,))
     mean = 0.25 * normed[:, 0] + 0.25 * normed[:, 1] + 0.5 * normed[:, 2]
@@ -166,7 +223,7 @@ def test_fields_that_cannot_be_used_are_named(build, settings, message):
 
 
 def test_a_run_of_three_stages_resumes_to_the_same_end(prepare):
-    settings = {"peft_type": "IISAN", "peft_config": {"bottleneck": 4}}
+    settings = {"peft_type": "IISAN", "peft_config": {"bottleneck": 4}, "iisan_form": "authors"}
     whole, result = fit(prepare, **settings)
     killed, _ = fit(prepare, stop_after=2, **settings)
     _, trainer, train_data, valid_data, test_data = prepare(**settings)
