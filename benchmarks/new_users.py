@@ -16,6 +16,7 @@ seeds.
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file
     trainer = PerPEFTTrainer(config, net)
     trainer.identity = checkpoint.identity(config, train_data._dataset, net)
     trainer.share_stage_1(stage_1_file)
-    score, _ = trainer.fit(train_data, valid_data, verbose=False, saved=False)
+    score, _ = trainer.fit(train_data, valid_data, saved=False)
     trainer.restore_best()
     net.eval()
     tokens = data.id2token(data.uid_field, sorted(held)).tolist()
@@ -226,7 +227,8 @@ def main() -> None:
 
 def _one(arguments: argparse.Namespace, words: Sequence[str]) -> None:
     seed = arguments.seeds[0]
-    settings = {"seed": seed, "state": "INFO", **settings_of(words), **VARIANTS[arguments.one]}
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    settings = {"seed": seed, **settings_of(words), **VARIANTS[arguments.one]}
     stage_1_file = arguments.out / f"stage_1-{seed}.pth"
     with tempfile.TemporaryDirectory() as folder:
         settings["checkpoint_dir"] = folder

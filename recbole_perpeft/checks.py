@@ -6,11 +6,12 @@ from recbole.utils import ModelType
 
 from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.group_rules import GROUP_RULES
 
 _CHOICES = {
     "loss_type": ("BCE", "BPR", "CE"),
     "personalised_by": PERSONALISED_BY,
-    "grouping": ("kmeans", "coherence", "random"),
+    "grouping": tuple(GROUP_RULES),
     "prefix_window": ("random", "last"),
     "missing_content": ("error", "neutral"),
     "iisan_form": ("normalised", "authors"),

@@ -153,6 +153,7 @@ def best_predicted(model: nn.Module, users: torch.Tensor, histories: torch.Tenso
     users of whom nothing is there to predict get group -1.
     """
     prefixes, row_of = model.prefixes_of(users, histories)
-    losses = model.losses_by_group(prefixes).to(users.device)  # [prefixes, num_groups]
+    losses, row_of = model.losses_by_group(prefixes), row_of.cpu()  # [prefixes, num_groups]; a GPU's sums vary
     sums = losses.new_zeros(len(users), losses.shape[1]).index_add_(0, row_of, losses)
-    return sums.argmin(dim=1).masked_fill(torch.bincount(row_of, minlength=len(users)) == 0, -1)
+    groups = sums.argmin(dim=1).masked_fill(torch.bincount(row_of, minlength=len(users)) == 0, -1)
+    return groups.to(users.device)

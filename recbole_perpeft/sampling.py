@@ -176,7 +176,7 @@ class UserBatchLoader(AbstractDataLoader):
         if group not in self._weights:
             n_items, members = self._dataset.item_num, self.users[self.groups[self.users] == group]
             bought = np.concatenate([np.unique(self.histories[user]) for user in members])
-            chosen = min((self.config["users_per_batch"] - 1) / max(len(members) - 1, 1), 1)
+            chosen = min((self.config["users_per_batch"] - 1) / max(len(members) - 1, 1), 1.0)
             absent = (1 - chosen) ** np.bincount(bought, minlength=n_items)  # [n_items]
             absent *= 1 - self.pools.shared_probability(self.config["num_negatives"], group, n_items)
             with np.errstate(divide="ignore"):
