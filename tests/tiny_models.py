@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    Aimv2Config,
+    Aimv2Model,
     BertConfig,
     BertModel,
     CLIPConfig,
@@ -12,6 +14,8 @@ from transformers import (
     CLIPModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
@@ -77,6 +81,28 @@ def save_tiny_bert(folder: str | Path) -> Path:
     tokenizer = _tokenizer("<pad>", "<cls>", "<sep>", max_length=20)
     config = BertConfig(**_SHAPE, vocab_size=len(tokenizer), max_position_embeddings=20, hidden_dropout_prob=0.5)
     return _save(folder, BertModel, config, tokenizer, None)
+
+
+def save_tiny_aimv2(folder: str | Path) -> Path:
+    """Save an AIMv2, whose text tower is causal, with 16 text positions."""
+    tokenizer = _tokenizer("<eos>", "<bos>", "<eos>", max_length=16)
+    text = _SHAPE | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 16,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config = Aimv2Config(
+        text_config=text, vision_config=_SHAPE | {"image_size": 32, "patch_size": 16}, projection_dim=8
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return _save(folder, Aimv2Model, config, tokenizer, processor)
+
+
+def save_tiny_qwen3(folder: str | Path) -> Path:
+    """Save a causal language model, 20 positions."""
+    tokenizer = _tokenizer("<pad>", "<bos>", "<eos>", max_length=20)
+    sizes = {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 20}
+    return _save(folder, Qwen3Model, Qwen3Config(**_SHAPE, **sizes, vocab_size=len(tokenizer)), tokenizer, None)
 
 
 def _tokenizer(pad: str, start: str, end: str, max_length: int) -> PreTrainedTokenizerFast:
