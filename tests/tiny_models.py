@@ -12,6 +12,8 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
+    ConvNextConfig,
+    ConvNextModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -19,6 +21,8 @@ from transformers import (
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
+    SwinConfig,
+    SwinModel,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
@@ -74,6 +78,16 @@ def save_tiny_vit(folder: str | Path) -> Path:
     config = ViTConfig(**_SHAPE, image_size=32, patch_size=16, hidden_dropout_prob=0.5)
     processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
     return _save(folder, ViTForImageClassification, config, None, processor)
+
+
+def save_tiny_stages(folder: str | Path) -> Path:
+    """Save two image encoders of stages 8 and 16 wide into the subfolders ``swin`` and ``convnext``."""
+    swin = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 3], num_heads=[1, 2], window_size=4)
+    convnext = ConvNextConfig(image_size=32, hidden_sizes=[8, 16], depths=[1, 3], num_stages=2)
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
+    _save(Path(folder) / "swin", SwinModel, swin, None, processor)
+    _save(Path(folder) / "convnext", ConvNextModel, convnext, None, processor)
+    return Path(folder)
 
 
 def save_tiny_bert(folder: str | Path) -> Path:
