@@ -5,16 +5,24 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    Aimv2Config,
+    Aimv2Model,
     BertConfig,
     BertModel,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
+    ConvNextConfig,
+    ConvNextModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
+    SwinConfig,
+    SwinModel,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
@@ -72,11 +80,43 @@ def save_tiny_vit(folder: str | Path) -> Path:
     return _save(folder, ViTForImageClassification, config, None, processor)
 
 
+def save_tiny_stages(folder: str | Path) -> Path:
+    """Save two image encoders of stages 8 and 16 wide into the subfolders ``swin`` and ``convnext``."""
+    swin = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 3], num_heads=[1, 2], window_size=4)
+    convnext = ConvNextConfig(image_size=32, hidden_sizes=[8, 16], depths=[1, 3], num_stages=2)
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
+    _save(Path(folder) / "swin", SwinModel, swin, None, processor)
+    _save(Path(folder) / "convnext", ConvNextModel, convnext, None, processor)
+    return Path(folder)
+
+
 def save_tiny_bert(folder: str | Path) -> Path:
     """Save a BERT with pooler and dropout, 20 positions."""
     tokenizer = _tokenizer("<pad>", "<cls>", "<sep>", max_length=20)
     config = BertConfig(**_SHAPE, vocab_size=len(tokenizer), max_position_embeddings=20, hidden_dropout_prob=0.5)
     return _save(folder, BertModel, config, tokenizer, None)
+
+
+def save_tiny_aimv2(folder: str | Path) -> Path:
+    """Save an AIMv2, whose text tower is causal, with 16 text positions."""
+    tokenizer = _tokenizer("<eos>", "<bos>", "<eos>", max_length=16)
+    text = _SHAPE | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 16,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config = Aimv2Config(
+        text_config=text, vision_config=_SHAPE | {"image_size": 32, "patch_size": 16}, projection_dim=8
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return _save(folder, Aimv2Model, config, tokenizer, processor)
+
+
+def save_tiny_qwen3(folder: str | Path) -> Path:
+    """Save a causal language model, 20 positions."""
+    tokenizer = _tokenizer("<pad>", "<bos>", "<eos>", max_length=20)
+    sizes = {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 20}
+    return _save(folder, Qwen3Model, Qwen3Config(**_SHAPE, **sizes, vocab_size=len(tokenizer)), tokenizer, None)
 
 
 def _tokenizer(pad: str, start: str, end: str, max_length: int) -> PreTrainedTokenizerFast:

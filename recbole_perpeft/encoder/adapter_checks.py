@@ -1,4 +1,4 @@
-"""What must hold of adapters, seen on two items: all of them train, and evaluation applies what training did."""
+"""What must hold of adapters, seen on one item: all of them train, and evaluation applies what training did."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,8 +34,9 @@ def idle_layers(foundation: FoundationModel, modality: str, layers: Mapping[str,
     set of str
         Names of ``layers``.
     """
+    batch, states = _one_item(foundation, modality)
     with _with_leaves(layers) as leaves, torch.enable_grad():
-        features = foundation.encode(modality, foundation.probe(modality))  # [2, d]
+        features = foundation.encode(modality, batch, states)  # [1, d]
         reached = gradients_at([leaf for _, leaf in leaves], features, allow_unused=True) if leaves else ()
     return set(layers) - {name for (name, _), gradient in zip(leaves, reached, strict=True) if gradient is not None}
 
@@ -79,7 +80,7 @@ def check_trains(foundation: FoundationModel, parameters: Iterable[tuple[str, nn
     """
     named = dict(parameters)
     with torch.enable_grad():
-        features = [foundation.encode(m, foundation.probe(m)) for m in foundation.modalities]  # [2, d] each
+        features = [foundation.encode(m, *_one_item(foundation, m)) for m in foundation.modalities]  # [1, d] each
         gradients = gradients_at(list(named.values()), torch.cat(features, dim=1), allow_unused=True)
     never = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
     if never:
@@ -106,16 +107,17 @@ def check_merged(foundation: FoundationModel, parameters: Iterable[tuple[str, nn
     Raises
     ------
     EncoderError
-        If the features of two items differ.
+        If the features of an item differ.
     """
     generator = torch.Generator().manual_seed(0)
     kept = [(parameter, parameter.clone()) for _, parameter in parameters]
     for parameter, exact in kept:
         parameter.add_(_PERTURBATION * torch.randn(exact.shape, generator=generator))
+    items = [(m, *_one_item(foundation, m)) for m in foundation.modalities]
     try:
-        beside = [foundation.encode(m, foundation.probe(m)) for m in foundation.modalities]
+        beside = [foundation.encode(*item) for item in items]  # [1, d] each
         with merged:
-            inside = [foundation.encode(m, foundation.probe(m)) for m in foundation.modalities]
+            inside = [foundation.encode(*item) for item in items]
     finally:
         for parameter, exact in kept:
             parameter.copy_(exact)
@@ -125,3 +127,13 @@ def check_merged(foundation: FoundationModel, parameters: Iterable[tuple[str, nn
             "peft_config: an adapter that has trained acts otherwise in evaluation, merged into the weights, than in "
             f"training, by up to {difference:.2g} of a feature of length 1. Choose other target_modules."
         )
+
+
+@torch.no_grad()
+def _one_item(foundation: FoundationModel, modality: str) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    """A short batch, and what enters the first layer above a cut, where there is one."""
+    batch = {key: values[1:] for key, values in foundation.probe(modality).items()}
+    if modality == "text" and not foundation.fixed_text_length:
+        length = int(batch["attention_mask"].sum())
+        batch = {key: values[:, :length] for key, values in batch.items()}
+    return batch, foundation.lower_states(modality, batch) if modality in foundation.cuts else None

@@ -10,7 +10,8 @@ from recbole_perpeft.encoder.pair import EncoderPair
 
 # Features have length 1. In another batch the same item differs by rounding, of about 1e-6; other items do by more.
 _STEADY, _DISTINCT = 1e-4, 1e-6
-_TEXTS = ["a b", "a b c d e f g h a b c d e f g h"]
+_TEXTS = ["a b", *["a b c d e f g h a b c d e f g h"] * 2]
+_PADDING = 8
 
 
 def check_features(foundation: FoundationModel) -> None:
@@ -64,49 +65,47 @@ def _check_steady(foundation: FoundationModel, modality: str) -> None:
 @torch.no_grad()
 def _unsteadiness(foundation: FoundationModel, modality: str) -> float:
     """By how much an item's feature differs between batches at most; infinite if it is not a number."""
-    batch = _two_items(foundation, modality)
-    whole = foundation.encode(modality, batch)  # [2, d]
-    others = [(foundation.encode(modality, _rows(batch, [1])), whole[1:])]
+    batch = _items(foundation, modality)
+    whole = foundation.encode(modality, batch)  # [n, d]
+    pairs = [(foundation.encode(modality, _rows(batch, [1])), whole[1:2])]
     if modality == "text" and not foundation.fixed_text_length:
-        longest = int(batch["attention_mask"].sum(dim=1).max())
-        others.append((foundation.encode(modality, _cut(_rows(batch, [1, 0]), longest)), whole.flip(0)))
-        short = int(batch["attention_mask"][0].sum())
-        others.append((foundation.encode(modality, _cut(_rows(batch, [0]), short)), whole[:1]))
-    return max(float((found - expected).abs().max().nan_to_num(torch.inf)) for found, expected in others)
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        pairs.append((foundation.encode(modality, _cut(_rows(batch, [1, 0]), max(lengths))), whole[[1, 0]]))
+        pairs.append((foundation.encode(modality, _cut(_rows(batch, [0]), lengths[0])), whole[:1]))
+    return max(float((found - expected).abs().max().nan_to_num(torch.inf)) for found, expected in pairs)
 
 
 @torch.no_grad()
 def _tells_apart(foundation: FoundationModel, modality: str) -> bool:
-    batch = _rows(_two_items(foundation, modality), [1])
-    changed = _change_end(foundation, modality, batch)
-    if changed is None:
+    """Whether the last two items, if they differ, have different features."""
+    batch = _rows(_items(foundation, modality), [-2, -1])
+    if all(torch.equal(*values) for values in batch.values()):
         return True
-    features = [foundation.encode(modality, one) for one in (batch, changed)]
+    features = foundation.encode(modality, batch)  # [2, d]
     return bool((features[0] - features[1]).abs().max() > _DISTINCT)
 
 
-def _two_items(foundation: FoundationModel, modality: str) -> dict[str, torch.Tensor]:
-    return foundation.probe("image") if modality == "image" else foundation.tokens(_TEXTS)
+def _items(foundation: FoundationModel, modality: str) -> dict[str, torch.Tensor]:
+    """Two pictures that differ in the lower right quarter; a short text and two long ones that differ in their end.
 
-
-def _change_end(
-    foundation: FoundationModel, modality: str, batch: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor] | None:
-    """One item with another end: the lower right quarter of a picture, or a text's last own token, if it has any."""
+    Texts have more padding than they need, as they may have beside others.
+    """
     if modality == "image":
-        pixels = batch["pixels"].clone()  # [1, 3, H, W]
+        pixels = foundation.probe("image")["pixels"][1:]  # [1, 3, H, W]
+        other = pixels.clone()
         height, width = (size // 2 for size in pixels.shape[-2:])
-        pixels[..., height:, width:] = 255 - pixels[..., height:, width:]
-        return {"pixels": pixels}
-    special = set(foundation.tokenizer.all_special_ids)
-    ids = batch["input_ids"].clone()  # [1, l]
-    own = [place for place, token in enumerate(ids[0].tolist()) if token not in special]
-    known = (token for token in [*ids[0].tolist(), *range(len(foundation.tokenizer))] if token not in special)
-    other = next((token for token in known if own and token != int(ids[0, own[-1]])), None)
-    if other is None:
-        return None
-    ids[0, own[-1]] = other
-    return {**batch, "input_ids": ids}
+        other[..., height:, width:] = 255 - pixels[..., height:, width:]
+        return {"pixels": torch.cat([pixels, other])}
+    batch = foundation.tokens(_TEXTS)
+    if not foundation.fixed_text_length:
+        batch = _cut(batch, int(batch["attention_mask"].sum(dim=1).max()) + _PADDING)
+    special = set(foundation.tokenizer.all_special_ids) - {foundation.tokenizer.unk_token_id}
+    ids = batch["input_ids"]  # [3, l]
+    own = [place for place, token in enumerate(ids[2].tolist()) if token not in special]
+    known = (token for token in [*ids[2].tolist(), *range(len(foundation.tokenizer))] if token not in special)
+    if own:  # else the tokenizer knows none of these letters
+        ids[2, own[-1]] = next(token for token in known if token != int(ids[2, own[-1]]))
+    return batch
 
 
 def _rows(batch: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:

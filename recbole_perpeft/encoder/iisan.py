@@ -10,7 +10,7 @@ from torch import nn
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.errors import EncoderError, nearest_name
 from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.hidden_states import stack_of
+from recbole_perpeft.encoder.hidden_states import TowerStates
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.side_network import SideNetworks
 from recbole_perpeft.encoder.state_store import StateStore
@@ -58,10 +58,10 @@ class SideNetworkItemEncoder(ItemEncoder):
     ) -> None:
         super().__init__(foundation, content, num_groups, dtype, show_progress)
         fields = side_network_settings(peft_config)
-        depths = [len(stack_of(foundation, modality)) for modality in foundation.modalities]
-        self.number = min(fields["states"], min(depths) + 1)
+        self._towers = {modality: TowerStates(foundation, modality) for modality in foundation.modalities}
+        self.number = min(fields["states"], 1 + min(tower.depth for tower in self._towers.values()))
         foundation.cast(dtype, keep=set())
-        widths = {modality: [self.runner.state_size(modality)] * self.number for modality in foundation.modalities}
+        widths = {modality: tower.widths(self.number) for modality, tower in self._towers.items()}
         first = SideNetworks(widths, fields["bottleneck"], form)
         self.networks = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
         self.feature_dim = first.feature_dim
@@ -76,7 +76,7 @@ class SideNetworkItemEncoder(ItemEncoder):
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
         self._check_group(group)
         if self._states is None:
-            self._states = self.runner.hidden_states(self.number)
+            self._states = self.runner.hidden_states(self._towers, self.number)
         return self.networks[group]({m: store.gather(items, self.number) for m, store in self._states.items()})
 
     def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:

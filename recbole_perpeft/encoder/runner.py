@@ -9,7 +9,7 @@ from recbole_perpeft.content import ItemContent
 from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.content.store import digest
 from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.hidden_states import pooled_states
+from recbole_perpeft.encoder.hidden_states import TowerStates
 from recbole_perpeft.encoder.state_store import StateStore, ensure_states
 
 # Texts are encoded with others whose length rounds up to the same multiple of this.
@@ -67,26 +67,23 @@ class FoundationRunner:
 
         return self._store("Content features", lengths, compute, torch.float32)
 
-    def hidden_states(self, number: int) -> dict[str, StateStore]:
-        """``number`` hidden states ``[number, d]`` of every item and modality, computed once ever."""
+    def hidden_states(self, towers: dict[str, TowerStates], number: int) -> dict[str, StateStore]:
+        """``number`` hidden states ``[number, widest]`` of every item and modality, computed once ever."""
         self._arrive()
-        stores = {modality: self._hidden_states(modality, number) for modality in self.foundation.modalities}
+        stores = {modality: self._hidden_states(modality, tower, number) for modality, tower in towers.items()}
         self.content.place(torch.device("cpu"))  # they are all that is read from now on
         return stores
 
-    def state_size(self, modality: str) -> int:
-        """Width of a tower's hidden states."""
-        with self._autocast():
-            return pooled_states(self.foundation, modality, self.foundation.probe(modality), 1).shape[-1]
-
-    def _hidden_states(self, modality: str, number: int) -> StateStore:
+    def _hidden_states(self, modality: str, tower: TowerStates, number: int) -> StateStore:
         def compute(items: torch.Tensor) -> torch.Tensor:
             batch = self.content.batch(items, [modality], _LENGTH_STEP)
             with self._autocast():
-                return pooled_states(self.foundation, modality, batch, number).to(self.dtype)
+                return tower.pooled(batch, number).to(self.dtype)
 
+        widths = tower.widths(number)
+        of_widths = f" (widths {', '.join(map(str, widths))})" if len(set(widths)) > 1 else ""
         lengths = np.full(self.content.n_items, number)
-        return self._store(f"{number} hidden {modality} states", lengths, compute, self.dtype)
+        return self._store(f"{number} hidden {modality} states{of_widths}", lengths, compute, self.dtype)
 
     def _arrive(self) -> None:
         """Follow the model to its device."""

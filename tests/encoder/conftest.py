@@ -9,7 +9,7 @@ from PIL import Image
 
 from recbole_perpeft.content import ItemContent, prepare_content
 from recbole_perpeft.encoder import FoundationModel, build_item_encoder, load_foundation
-from tests.tiny_models import save_tiny_bert, save_tiny_clip, save_tiny_siglip, save_tiny_vit
+from tests.tiny_models import save_tiny_bert, save_tiny_clip, save_tiny_siglip, save_tiny_stages, save_tiny_vit
 
 TITLES = ["golf travel bag", "tent", "a very long title", "ball", "shoe 42", "x", "camp stove", "red hat"]
 ITEMS = torch.arange(1, len(TITLES) + 1)
@@ -53,12 +53,13 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """Folder with the tiny models ``clip``, ``siglip``, ``vit`` and ``bert``."""
+    """Folder with the tiny models ``clip``, ``siglip``, ``vit``, ``swin``, ``convnext`` and ``bert``."""
     folder = tmp_path_factory.mktemp("models")
     save_tiny_clip(folder / "clip")
     save_tiny_siglip(folder / "siglip")
     save_tiny_vit(folder / "vit")
     save_tiny_bert(folder / "bert")
+    save_tiny_stages(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from recbole_perpeft.encoder import EncoderError
-from recbole_perpeft.encoder.hidden_states import pooled_states
+from recbole_perpeft.encoder.hidden_states import TowerStates
 from recbole_perpeft.encoder.side_network import SideNetworks
 from tests.encoder.conftest import ITEMS, SOURCES, train, trained
 from tests.training import fit, same
@@ -51,14 +51,36 @@ def pooled_by_hand(source, modality, states, batch):
 def test_states_are_those_of_transformers_where_the_feature_reads(build, source, modality):
     encoder = build(source=source, peft_type="IISAN")
     hidden, batch = hidden_by_transformers(encoder.foundation, encoder.content, modality)
-    found = pooled_states(encoder.foundation, modality, batch, len(hidden))
+    tower = TowerStates(encoder.foundation, modality)
+    found = tower.pooled(batch, len(hidden))
     assert not found.requires_grad
     for place, states in enumerate(hidden[:-1]):  # the last of transformers' own may have gone through a norm
         expected = pooled_by_hand(source, modality, states, batch)
         torch.testing.assert_close(found[:, place], expected, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(found[0], found[1], atol=1e-3)
-    ends = pooled_states(encoder.foundation, modality, batch, 2)
-    torch.testing.assert_close(ends, found[:, [0, -1]])
+    torch.testing.assert_close(tower.pooled(batch, 2), found[:, [0, -1]])
+
+
+@pytest.mark.parametrize("image", ["swin", "convnext"])
+@pytest.mark.parametrize("form", ["normalised", "authors"])
+def test_stages_of_other_sizes_enter_at_the_width_of_the_last(build, image, form):
+    encoder = build("IISAN", {"image_encoder": image, "text_encoder": "bert"}, iisan_form=form)
+    hidden, batch = hidden_by_transformers(encoder.foundation, encoder.content, "image")
+    tower = TowerStates(encoder.foundation, "image")
+    assert (tower.depth, encoder.number) == (2, 3)
+    widths = tower.widths(3)
+    assert widths[-1] == 16
+    assert len(set(widths)) == 2
+    found = tower.pooled(batch, 3)  # [n, 3, 16]
+    for place, width in enumerate(widths):
+        states = hidden[place]
+        expected = states.mean(dim=(2, 3)) if states.ndim == 4 else states.mean(dim=1)
+        torch.testing.assert_close(found[:, place, :width], expected, atol=1e-5, rtol=1e-4)
+        assert not found[:, place, width:].any()
+    features = encoder.encode(ITEMS, 1)
+    assert features.shape == (len(ITEMS), 16 + 16 + 16)
+    features.square().sum().backward()
+    assert all(parameter.grad is not None for _, parameter in encoder.adapter_parameters(1))
 
 
 def chain_by_hand(chain, states):
@@ -182,7 +204,7 @@ def test_inactive_groups_get_no_gradient(build):
 def test_one_modality_has_one_network(build, modality):
     encoder = build(peft_type="IISAN", modalities=(modality,))
     assert encoder.networks[0].between is None
-    assert encoder.encode(ITEMS, 0).shape == (len(ITEMS), encoder.runner.state_size(modality))
+    assert encoder.encode(ITEMS, 0).shape == (len(ITEMS), 16)
 
 
 def test_training_never_runs_the_foundation_model_and_a_warm_run_prepares_nothing(build, tmp_path):
