@@ -3,7 +3,10 @@
 import importlib.util
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+from recbole.utils import ModelType
 
 from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
@@ -20,7 +23,9 @@ _CHOICES_OF_ANY = {  # of all models; small letters or capitals
     "learner": ("adam", "adamw", "sgd", "adagrad", "rmsprop"),  # RecBole takes adam for any other, without a word
     "state": ("debug", "info", "warning", "error", "critical"),
     "rm_dup_inter": ("first", "last", "none"),
+    "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
 }
+_OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
@@ -65,6 +70,8 @@ def check_values(config, is_ours: bool) -> None:
     _check_any(config)
     if is_ours:
         _check_ours(config)
+    else:
+        _check_built_in(config)
 
 
 def _check_any(config) -> None:
@@ -74,7 +81,7 @@ def _check_any(config) -> None:
             raise SettingError.unknown(key, config[key], allowed)
     seed = config["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LAST_SEED:
-        raise SettingError(f"seed: {seed!r} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
+        raise SettingError(f"seed: {_shown(seed)} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
     for key, value in config.external_config_dict.items():
         _check_type(key, value, config.internal_config_dict.get(key))
     for key in ("learning_rate", "weight_decay"):
@@ -90,13 +97,15 @@ def _check_any(config) -> None:
     listed = ",".join(map(str, gpus)) if isinstance(gpus, list | tuple) else str(gpus)
     if not re.fullmatch(r"(-1|\s*\d+\s*(,\s*\d+\s*)*)?", listed):
         raise SettingError(f"gpu_id: {gpus!r} is not possible: write the number of a GPU, such as 0, or 0,1.")
+    if config["load_col"] is not None and not isinstance(config["load_col"], Mapping):
+        raise SettingError(f"load_col: {config['load_col']!r} is not possible: write {{inter: [user_id, item_id, …]}}.")
     clip = config["clip_grad_norm"]
     known = {"max_norm", "norm_type", "error_if_nonfinite"}
     if clip and not (isinstance(clip, dict) and _is_number(clip.get("max_norm")) and clip.keys() <= known):
         raise SettingError(f"clip_grad_norm: {clip} is not possible: write {{max_norm: 1.0}}.")
     if config["log_wandb"] and importlib.util.find_spec("wandb") is None:
         raise SettingError("log_wandb: True needs a package that is not installed: pip install wandb, or set False.")
-    _check_heads(config)
+    _check_shape(config)
 
 
 def _check_type(key: str, value: object, default: object) -> None:
@@ -111,14 +120,38 @@ def _check_type(key: str, value: object, default: object) -> None:
     else:
         return
     if not fits:
-        raise SettingError(f"{key}: {'~' if value is None else repr(value)} is not possible: it must be {kind}.")
+        raise SettingError(f"{key}: {_shown(value)} is not possible: it must be {kind}.")
 
 
-def _check_heads(config) -> None:
-    """Attention splits a hidden state among its heads."""
+def _check_built_in(config) -> None:
+    """What RecBole checks after the data are loaded, or in the first step."""
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(config.model_class, "input_type")
+    if sequential and config["loss_type"] not in ("BPR", "CE"):
+        raise SettingError.unknown("loss_type", config["loss_type"], ("BPR", "CE"))
+    negatives = config["train_neg_sample_args"]
+    if negatives in (None, "None"):
+        return
+    if not isinstance(negatives, Mapping):
+        raise SettingError(
+            f"train_neg_sample_args: {negatives!r} is not possible: write {{distribution: uniform, sample_num: 1}}."
+        )
+    for key in negatives:
+        if key not in _OF_NEGATIVES:
+            raise SettingError.unknown("part of train_neg_sample_args", key, _OF_NEGATIVES)
+    drawn, number = negatives.get("distribution", "uniform"), negatives.get("sample_num", 1)
+    if drawn not in ("uniform", "popularity", "none", "None", None):
+        raise SettingError.unknown("distribution in train_neg_sample_args", drawn, ("uniform", "popularity", "none"))
+    if number not in ("none", "None", None) and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise SettingError(f"train_neg_sample_args: sample_num: {number!r} is not possible: set a whole number from 1.")
+
+
+def _check_shape(config) -> None:
+    """Attention splits a hidden state among its heads, and reads the last of its layers."""
     heads = config["n_heads"]
     if not heads or "n_heads" not in config.internal_config_dict:
         return
+    if config["n_layers"] == 0:
+        raise SettingError("n_layers: 0 is not possible: it must be a whole number from 1 up.")
     width = "hidden_size" if "hidden_size" in config.internal_config_dict else "embedding_size"
     if config[width] % heads:
         raise SettingError(
@@ -131,7 +164,7 @@ def _check_ours(config) -> None:
     model_class = config.model_class
     losses = {"loss_type": model_class.losses} if model_class.losses else {}
     for key, allowed in (_CHOICES | losses).items():
-        if config[key] not in allowed:
+        if key in config and config[key] not in allowed:
             raise SettingError.unknown(key, config[key], allowed)
     own_rate = [] if config["peft_learning_rate"] is None else ["peft_learning_rate"]
     for key in (*own_rate, "content_weight", "l2_emb"):
@@ -189,6 +222,10 @@ def _check_ours(config) -> None:
             f"global_epochs: {config['global_epochs']} is more than epochs: {config['epochs']}. epochs counts all "
             f"stages, so set epochs to at least {config['global_epochs']}."
         )
+
+
+def _shown(value: object) -> str:
+    return "~" if value is None else repr(value)
 
 
 def _is_number(value: object) -> bool:

@@ -132,8 +132,11 @@ class Config(RecBoleConfig):
             from recbole_perpeft.encoder import check_peft  # takes seconds, which built-in models need not wait
 
             check_peft(final["peft_type"], final["peft_config"])
-        if final.get("load_col") is None and "load_col" not in self.external_config_dict:
-            final["load_col"] = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
+        columns = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
+        if final["load_col"] is not None:  # of a file that it does not name RecBole would load nothing
+            final["load_col"] = {**columns, **final["load_col"]}
+        elif "load_col" not in self.external_config_dict:
+            final["load_col"] = columns
             if final.get("selected_features"):  # of a backbone with item features
                 final["load_col"]["item"] = [final["ITEM_ID_FIELD"], *final["selected_features"]]
         self._fit_negatives_to_loss(final)

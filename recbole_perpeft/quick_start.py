@@ -12,6 +12,7 @@ from recbole.utils import get_environment, get_trainer, init_logger, init_seed, 
 from recbole_perpeft import checkpoint
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
+from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.evaluation_settings import check_topk_fits
 from recbole_perpeft.trainer import PerPEFTTrainer
 
@@ -95,7 +96,12 @@ def prepare(config: Config) -> tuple:
     check_topk_fits(config, dataset)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
+    try:
+        model = config.model_class(config, train_data._dataset).to(config["device"])
+    except PerPEFTError:
+        raise
+    except (ValueError, AssertionError, NotImplementedError) as error:  # what RecBole's own constructors refuse
+        raise SettingError(f"model: {config['model']} cannot be built with these settings: {error}") from error
     if hasattr(config.model_class, "backbone_name"):
         trainer = PerPEFTTrainer(config, model)
         trainer.identity = checkpoint.identity(config, train_data._dataset, model)

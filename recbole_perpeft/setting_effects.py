@@ -68,7 +68,9 @@ def drop_unread(config) -> None:
     for key, reason in unread(config.model_class).items():
         value = config.external_config_dict.get(key)
         if value:
-            raise SettingError(f"{key}: {value} is not possible with {config.model}: {reason}. Leave it out.")
+            raise SettingError(
+                f"{key}: {value} is not possible with {config.model}: {reason}. Set it to ~ or leave it out."
+            )
         config.final_config_dict.pop(key, None)
 
 
