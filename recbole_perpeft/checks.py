@@ -10,6 +10,8 @@ from recbole.utils import ModelType
 
 from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.losses import LOSSES
+from recbole_perpeft.settings import known_settings
 
 _CHOICES = {
     "personalised_by": PERSONALISED_BY,
@@ -113,7 +115,7 @@ def _check_type(key: str, value: object, default: object) -> None:
     if isinstance(default, bool):
         fits, kind = isinstance(value, bool), "True or False"
     elif isinstance(default, int | float):
-        fits = (value is None and key in _NONE_TAKES_ALL) or (_is_number(value) and math.isfinite(value))
+        fits = (value is None and _may_be_none(key)) or (_is_number(value) and math.isfinite(value))
         kind = "a number"
         if fits and "dropout" in key and value is not None:
             fits, kind = 0 <= value <= 1, "a number from 0 to 1"
@@ -121,6 +123,10 @@ def _check_type(key: str, value: object, default: object) -> None:
         return
     if not fits:
         raise SettingError(f"{key}: {_shown(value)} is not possible: it must be {kind}.")
+
+
+def _may_be_none(key: str) -> bool:
+    return key in _NONE_TAKES_ALL or known_settings().get(key) is None
 
 
 def _check_built_in(config) -> None:
@@ -162,8 +168,14 @@ def _check_shape(config) -> None:
 def _check_ours(config) -> None:
     """What holds for models of this package."""
     model_class = config.model_class
-    losses = {"loss_type": model_class.losses} if model_class.losses else {}
-    for key, allowed in (_CHOICES | losses).items():
+    loss, possible = config["loss_type"], model_class.losses
+    if possible and loss not in LOSSES:
+        raise SettingError.unknown("loss_type", loss, possible)
+    if possible and loss not in possible:
+        raise SettingError(
+            f"loss_type: {loss} is not possible with {config.model}, whose loss is {' or '.join(possible)}."
+        )
+    for key, allowed in _CHOICES.items():
         if key in config and config[key] not in allowed:
             raise SettingError.unknown(key, config[key], allowed)
     own_rate = [] if config["peft_learning_rate"] is None else ["peft_learning_rate"]

@@ -137,7 +137,7 @@ class Config(RecBoleConfig):
             final["load_col"] = {**columns, **final["load_col"]}
         elif "load_col" not in self.external_config_dict:
             final["load_col"] = columns
-            if final.get("selected_features"):  # of a backbone with item features
+            if self.internal_config_dict.get("selected_features"):  # a backbone with item features
                 final["load_col"]["item"] = [final["ITEM_ID_FIELD"], *final["selected_features"]]
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])

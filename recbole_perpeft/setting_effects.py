@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import recbole.model
+from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
 from recbole_perpeft.conditioning import GROUP_VECTOR, USER_PROJECTOR, USER_VECTOR
@@ -211,9 +211,11 @@ def _keys_of(files: Iterable[Path]) -> set[str]:
 
 
 def _quoted_by(model_class: type) -> set[str]:
-    """Words in quotes in the modules of a class and its bases, and of the layers that they are made of."""
-    files = set(Path(recbole.model.__file__).parent.glob("*.py"))
+    """Words in quotes where a class and its bases are written, and settings that layers read."""
+    texts = []
     for cls in model_class.__mro__:
         with suppress(TypeError, OSError):  # built in, or written in a notebook
-            files.add(Path(inspect.getsourcefile(cls)))
-    return {word for file in files for word in re.findall(r"""["']([\w-]+)["']""", file.read_text(encoding="utf-8"))}
+            abstract = cls.__module__ == abstract_recommender.__name__  # with classes for other kinds of models
+            texts.append(inspect.getsource(cls) if abstract else Path(inspect.getsourcefile(cls)).read_text())
+    words = {word for text in texts for word in re.findall(r"""["']([\w-]+)["']""", text)}
+    return words | set(re.findall(r"""config\[["']([\w-]+)["']\]""", inspect.getsource(layers)))
