@@ -38,6 +38,17 @@ from recbole_perpeft.model import PerPEFTMixin
 from recbole_perpeft.user_batch import UserBatch
 
 
+class OwnLossMixin(PerPEFTMixin):
+    """For backbones that compute their loss themselves: no negatives of ours reach it."""
+
+    @classmethod
+    def negatives_with(cls, loss_type: str | None) -> None:
+        """None, whatever ``loss_type``."""
+
+    def _set_loss(self, config) -> None:
+        pass
+
+
 class PerPEFTSASRec(CausalMixin, PerPEFTMixin, SASRec):
     """SASRec (Kang and McAuley, ICDM 2018) on items as the user's group sees them; the paper's backbone."""
 
@@ -91,6 +102,7 @@ class PerPEFTCORE(PerPEFTMixin, CORE):
     """CORE (Hou et al., SIGIR 2022); its loss is CE."""
 
     backbone_name = "CORE"
+    losses = ("CE",)
 
 
 class PerPEFTNextItNet(PerPEFTMixin, NextItNet):
@@ -139,6 +151,7 @@ class PerPEFTFPMC(PerPEFTMixin, FPMC):
     """FPMC (Rendle, Freudenthaler and Schmidt-Thieme, WWW 2010); its loss is BPR or BCE."""
 
     backbone_name = "FPMC"
+    losses = ("BPR", "BCE")
     item_table_names = ("IU_emb", "LI_emb", "IL_emb")
 
 
@@ -146,13 +159,15 @@ class PerPEFTTransRec(PerPEFTMixin, TransRec):
     """TransRec (He, Kang and McAuley, RecSys 2017); its loss is BPR."""
 
     backbone_name = "TransRec"
+    losses = ("BPR",)
 
 
-class PerPEFTBERT4Rec(PerPEFTMixin, BERT4Rec):
-    """BERT4Rec (Sun et al., CIKM 2019); with CE all items compete, as in RecBole."""
+class PerPEFTBERT4Rec(OwnLossMixin, BERT4Rec):
+    """BERT4Rec (Sun et al., CIKM 2019); all items compete with CE, and one that RecBole draws with BPR."""
 
     backbone_name = "BERT4Rec"
     whole_table = True
+    losses = ("CE", "BPR")
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
         """RecBole's; 0 for a batch, as of few users, in which chance has masked nothing (RecBole divides by 0)."""
@@ -161,14 +176,12 @@ class PerPEFTBERT4Rec(PerPEFTMixin, BERT4Rec):
         return super().calculate_loss(batch)
 
 
-class PerPEFTRepeatNet(PerPEFTMixin, RepeatNet):
+class PerPEFTRepeatNet(OwnLossMixin, RepeatNet):
     """RepeatNet (Ren et al., AAAI 2019); items are seen in histories only, its loss is its own."""
 
     backbone_name = "RepeatNet"
     whole_table = True
-
-    def _set_loss(self, config) -> None:
-        pass
+    losses = ()
 
     def _representations(self, interaction: Interaction) -> torch.Tensor:
         """Mean embedding of each row's purchases, ``[n, embedding_dim]``: ``forward`` gives scores."""

@@ -1,5 +1,9 @@
 """Values of settings that are possible."""
 
+import importlib.util
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from recbole.utils import ModelType
@@ -7,9 +11,10 @@ from recbole.utils import ModelType
 from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.group_rules import GROUP_RULES
+from recbole_perpeft.losses import LOSSES
+from recbole_perpeft.settings import known_settings
 
 _CHOICES = {
-    "loss_type": ("BCE", "BPR", "CE"),
     "personalised_by": PERSONALISED_BY,
     "grouping": tuple(GROUP_RULES),
     "prefix_window": ("random", "last"),
@@ -18,22 +23,27 @@ _CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
 
+_CHOICES_OF_ANY = {  # of all models; small letters or capitals
+    "learner": ("adam", "adamw", "sgd", "adagrad", "rmsprop"),  # RecBole takes adam for any other, without a word
+    "state": ("debug", "info", "warning", "error", "critical"),
+    "rm_dup_inter": ("first", "last", "none"),
+    "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
+}
+_OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+
 _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
-    "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
+    "num_negatives": 0, "projector_size": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
     "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "encoding_batch_size": 1,
     "valid_user_sample": 1, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
+    "train_batch_size": 1, "eval_batch_size": 1, "eval_step": 0, "worker": 0, "metric_decimal_place": 0,
+    "loss_decimal_place": 0, "hidden_size": 1, "inner_size": 1, "embedding_size": 1, "n_heads": 1, "n_layers": 0,
+    "num_layers": 1,
 }  # fmt: skip
 
-_DATA = "the data are read from the atomic files in every run"
-
-_REPLACED = {  # settings of RecBole that models of this package have no use for
-    "train_batch_size": "batches are made of users: set users_per_batch",
-    "train_neg_sample_args": "negatives are drawn for each group: set num_negatives and group_negatives",
-    "shuffle": "batches are shuffled in every epoch",
-    "enable_scaler": "gradients are not scaled",
-    "save_dataset": _DATA, "dataset_save_path": _DATA, "save_dataloaders": _DATA, "dataloaders_save_path": _DATA,
-}  # fmt: skip
+_AN_INTERVAL = r"[\[(]\s*(-?inf|[-+.\de]+)\s*,\s*(-?inf|[-+.\de]+)\s*[\])]"
+_NONE_TAKES_ALL = ("num_negatives", "peft_layers")
+_LAST_SEED = 2**32 - 1  # numpy's
 
 
 def check_values(config, is_ours: bool) -> None:
@@ -61,28 +71,127 @@ def check_values(config, is_ours: bool) -> None:
     share = config["cold_items"]
     if share is not None and not (_is_number(share) and 0 < share < 1):
         raise SettingError(f"cold_items: {share!r} is not possible: it must be between 0 and 1, or ~.")
-    if not is_ours:
+    _check_any(config)
+    if is_ours:
+        _check_ours(config)
+    else:
+        _check_built_in(config)
+
+
+def _check_any(config) -> None:
+    """What holds for RecBole's own models too."""
+    for key, allowed in _CHOICES_OF_ANY.items():
+        if config[key] is not None and str(config[key]).lower() not in allowed:
+            raise SettingError.unknown(key, config[key], allowed)
+    seed = config["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LAST_SEED:
+        raise SettingError(f"seed: {_shown(seed)} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
+    for key, value in config.external_config_dict.items():
+        _check_type(key, value, config.internal_config_dict.get(key))
+    for key in ("learning_rate", "weight_decay"):
+        if config[key] < 0:
+            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
+    for key in ("checkpoint_dir", "data_path"):
+        if not isinstance(config[key], str):
+            raise SettingError(f"{key}: {config[key]!r} is not possible: it must name a folder.")
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        if config[key] is not None and not re.fullmatch(f"{_AN_INTERVAL}(;{_AN_INTERVAL})*", str(config[key])):
+            raise SettingError(f"{key}: {config[key]} is not possible: write an interval such as [5,inf).")
+    gpus = config["gpu_id"]
+    listed = ",".join(map(str, gpus)) if isinstance(gpus, list | tuple) else str(gpus)
+    if not re.fullmatch(r"(-1|\s*\d+\s*(,\s*\d+\s*)*)?", listed):
+        raise SettingError(f"gpu_id: {gpus!r} is not possible: write the number of a GPU, such as 0, or 0,1.")
+    if config["load_col"] is not None and not isinstance(config["load_col"], Mapping):
+        raise SettingError(f"load_col: {config['load_col']!r} is not possible: write {{inter: [user_id, item_id, …]}}.")
+    clip = config["clip_grad_norm"]
+    known = {"max_norm", "norm_type", "error_if_nonfinite"}
+    if clip and not (isinstance(clip, dict) and _is_number(clip.get("max_norm")) and clip.keys() <= known):
+        raise SettingError(f"clip_grad_norm: {clip} is not possible: write {{max_norm: 1.0}}.")
+    if config["log_wandb"] and importlib.util.find_spec("wandb") is None:
+        raise SettingError("log_wandb: True needs a package that is not installed: pip install wandb, or set False.")
+    _check_shape(config)
+
+
+def _check_type(key: str, value: object, default: object) -> None:
+    """Refuse a value of another kind than the default's, which would fail deep inside."""
+    if isinstance(default, bool):
+        fits, kind = isinstance(value, bool), "True or False"
+    elif isinstance(default, int | float):
+        fits = (value is None and _may_be_none(key)) or (_is_number(value) and math.isfinite(value))
+        kind = "a number"
+        if fits and "dropout" in key and value is not None:
+            fits, kind = 0 <= value <= 1, "a number from 0 to 1"
+    else:
         return
-    own_loss = config["MODEL_TYPE"] == ModelType.GENERAL
-    if own_loss and config["loss_type"] is not None:
+    if not fits:
+        raise SettingError(f"{key}: {_shown(value)} is not possible: it must be {kind}.")
+
+
+def _may_be_none(key: str) -> bool:
+    return key in _NONE_TAKES_ALL or known_settings().get(key) is None
+
+
+def _check_built_in(config) -> None:
+    """What RecBole checks after the data are loaded, or in the first step."""
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(config.model_class, "input_type")
+    if sequential and config["loss_type"] not in ("BPR", "CE"):
+        raise SettingError.unknown("loss_type", config["loss_type"], ("BPR", "CE"))
+    negatives = config["train_neg_sample_args"]
+    if negatives in (None, "None"):
+        return
+    if not isinstance(negatives, Mapping):
         raise SettingError(
-            f"loss_type: {config['loss_type']} is not possible with {config.model}: general recommenders keep the "
-            "loss that they come with. Set it to ~."
+            f"train_neg_sample_args: {negatives!r} is not possible: write {{distribution: uniform, sample_num: 1}}."
+        )
+    for key in negatives:
+        if key not in _OF_NEGATIVES:
+            raise SettingError.unknown("part of train_neg_sample_args", key, _OF_NEGATIVES)
+    drawn, number = negatives.get("distribution", "uniform"), negatives.get("sample_num", 1)
+    if drawn not in ("uniform", "popularity", "none", "None", None):
+        raise SettingError.unknown("distribution in train_neg_sample_args", drawn, ("uniform", "popularity", "none"))
+    if number not in ("none", "None", None) and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise SettingError(f"train_neg_sample_args: sample_num: {number!r} is not possible: set a whole number from 1.")
+
+
+def _check_shape(config) -> None:
+    """Attention splits a hidden state among its heads, and reads the last of its layers."""
+    heads = config["n_heads"]
+    if not heads or "n_heads" not in config.internal_config_dict:
+        return
+    if config["n_layers"] == 0:
+        raise SettingError("n_layers: 0 is not possible: it must be a whole number from 1 up.")
+    width = "hidden_size" if "hidden_size" in config.internal_config_dict else "embedding_size"
+    if config[width] % heads:
+        raise SettingError(
+            f"n_heads: {heads} is not possible with {width}: {config[width]}, which it must divide without a rest."
+        )
+
+
+def _check_ours(config) -> None:
+    """What holds for models of this package."""
+    model_class = config.model_class
+    loss, possible = config["loss_type"], model_class.losses
+    if possible and loss not in LOSSES:
+        raise SettingError.unknown("loss_type", loss, possible)
+    if possible and loss not in possible:
+        raise SettingError(
+            f"loss_type: {loss} is not possible with {config.model}, whose loss is {' or '.join(possible)}."
         )
     for key, allowed in _CHOICES.items():
-        if config[key] not in allowed and not (key == "loss_type" and own_loss):
+        if key in config and config[key] not in allowed:
             raise SettingError.unknown(key, config[key], allowed)
     own_rate = [] if config["peft_learning_rate"] is None else ["peft_learning_rate"]
-    for key in ("learning_rate", *own_rate, "content_weight", "weight_decay", "l2_emb"):
+    for key in (*own_rate, "content_weight", "l2_emb"):
         if not (_is_number(config[key]) and config[key] >= 0):
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
     epochs = config["averaging_epochs"]
     if epochs is not None and not (_is_number(epochs) and epochs > 0):
         raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
     for key in ("group_sharing", "group_mixing", "catalogue_negatives", "learning_rate_decay"):
-        if not (_is_number(config[key]) and 0 <= config[key] <= 1):
+        if key in config and not (_is_number(config[key]) and 0 <= config[key] <= 1):
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 to 1.")
-    if not config["num_negatives"] and config["loss_type"] != "CE":
+    takes_negatives = model_class.negatives_with(config["loss_type"]) is not None
+    if takes_negatives and not config["num_negatives"] and config["loss_type"] != "CE":
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
@@ -109,6 +218,11 @@ def check_values(config, is_ours: bool) -> None:
                 f"{key}: {config[key]} is not possible with personalised_by: {config['personalised_by']}: groups see "
                 f"items alike. Set it to {off}, or personalise by group."
             )
+    if model_class.whole_table and by_user:
+        raise SettingError(
+            f"personalised_by: {config['personalised_by']} is not possible with {config.model}, which needs all "
+            "items in every step. Personalise by group."
+        )
     if config["num_negatives"] is None and by_user:
         raise SettingError(
             f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
@@ -124,20 +238,8 @@ def check_values(config, is_ours: bool) -> None:
         )
 
 
-def without_effect(config) -> list[str]:
-    """A sentence for each setting of RecBole that was given, but that models of this package have no use for.
-
-    Parameters
-    ----------
-    config
-        A :class:`~recbole_perpeft.config.Config` of such a model.
-    """
-    given, defaults = config.external_config_dict, config.internal_config_dict
-    return [
-        f"{key}: {given[key]} has no effect on {config['model']}: {instead}."
-        for key, instead in _REPLACED.items()
-        if key in given and given[key] != defaults.get(key)
-    ]
+def _shown(value: object) -> str:
+    return "~" if value is None else repr(value)
 
 
 def _is_number(value: object) -> bool:

@@ -8,9 +8,18 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_perpeft.checks import check_values
-from recbole_perpeft.errors import SettingError
+from recbole_perpeft.errors import PerPEFTError, SettingError
+from recbole_perpeft.evaluation_settings import complete_evaluation
 from recbole_perpeft.find_model import find_model
-from recbole_perpeft.settings import PROPERTIES, known_settings, parse_value, read_settings_files, read_yaml
+from recbole_perpeft.setting_effects import drop_unread, without_effect
+from recbole_perpeft.settings import (
+    PROPERTIES,
+    known_settings,
+    merge_settings,
+    parse_value,
+    read_settings_files,
+    read_yaml,
+)
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
 _DERIVED_KEYS = {
@@ -37,8 +46,13 @@ class Config(RecBoleConfig):
     Raises
     ------
     SettingError
-        On an unknown key (the message names the nearest), an unknown model, an unreadable YAML file, or a command
-        line word that is not ``--key=value``.
+        On an unknown key (the message names the nearest), an unknown model, an unreadable YAML file, a command
+        line word that is not ``--key=value``, or a value that is not possible.
+
+    Attributes
+    ----------
+    remarks : list of str
+        What the log should say about the settings: those that follow others, and those that change nothing.
     """
 
     def __init__(
@@ -49,8 +63,9 @@ class Config(RecBoleConfig):
         config_dict: dict | None = None,
         command_line: Sequence[str] = (),
     ):
-        self._command_line = command_line
+        self._command_line, self.remarks = command_line, []
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        self.remarks += without_effect(self)
 
     # -- where values come from -------------------------------------------------------------------------------------
 
@@ -76,7 +91,9 @@ class Config(RecBoleConfig):
         }
 
     def _merge_external_config_dict(self):
-        super()._merge_external_config_dict()
+        self.external_config_dict = merge_settings(
+            self.file_config_dict, self.variable_config_dict, self.cmd_config_dict
+        )
         known = known_settings()
         for key in self.external_config_dict:
             if key not in known:
@@ -107,14 +124,20 @@ class Config(RecBoleConfig):
     def _get_final_config_dict(self):
         self.final_config_dict = final = super()._get_final_config_dict()
         ours = hasattr(self.model_class, "backbone_name")
+        if ours:
+            drop_unread(self)
         check_values(self, ours)
+        complete_evaluation(self)
         if ours:
             from recbole_perpeft.encoder import check_peft  # takes seconds, which built-in models need not wait
 
             check_peft(final["peft_type"], final["peft_config"])
-        if final.get("load_col") is None and "load_col" not in self.external_config_dict:
-            final["load_col"] = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
-            if final.get("selected_features"):  # of a backbone with item features
+        columns = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
+        if final["load_col"] is not None:  # of a file that it does not name RecBole would load nothing
+            final["load_col"] = {**columns, **final["load_col"]}
+        elif "load_col" not in self.external_config_dict:
+            final["load_col"] = columns
+            if self.internal_config_dict.get("selected_features"):  # a backbone with item features
                 final["load_col"]["item"] = [final["ITEM_ID_FIELD"], *final["selected_features"]]
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])
@@ -133,7 +156,12 @@ class Config(RecBoleConfig):
             self.final_config_dict["device"] = torch.device("cpu")
 
     def _set_default_parameters(self):
-        super()._set_default_parameters()
+        try:
+            super()._set_default_parameters()
+        except PerPEFTError:
+            raise
+        except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:  # what only RecBole checks
+            raise SettingError(str(error)) from error
         demo = PROPERTIES.parent / "dataset" / "demo"
         if self.dataset == "demo" and not Path(self["data_path"]).is_dir() and demo.is_dir():
             self.final_config_dict["data_path"] = str(demo)

@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
+from recbole.utils import InputType
 from torch import nn
 
 from recbole_perpeft.model import PerPEFTMixin
+from recbole_perpeft.negatives import LABELS, PAIRS
 
 
 class GeneralMixin(PerPEFTMixin):
@@ -17,11 +19,19 @@ class GeneralMixin(PerPEFTMixin):
         Whether the backbone's loss takes users with all their purchases, instead of purchases one by one.
     """
 
+    losses = ()
     trains_by_user = False
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self._purchases = dataset.history_item_matrix()[0].to(self.device)  # [n_users, longest], padded
+
+    @classmethod
+    def negatives_with(cls, loss_type: str | None) -> str | None:
+        """As :meth:`PerPEFTMixin.negatives_with`: those of the backbone's own loss."""
+        if cls.trains_by_user:
+            return None
+        return LABELS if cls.input_type == InputType.POINTWISE else PAIRS
 
     def _set_loss(self, config) -> None:
         pass

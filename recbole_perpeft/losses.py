@@ -1,8 +1,13 @@
 """Losses that RecBole's backbones call as they call their own: ``loss_fct(...)``."""
 
+from dataclasses import dataclass
+
 import torch
+from recbole.model.loss import BPRLoss
 from torch import nn
 from torch.nn import functional as F
+
+from recbole_perpeft.negatives import PAIRS, SHARED
 
 
 class BCELoss(nn.Module):
@@ -33,3 +38,22 @@ class BatchSoftmaxLoss(nn.Module):
             weights = self.log_weights.expand(len(targets), -1)  # [n, m + 1]
             logits = logits + weights.scatter(1, targets[:, None], 0)
         return F.cross_entropy(logits.masked_fill(self.excluded, -torch.inf), targets)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A value of ``loss_type``.
+
+    Attributes
+    ----------
+    make : type
+        The module.
+    negatives : str
+        The kind of negatives that it compares a purchase with.
+    """
+
+    make: type[nn.Module]
+    negatives: str
+
+
+LOSSES = {"CE": Loss(BatchSoftmaxLoss, SHARED), "BPR": Loss(BPRLoss, PAIRS), "BCE": Loss(BCELoss, PAIRS)}

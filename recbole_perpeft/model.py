@@ -5,18 +5,14 @@ from collections.abc import Callable, Iterator
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.loss import BPRLoss
 from torch import nn
 
-from recbole_perpeft.conditioning import UserConditioning
-from recbole_perpeft.errors import SettingError
 from recbole_perpeft.grouped_users import GroupedUsersMixin
 from recbole_perpeft.item_tables import ItemTable, item_tables, merge
-from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
+from recbole_perpeft.losses import LOSSES, BatchSoftmaxLoss
 from recbole_perpeft.make_tower import make_tower
 from recbole_perpeft.user_batch import UserBatch
 
-_LOSSES = {"BCE": BCELoss, "BPR": BPRLoss, "CE": BatchSoftmaxLoss}
 _SCORES_AT_ONCE = 2**18  # of backbones that score pair by pair
 
 
@@ -36,7 +32,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     Raises
     ------
     SettingError
-        If the backbone has no item table, or needs all items where users see items each in his own way.
+        If the backbone has no item table.
 
     Attributes
     ----------
@@ -47,6 +43,8 @@ class PerPEFTMixin(GroupedUsersMixin):
     whole_table : bool
         Whether the backbone needs a row for every item in a training step: it looks items up by their ids in the
         catalogue, as graphs and histories do. Else it sees the batch's items only.
+    losses : tuple of str
+        What its ``loss_type`` can be; none, if its loss is its own and it knows no other.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
     """
@@ -54,6 +52,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     backbone_name: str
     item_table_names: tuple[str, ...] = ()
     whole_table = False
+    losses: tuple[str, ...] = tuple(LOSSES)
     trims_sequences = False
 
     def __init__(self, config, dataset):
@@ -66,16 +65,15 @@ class PerPEFTMixin(GroupedUsersMixin):
         self.item_tower = make_tower(config, dataset, merged, biases)
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
-        by_user = isinstance(self.item_tower.conditioning, UserConditioning)
-        if self.whole_table and by_user:
-            raise SettingError(
-                f"personalised_by: {config['personalised_by']} is not possible with {config['model']}, which needs all "
-                "items in every step. Personalise by group."
-            )
         self._have_groups(config, dataset.num(self.USER_ID))
 
+    @classmethod
+    def negatives_with(cls, loss_type: str | None) -> str | None:
+        """The kind of negatives that a training step reads with ``loss_type``; None if it reads none."""
+        return LOSSES[loss_type].negatives
+
     def _set_loss(self, config) -> None:
-        self.loss_fct = _LOSSES[config["loss_type"]]()
+        self.loss_fct = LOSSES[config["loss_type"]].make()
 
     # -- training ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from recbole_perpeft.errors import DataError
 
+# kinds of negatives: of all rows together, one beside each row, or rows of their own with labels
+SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
+
 
 @dataclass(frozen=True)
 class NegativePools:

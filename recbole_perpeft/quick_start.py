@@ -10,9 +10,10 @@ from recbole.trainer import Trainer
 from recbole.utils import get_environment, get_trainer, init_logger, init_seed, set_color
 
 from recbole_perpeft import checkpoint
-from recbole_perpeft.checks import without_effect
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
+from recbole_perpeft.errors import PerPEFTError, SettingError
+from recbole_perpeft.evaluation_settings import check_topk_fits
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 
@@ -88,14 +89,20 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
 
 def prepare(config: Config) -> tuple:
     """Data, model and trainer of ``config``: ``(dataset, trainer, train_data, valid_data, test_data)``."""
+    for remark in config.remarks:
+        getLogger().warning(remark)
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
+    check_topk_fits(config, dataset)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
+    try:
+        model = config.model_class(config, train_data._dataset).to(config["device"])
+    except PerPEFTError:
+        raise
+    except (ValueError, AssertionError, NotImplementedError) as error:  # what RecBole's own constructors refuse
+        raise SettingError(f"model: {config['model']} cannot be built with these settings: {error}") from error
     if hasattr(config.model_class, "backbone_name"):
-        for sentence in without_effect(config):
-            getLogger().warning(sentence)
         trainer = PerPEFTTrainer(config, model)
         trainer.identity = checkpoint.identity(config, train_data._dataset, model)
     else:

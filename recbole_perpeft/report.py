@@ -42,13 +42,12 @@ def stage_report(number: int, start: int, end: int, model, config) -> str:
     return "\n".join(lines)
 
 
-def grouping_report(method: str, sizes: list[int], pools: list[np.ndarray]) -> str:
-    """Group sizes and the size of each group's pool of negatives."""
+def grouping_report(method: str, sizes: list[int], pools: list[np.ndarray] | None) -> str:
+    """Group sizes and, where there are negatives, the size of each group's pool of them."""
     lines = [set_color("Stage 2 of 3", "pink") + f": {sum(sizes)} users in {len(sizes)} groups by {method}"]
-    lines += [
-        f"    group {group}: {size} users, negatives from {len(pool)} items"
-        for group, (size, pool) in enumerate(zip(sizes, pools, strict=True))
-    ]
+    for group, size in enumerate(sizes):
+        negatives = "" if pools is None else f", negatives from {len(pools[group])} items"
+        lines.append(f"    group {group}: {size} users{negatives}")
     return "\n".join(lines)
 
 

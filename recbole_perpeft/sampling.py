@@ -8,14 +8,10 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.transform import construct_transform
-from recbole.utils import InputType
 
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.negatives import NegativePools
+from recbole_perpeft.negatives import PAIRS, SHARED, NegativePools
 from recbole_perpeft.user_batch import UserBatch, shared_passes
-
-# kinds of negatives: of all rows together, one beside each row, or rows of their own with labels
-SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
 
 
 class GroupBatches:
@@ -81,6 +77,7 @@ class UserBatchLoader(AbstractDataLoader):
         self.config, self._dataset, self.shuffle = config, dataset, True
         self._sampler = self.model = None
         self._transform = construct_transform(config)
+        self._negatives = config.model_class.negatives_with(config["loss_type"])  # their kind, or None
         self.histories = dataset.training_sequences()
         rows_by_user = dataset.inter_feat[dataset.uid_field].numpy()
         order = np.argsort(rows_by_user, kind="stable")
@@ -93,7 +90,7 @@ class UserBatchLoader(AbstractDataLoader):
         self._rows = np.split(order, starts[1:])
         self._prefixes = dataset.inter_feat
         self._set_plan(np.zeros(dataset.user_num, dtype=np.int64), self._all_items(config["num_groups"]))
-        if self._negatives in (PAIRS, LABELS):
+        if self._negatives not in (SHARED, None):
             self.pools.check(dataset.field2id_token[dataset.uid_field])
         torch.utils.data.DataLoader.__init__(
             self,
@@ -125,9 +122,14 @@ class UserBatchLoader(AbstractDataLoader):
             Group of every user id, ``[n_users]``.
         """
         pools = self._all_items(self.config["num_groups"])
-        if group_negatives:
+        if group_negatives and self._negatives:
             pools = pools.of_groups(groups, self.config["catalogue_negatives"])
         self._set_plan(groups, pools)
+
+    @property
+    def group_pools(self) -> list[np.ndarray] | None:
+        """What negatives of each group come from; None where the loss takes none."""
+        return self.pools.pools if self._negatives else None
 
     def set_epoch(self, epoch: int) -> None:
         """Batches and negatives are those of ``epoch``, whatever ran before."""
@@ -198,7 +200,7 @@ class UserBatchLoader(AbstractDataLoader):
         extra = np.empty(0, dtype=np.int64)
         if self._negatives == SHARED and number:
             extra = self.pools.draw_shared(number, group, rng)
-        elif self._negatives in (PAIRS, LABELS):
+        elif self._negatives not in (SHARED, None):
             extra = self.pools.draw(users[np.tile(owner, number)], group, rng)
             fields, owner = self._with_drawn(fields, owner, torch.from_numpy(extra))
             id_fields += [self.config["NEG_PREFIX"] + target] * (self._negatives == PAIRS)
@@ -244,10 +246,6 @@ class UserBatchLoader(AbstractDataLoader):
 
     # -- what depends on the kind of recommender --------------------------------------------------------------------
 
-    @property
-    def _negatives(self) -> str | None:
-        return SHARED if self.config["loss_type"] == "CE" else PAIRS
-
     def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
         """What the backbone reads of the rows, and which of it are item ids; the second are the targets."""
         dataset = self._dataset
@@ -271,12 +269,6 @@ class UserBatchLoader(AbstractDataLoader):
 
 class GeneralBatchLoader(UserBatchLoader):
     """The same for general recommenders: all training purchases of the users, each a row, or a row for each user."""
-
-    @property
-    def _negatives(self) -> str | None:
-        if self.config.model_class.trains_by_user:
-            return None
-        return LABELS if self.config["MODEL_INPUT_TYPE"] == InputType.POINTWISE else PAIRS
 
     def collate_fn(self, positions: list[int]) -> UserBatch:
         """The batch of the users at ``positions``."""

@@ -2,7 +2,7 @@
 
 import ast
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -100,8 +100,18 @@ def read_settings_files(files: Sequence[str | Path]) -> dict:
     """
     values = {}
     for file in files:
-        values.update(read_yaml(_find_config_file(file)))
+        values = merge_settings(values, read_yaml(_find_config_file(file)))
     return values
+
+
+def merge_settings(*sources: Mapping) -> dict:
+    """Settings of all sources, a later one's before an earlier one's; ``eval_args`` part by part."""
+    merged = {}
+    for source in sources:
+        for key, value in source.items():
+            both = key == "eval_args" and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+            merged[key] = {**merged[key], **value} if both else value
+    return merged
 
 
 def read_yaml(file: str | Path, what: str = "Settings file") -> dict:

@@ -97,7 +97,7 @@ class PerPEFTTrainer(CheckpointTrainer):
         self.model.personalise(users, groups)
         self._use_groups(train_data)
         sizes = np.bincount(groups, minlength=self.config["num_groups"]).tolist()
-        self.logger.info(grouping_report(self.config["grouping"], sizes, train_data.pools.pools))
+        self.logger.info(grouping_report(self.config["grouping"], sizes, train_data.group_pools))
         self.stage, self.start_epoch, self.cur_step = PERSONALISED, self.global_epochs, 0
         if self._best_state is not None:  # the start of stage 3 scores as the best of stage 1 and is the one to beat
             self._best_state, self._holds_best = self._snapshot(), True
@@ -126,7 +126,7 @@ class PerPEFTTrainer(CheckpointTrainer):
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """One pass over the users; gives the sum of the batches' losses."""
-        init_seed(self.config["seed"] * 100_003 + epoch_idx, self.config["reproducibility"])
+        init_seed((self.config["seed"] * 100_003 + epoch_idx) % 2**32, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
         self._epoch, self._holds_best = epoch_idx, False
         self._regroup(train_data, epoch_idx)

@@ -10,6 +10,8 @@ import torch
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
+from recbole_perpeft.find_model import find_model
+from recbole_perpeft.setting_effects import unread
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 
@@ -40,7 +42,10 @@ def tiny(tiny_root, tmp_path, monkeypatch):
 
     def make(model="PerPEFTSASRec", dataset="tiny", **settings):
         paths = {"data_path": str(tiny_root), "content_cache": str(tiny_root / "cache"), "encoder": "clip"}
-        return Config(model, dataset, config_dict={**TINY, **paths, **settings})
+        model_class = find_model(model) if isinstance(model, str) else model
+        unused = unread(model_class) if hasattr(model_class, "backbone_name") else ()
+        small = {key: value for key, value in TINY.items() if key not in unused}
+        return Config(model, dataset, config_dict={**small, **paths, **settings})
 
     return make
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import yaml
 
-from recbole_perpeft.checks import without_effect
 from recbole_perpeft.config import Config
 from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.setting_effects import without_effect
 from recbole_perpeft.settings import RECBOLE_PROPERTIES, YAML_LOADER
 
 

@@ -7,7 +7,6 @@ from recbole.data.interaction import Interaction
 
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.find_model import our_models
-from recbole_perpeft.quick_start import prepare as prepare_run
 from tests.training import fit, move_modules, same, scatter_groups
 
 GENERAL = {"group_negatives": False, "embedding_size": 16}
@@ -185,9 +184,8 @@ def test_general_recommenders_keep_their_loss(tiny):
 
 
 def test_views_of_single_users_are_refused_where_all_items_are_needed(tiny):
-    config = tiny(model="PerPEFTLightGCN", personalised_by="user_vector", state="ERROR", embedding_size=16)
     with pytest.raises(SettingError, match="personalised_by: user_vector is not possible with PerPEFTLightGCN"):
-        prepare_run(config)
+        tiny(model="PerPEFTLightGCN", personalised_by="user_vector", state="ERROR", embedding_size=16)
 
 
 def test_fifteen_general_recommenders_are_covered():
