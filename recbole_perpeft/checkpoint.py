@@ -156,8 +156,8 @@ def check_settings(file: str | Path, saved: Mapping, present: Mapping, to_train:
     refused = [sentence for key, sentence in found.items() if key not in may_differ]
     if refused:
         raise MisfitError(
-            f"Checkpoint {file} does not fit this run. {'; '.join(refused)}. A checkpoint brings its own settings: leave "
-            f"{'these' if refused[1:] else 'this'} out, or train again without it."
+            f"Checkpoint {file} does not fit this run. {'; '.join(refused)}. A checkpoint brings its own settings: "
+            f"leave {'these' if refused[1:] else 'this'} out, or train again without it."
         )
     return list(found.values())
 

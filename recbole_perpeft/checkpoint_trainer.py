@@ -134,14 +134,14 @@ class CheckpointTrainer(StepTrainer):
         state = self._read(resume_file, to_train)
         self.saved_model_file, self.has_file = str(resume_file), True
         self.stage = state["stage"]
+        self._protocol_changed = any(key in PROTOCOL for key in differing(state["settings"], self.config.settings()))
         self._stand_at(state, resume_file)
         self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")
 
     def _read(self, file: str | Path, to_train: bool) -> dict:
         """What a checkpoint holds, if it fits."""
-        state, settings = checkpoint.read(file, self.device), self.config.settings()
-        checkpoint.check(file, state, settings, self.identity, to_train)
-        self._protocol_changed = any(key in PROTOCOL for key in differing(state["settings"], settings))
+        state = checkpoint.read(file, self.device)
+        checkpoint.check(file, state, self.config.settings(), self.identity, to_train)
         return state
 
     def _load(self, state_dict: dict[str, torch.Tensor], file: str | Path) -> None:
@@ -149,9 +149,7 @@ class CheckpointTrainer(StepTrainer):
             self.model.load_state_dict(state_dict)
         except RuntimeError as error:  # of another build, whose model has other parts
             reason = str(error).replace("\n", " ")
-            raise CheckpointError(
-                f"Checkpoint {file} holds another model than {self.config['model']}: {reason}"
-            ) from error
+            raise CheckpointError(f"Checkpoint {file} does not fit {self.config['model']}: {reason}") from error
 
     def _stand_at(self, state: dict, file: str | Path) -> None:
         """The reverse of :meth:`_standing`, of a state that ``file`` holds."""
@@ -171,8 +169,8 @@ class CheckpointTrainer(StepTrainer):
     def _refuse_other_protocol(self) -> None:
         if self._protocol_changed:
             raise CheckpointError(
-                f"Training cannot go on from {self.saved_model_file}, which was loaded to be measured in another way: its "
-                "best score so far is of other metrics. Load it without them."
+                f"Training cannot go on from {self.saved_model_file}, which was loaded to be measured in another way: "
+                "its best score so far is of other metrics. Load it without them."
             )
 
     def share_stage_1(self, file: str | Path) -> None:

@@ -165,7 +165,7 @@ class ArrayWriter:
 def content_hash(folder: Path) -> str:
     """A hash of the arrays in a store; noted there when it is first asked for, for large stores take seconds to read.
 
-    Unlike the store's name, which tells what it was made from, it is the same for the same arrays wherever they are made.
+    Unlike the store's name, which tells what it was made from, it is the same for the same arrays wherever they lie.
 
     Raises
     ------
