@@ -42,7 +42,7 @@ def interrupted(monkeypatch, settings, epoch, error=KeyboardInterrupt):
     return stop.value.code
 
 
-def test_an_interrupted_run_prints_the_command_that_ends_as_if_it_never_was(given, monkeypatch, capfd, caplog):
+def test_an_interrupted_run_prints_the_command_that_ends_as_if_it_never_was(given, monkeypatch, capfd):
     whole = run(config_dict=given(grouping="kmeans", group_negatives=False))
     capfd.readouterr()
     settings = given(grouping="kmeans", group_negatives=False, epochs=4)
@@ -86,10 +86,10 @@ def test_what_ends_a_run_says_whether_there_is_a_checkpoint(given, monkeypatch, 
     assert capfd.readouterr().err.splitlines()[-1].startswith(said)
 
 
-def test_another_protocol_measures_but_does_not_train_on(given, caplog):
+def test_another_protocol_measures_but_does_not_train_on(given, caplog, capfd):
     file = run(config_dict=given(epochs=1, global_epochs=1))["checkpoint"]
     _, trainer, train_data, valid_data, test_data = load(file, {"topk": [3], "valid_metric": "NDCG@3"})
-    assert "topk: [5, 10] in the checkpoint, [3] now" in caplog.text
+    assert "topk: [5, 10] in the checkpoint, [3] now" in caplog.text + capfd.readouterr().err
     assert trainer.evaluate(test_data).keys() == {"ndcg@3", "recall@3", "hit@3"}
     with pytest.raises(CheckpointError, match="which was loaded to be measured in another way"):
         trainer.fit(train_data, valid_data, verbose=False)
