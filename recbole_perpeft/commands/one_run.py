@@ -190,7 +190,8 @@ def main(job_file: str) -> None:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)
     partial = target.with_suffix(".partial")
-    partial.write_text(json.dumps({**job, **result}))
+    # its own sources: they may have been edited since the command began
+    partial.write_text(json.dumps({**job, **result, "sources": sources_hash()}))
     os.replace(partial, target)
     unfinished.unlink(missing_ok=True)
 
