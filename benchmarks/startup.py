@@ -130,7 +130,7 @@ def pictures(folder: Path, side: int) -> dict[str, list[float]]:
         def store(part: list[Path]) -> None:
             with tempfile.TemporaryDirectory(dir=folder) as cache:
                 names = [file.stem for file in part]
-                ensure_pixels(Path(cache), names, part, folder / NAME, processor, show_progress=False)
+                ensure_pixels(Path(cache), names, part, processor, show_progress=False)
 
         ways = (partial(pillow, threads, side), partial(pillow, processes, side), store)
         for part in np.array_split(np.array(files, dtype=object), SLICES):

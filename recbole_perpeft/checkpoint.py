@@ -1,47 +1,25 @@
-"""Checkpoints: what was trained, where training stands, and the identity of what was not trained."""
+"""Checkpoint files: what was trained and where training stands, and whether that fits a run."""
 
-import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain, count
+from logging import getLogger
 from pathlib import Path
 
 import torch
 
-from recbole_perpeft.errors import CheckpointError
+from recbole_perpeft.errors import CheckpointError, MisfitError
+from recbole_perpeft.identity import CHANGEABLE, PROTOCOL, differing, shown
+from recbole_perpeft.sources import sources_hash
 
-FORMAT = 5
-
-
-def identity(config, dataset, model) -> dict[str, str]:
-    """What a checkpoint must meet again to make sense: data set, encoder, and the shape of what is trained.
-
-    Parameters
-    ----------
-    dataset
-        The training part.
-    model
-        A PerPEFT model.
-    """
-    digest = hashlib.sha256()
-    for field in (dataset.uid_field, dataset.iid_field):
-        digest.update("\0".join(map(str, dataset.field2id_token[field])).encode())
-    for user, items in dataset.sequences.items():
-        digest.update(f"{user}:{','.join(map(str, items.tolist()))};".encode())
-    encoder = model.item_tower.encoder
-    return {
-        "model": config["model"],
-        "dataset": f"{config['dataset']} ({dataset.user_num - 1} users, {dataset.item_num - 1} items)",
-        "dataset hash": digest.hexdigest(),
-        "encoder": encoder.foundation.name,
-        "encoder hash": encoder.foundation.fingerprint(),
-        "modalities": ", ".join(encoder.foundation.modalities),
-        "peft_type": str(config["peft_type"]).upper(),
-        "peft_config": str(config["peft_config"]),
-        "peft_layers": str(config["peft_layers"]),
-        "num_groups": str(config["num_groups"]),
-        "personalised_by": config["personalised_by"],
-    }
+FORMAT = 6
+_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_CHANGED = {
+    "dataset hash": "The data set's files, or what is kept of them, are not those that it was made with.",
+    "content hash": "Titles or pictures are not those that it was made with.",
+    "encoder hash": "The encoder's weights or configuration are not those that it was made with.",
+}
 
 
 def reserve(file: str | Path) -> Path:
@@ -59,6 +37,13 @@ def reserve(file: str | Path) -> Path:
         return name
 
 
+def remove_empty(file: str | Path) -> None:
+    """Give back a name from :func:`reserve` under which nothing was written."""
+    with suppress(OSError):
+        if not Path(file).stat().st_size:
+            Path(file).unlink()
+
+
 def write(file: str | Path, state: dict) -> None:
     """Write ``state`` to ``file`` so that a reader sees the old file or the new one, never a part.
 
@@ -71,7 +56,7 @@ def write(file: str | Path, state: dict) -> None:
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"format": FORMAT, **state}, temporary)
+        torch.save({"format": FORMAT, "sources": sources_hash(), **state}, temporary)
         os.replace(temporary, file)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
@@ -102,7 +87,11 @@ def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "set
     except Exception as error:  # torch raises many kinds on a broken or foreign file
         raise CheckpointError(f"{file} is no checkpoint of a PerPEFT model, or is damaged: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{file} is no checkpoint of this version of recbole_perpeft (format {FORMAT}).")
+        found = f"format {state['format']}" if isinstance(state, dict) and "format" in state else "another file"
+        raise CheckpointError(
+            f"{file} is no checkpoint of this version of recbole_perpeft (format {FORMAT}, not {found}). Train "
+            "again, or read it with the version that wrote it."
+        )
     if holds not in state:
         raise CheckpointError(
             f"{file} holds no {holds}: it was written for another use (a run's checkpoint, or stage_1/)."
@@ -110,21 +99,92 @@ def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "set
     return state
 
 
-def check_identity(file: str | Path, saved: dict[str, str], present: dict[str, str]) -> None:
-    """Refuse a checkpoint of other data, another encoder or another shape.
+def check_inputs(file: str | Path, saved: Mapping[str, str], present: Mapping[str, str]) -> None:
+    """Refuse a checkpoint of other data, other content or another encoder.
 
-    Where the encoder lies does not matter, only its weights: a folder may have moved since.
+    Where the encoder lies does not matter, only what it computes: a folder may have moved since.
+
+    Parameters
+    ----------
+    saved, present
+        From :mod:`~recbole_perpeft.identity`.
 
     Raises
     ------
-    CheckpointError
+    MisfitError
         Names what differs, with both values.
     """
-    differing = [
-        f"{key}: {saved.get(key)} in the checkpoint, {value} now"
-        for key, value in present.items()
-        if saved.get(key) != value and key != "encoder"
-    ]
-    if differing:
-        encoders = f" (encoder: {saved.get('encoder')} then, {present['encoder']} now)"
-        raise CheckpointError(f"Checkpoint {file} does not fit this run. {'; '.join(differing)}{encoders}.")
+    keys = [key for key, value in present.items() if saved.get(key) != value and key != "encoder"]
+    if keys:
+        differences = "; ".join(f"{key}: {saved.get(key)} in the checkpoint, {present[key]} now" for key in keys)
+        reasons = [_CHANGED[key] for key in keys if key in _CHANGED]
+        if "encoder hash" in keys:
+            reasons.append(f"Encoder then: {saved.get('encoder')}, now: {present['encoder']}.")
+        if "precision" in keys:
+            reasons.append(f"Set precision: {_PRECISIONS.get(saved.get('precision'), 'as it was')}.")
+        raise MisfitError(
+            f"Checkpoint {file} does not fit this run. {differences}. {' '.join(reasons)} Give back what it was made "
+            "with, or train again without it."
+        )
+
+
+def check_settings(file: str | Path, saved: Mapping, present: Mapping, to_train: bool = True) -> list[str]:
+    """Refuse a checkpoint of other settings, and name those that may differ.
+
+    Parameters
+    ----------
+    saved, present
+        Settings of the checkpoint and of the run.
+    to_train
+        Whether training goes on. If not, the model may be measured in another way than when it was trained.
+
+    Returns
+    -------
+    list of str
+        A sentence's part for each setting that may differ and does.
+
+    Raises
+    ------
+    MisfitError
+        Names the settings, with both values.
+    """
+    may_differ = CHANGEABLE if to_train else CHANGEABLE | PROTOCOL
+    found = {
+        key: f"{key}: {shown(then)} in the checkpoint, {shown(now)} now"
+        for key, (then, now) in differing(saved, present).items()
+    }
+    refused = [sentence for key, sentence in found.items() if key not in may_differ]
+    if refused:
+        raise MisfitError(
+            f"Checkpoint {file} does not fit this run. {'; '.join(refused)}. A checkpoint brings its own settings: "
+            f"leave {'these' if refused[1:] else 'this'} out, or train again without it."
+        )
+    return list(found.values())
+
+
+def check(file: str | Path, state: Mapping, settings: Mapping, inputs: Mapping[str, str], to_train: bool) -> None:
+    """Refuse a checkpoint that does not fit a run; what differs and may is named in the log, another build too.
+
+    Parameters
+    ----------
+    state
+        Of the checkpoint: reads ``settings``, ``identity`` and ``sources``.
+    settings, inputs
+        Of the run; ``inputs`` from :mod:`~recbole_perpeft.identity`.
+    to_train
+        See :func:`check_settings`.
+
+    Raises
+    ------
+    MisfitError
+        Names what differs, with both values.
+    """
+    if named := check_settings(file, state["settings"], settings, to_train):
+        getLogger().warning(f"Not as in {file}: {'; '.join(named)}.")
+    check_inputs(file, state["identity"], inputs)
+    saved = state.get("sources")
+    if saved != sources_hash():
+        getLogger().warning(
+            f"{file} was written by another build of recbole_perpeft (sources {saved or 'unknown'}, now "
+            f"{sources_hash()}): what differs between the two can change numbers."
+        )

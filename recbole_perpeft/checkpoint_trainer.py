@@ -8,6 +8,8 @@ from recbole.utils import get_local_time
 
 from recbole_perpeft import checkpoint, stage_1
 from recbole_perpeft.errors import CheckpointError
+from recbole_perpeft.identity import PROTOCOL, differing
+from recbole_perpeft.sources import sources_hash
 from recbole_perpeft.steps import StepTrainer
 
 
@@ -20,9 +22,11 @@ class CheckpointTrainer(StepTrainer):
     Attributes
     ----------
     identity : dict
-        From :func:`~recbole_perpeft.checkpoint.identity`; empty until it is known.
+        From :mod:`~recbole_perpeft.identity`; empty until it is known.
     notes : dict
         Numbers that whoever uses the trainer wants to find again when the run is resumed.
+    has_file : bool
+        Whether ``saved_model_file`` is its own.
     best_epoch : int
         Of the best validation, -1 before any.
     """
@@ -36,7 +40,8 @@ class CheckpointTrainer(StepTrainer):
         self.best_epoch = -1
         self._saved, self._validates = True, True
         self._epoch = -1  # the last that was trained
-        self._has_file = False  # of its own
+        self.has_file = False
+        self._protocol_changed = False  # since the scores of a checkpoint that was loaded
         self._best_state: dict[str, torch.Tensor] | None = None
         self._holds_best = False
         self._stage_1_file: Path | None = None
@@ -55,10 +60,14 @@ class CheckpointTrainer(StepTrainer):
     def _write(self, epoch: int) -> None:
         if not self._saved:
             return
-        if not self._has_file:
-            self.saved_model_file, self._has_file = str(checkpoint.reserve(self.saved_model_file)), True
+        if not self.has_file:
+            self.saved_model_file, self.has_file = str(checkpoint.reserve(self.saved_model_file)), True
         state = {"settings": self.config.settings(), "stage": self.stage, **self._standing(epoch)}
-        checkpoint.write(self.saved_model_file, state)
+        try:
+            checkpoint.write(self.saved_model_file, state)
+        except BaseException:
+            checkpoint.remove_empty(self.saved_model_file)
+            raise
 
     def _standing(self, epoch: int) -> dict:
         """Where a stage stands after ``epoch``: the best state so far and its validation, and what it goes on from."""
@@ -107,28 +116,46 @@ class CheckpointTrainer(StepTrainer):
         if Path(file).is_file():
             self.resume_checkpoint(file)
         else:
-            self.saved_model_file, self._has_file = str(file), True
+            self.saved_model_file, self.has_file = str(file), True
 
-    def resume_checkpoint(self, resume_file):
+    def resume_checkpoint(self, resume_file, to_train=True):
         """Go on where ``resume_file`` stands: same stage, next epoch, same optimiser.
+
+        Parameters
+        ----------
+        to_train
+            Whether training goes on; else the model may be measured in another way than when it was trained.
 
         Raises
         ------
         CheckpointError
-            If it cannot be read or was made from other data, another encoder or another shape of model.
+            If it cannot be read or was made from other data, other content, another encoder or with other settings.
         """
-        state = checkpoint.read(resume_file, self.device)
-        checkpoint.check_identity(resume_file, state["identity"], self.identity)
-        self.saved_model_file, self._has_file = str(resume_file), True
+        state = self._read(resume_file, to_train)
+        self.saved_model_file, self.has_file = str(resume_file), True
         self.stage = state["stage"]
+        self._protocol_changed = any(key in PROTOCOL for key in differing(state["settings"], self.config.settings()))
         self._stand_at(state, resume_file)
         self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")
+
+    def _read(self, file: str | Path, to_train: bool) -> dict:
+        """What a checkpoint holds, if it fits."""
+        state = checkpoint.read(file, self.device)
+        checkpoint.check(file, state, self.config.settings(), self.identity, to_train)
+        return state
+
+    def _load(self, state_dict: dict[str, torch.Tensor], file: str | Path) -> None:
+        try:
+            self.model.load_state_dict(state_dict)
+        except RuntimeError as error:  # of another build, whose model has other parts
+            reason = str(error).replace("\n", " ")
+            raise CheckpointError(f"Checkpoint {file} does not fit {self.config['model']}: {reason}") from error
 
     def _stand_at(self, state: dict, file: str | Path) -> None:
         """The reverse of :meth:`_standing`, of a state that ``file`` holds."""
         self._epoch, self.start_epoch, self.cur_step = state["epoch"], state["epoch"] + 1, state["cur_step"]
         self._take_best(state)
-        self.model.load_state_dict(state["last_state_dict"])
+        self._load(state["last_state_dict"], file)
         self.optimizer = self._build_optimizer()
         if self.average and state["average"]:
             self.average.load(state["average"])
@@ -138,6 +165,13 @@ class CheckpointTrainer(StepTrainer):
             raise CheckpointError(
                 f"Checkpoint {file} holds another optimiser than learner: {self.config['learner']} ({error})."
             ) from error
+
+    def _refuse_other_protocol(self) -> None:
+        if self._protocol_changed:
+            raise CheckpointError(
+                f"Training cannot go on from {self.saved_model_file}, which was loaded to be measured in another way: "
+                "its best score so far is of other metrics. Load it without them."
+            )
 
     def share_stage_1(self, file: str | Path) -> None:
         """Begin after what stage 1 has left in ``file``, or leave it there for others when it ends.
@@ -155,8 +189,8 @@ class CheckpointTrainer(StepTrainer):
         if self.start_epoch or not self._stage_1_file.is_file():
             return
         state = checkpoint.read(file, self.device, holds="stage_1")["stage_1"]
-        ours = {key: value for key, value in self.identity.items() if key not in stage_1.GROUP_SETTINGS}
-        checkpoint.check_identity(file, state["identity"], ours)
+        settings = {key: value for key, value in self.config.settings().items() if key not in stage_1.GROUP_SETTINGS}
+        checkpoint.check(file, state, settings, self.identity, to_train=True)
         if self.config["num_groups"] > 1:
             state["state_dict"] = stage_1.for_other_groups(state["state_dict"], self.model.state_dict())
             self._take_best(state)
@@ -171,4 +205,5 @@ class CheckpointTrainer(StepTrainer):
         """Before the best state is put back: others go on from the last."""
         if self._stage_1_file and self.config["num_groups"] > 1 and not self._stage_1_file.is_file():
             state = stage_1.by_name(self._standing(self._epoch), self.model, self.optimizer)
-            checkpoint.write(self._stage_1_file, {"stage_1": state})
+            known = {"settings": self.config.settings(), "sources": sources_hash()}
+            checkpoint.write(self._stage_1_file, {"stage_1": {**state, **known}})

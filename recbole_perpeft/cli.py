@@ -29,8 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     try:
         return run(known.model, known.dataset, config_file_list=files, command_line=settings)
     except PerPEFTError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(" ".join([f"{type(error).__name__}: {error}", *_notes(error)]), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Interrupted. A run that wrote a checkpoint goes on with --resume=<checkpoint>.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        notes = _notes(error) or ["No checkpoint was written yet: the same command begins anew."]
+        print(" ".join(["Interrupted.", *notes]), file=sys.stderr)
         sys.exit(130)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])

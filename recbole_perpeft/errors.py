@@ -30,5 +30,9 @@ class CheckpointError(PerPEFTError):
     """A checkpoint cannot be read, or was made from other data, another encoder or other settings."""
 
 
+class MisfitError(CheckpointError):
+    """A checkpoint is whole, but of other data, another encoder or other settings."""
+
+
 class TrainingError(PerPEFTError):
     """Training cannot go on."""

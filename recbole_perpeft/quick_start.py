@@ -9,11 +9,13 @@ from pathlib import Path
 from recbole.trainer import Trainer
 from recbole.utils import get_environment, get_trainer, init_logger, init_seed, set_color
 
-from recbole_perpeft import checkpoint
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
 from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.evaluation_settings import check_topk_fits
+from recbole_perpeft.identity import data_identity, encoder_identity
+from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state, resume, usable, written_checkpoint
+from recbole_perpeft.sources import sources_hash
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 
@@ -32,21 +34,23 @@ def run(
     model, dataset
         Names; ``None``: from the other settings.
     config_file_list, config_dict, command_line
-        Settings, see :class:`~recbole_perpeft.config.Config`.
+        Settings, see :class:`~recbole_perpeft.config.Config`. With ``resume``, those of the checkpoint are taken, and
+        only what differs needs to be given.
     saved
         Whether to write checkpoints.
 
     Returns
     -------
     dict
-        RecBole's: ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``.
+        RecBole's: ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``; and
+        ``checkpoint``, the file that was written (None without).
 
     Raises
     ------
     PerPEFTError
         On input that cannot be used; the message says what to change.
     """
-    config = Config(model, dataset, config_file_list, config_dict, command_line)
+    config = make_config(model, dataset, config_file_list, config_dict, command_line)
     return _train_and_test(config, saved, verbose=True)
 
 
@@ -54,19 +58,21 @@ def objective_function(
     config_dict: dict | None = None, config_file_list: Sequence[str | Path] | None = None, saved: bool = True
 ) -> dict:
     """What RecBole's ``HyperTuning`` calls with each candidate; returns what it expects."""
-    config = Config(config_file_list=config_file_list, config_dict=config_dict)
+    config = make_config(config_file_list=config_file_list, config_dict=config_dict)
     return {"model": config["model"], **_train_and_test(config, saved, verbose=False)}
 
 
 def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
-    """Make model and data again from a checkpoint of a PerPEFT model, in a fresh process.
+    """Make model and data again from a checkpoint, in a fresh process.
 
     Parameters
     ----------
     checkpoint_file
-        What a run wrote.
+        What a run wrote. That of one of RecBole's own models is a pickle, which can run any code when it is read: give
+        only files that you trust.
     config_dict
-        Settings that have changed since, such as a moved ``data_path`` or ``encoder`` folder.
+        Settings that have changed since, such as a moved ``data_path`` or ``encoder`` folder; or another way to measure
+        the model (``topk``, ``metrics``, ``mask_history``).
 
     Returns
     -------
@@ -77,13 +83,14 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     Raises
     ------
     CheckpointError
-        If the file cannot be read, or data or encoder are not those it was made with.
+        If the file cannot be read, or data, content, encoder or settings are not those it was made with.
     """
-    state = checkpoint.read(checkpoint_file)
-    config = Config(config_dict={**state["settings"], **(config_dict or {})})
+    saved = usable(read_state(checkpoint_file)["settings"], checkpoint_file)
+    config = Config(config_dict={**saved, **(config_dict or {})})
     _, trainer, train_data, valid_data, test_data = prepare(config)
-    trainer.resume_checkpoint(checkpoint_file)
-    trainer.restore_best()
+    resume(trainer, checkpoint_file, to_train=False)
+    if isinstance(trainer, PerPEFTTrainer):
+        trainer.restore_best()
     return config, trainer, train_data, valid_data, test_data
 
 
@@ -94,6 +101,7 @@ def prepare(config: Config) -> tuple:
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
     check_topk_fits(config, dataset)
+    inputs = data_identity(config, dataset)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     try:
@@ -104,8 +112,9 @@ def prepare(config: Config) -> tuple:
         raise SettingError(f"model: {config['model']} cannot be built with these settings: {error}") from error
     if hasattr(config.model_class, "backbone_name"):
         trainer = PerPEFTTrainer(config, model)
-        trainer.identity = checkpoint.identity(config, train_data._dataset, model)
+        trainer.identity = inputs | encoder_identity(model)
     else:
+        config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     return dataset, trainer, train_data, valid_data, test_data
 
@@ -129,9 +138,10 @@ def _train_and_test(config: Config, saved: bool, verbose: bool) -> dict:
         logger.info(dataset)
         logger.info(trainer.model)
     if config["resume"]:
-        trainer.resume_checkpoint(config["resume"])
+        resume(trainer, config["resume"])
     show = config["show_progress"] and verbose
-    score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
+    with naming_checkpoint(trainer):
+        score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
     test_result = trainer.evaluate(test_data, load_best_model=_has_best(trainer, saved), show_progress=show)
     result, test_result = _plain(result), _plain(test_result)
     if verbose:
@@ -144,6 +154,7 @@ def _train_and_test(config: Config, saved: bool, verbose: bool) -> dict:
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": result,
         "test_result": test_result,
+        "checkpoint": written_checkpoint(trainer),
     }
 
 

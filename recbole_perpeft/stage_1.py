@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import recbole_perpeft
+from recbole_perpeft.identity import counting
+from recbole_perpeft.sources import sources_hash
 
-FORMAT = 2  # of the files: those of another are not found
+FORMAT = 3  # of the files: those of another are not found
 # what stage 1 neither reads nor depends on
 GROUP_SETTINGS = frozenset(
     {
@@ -21,8 +22,6 @@ GROUP_SETTINGS = frozenset(
         "catalogue_negatives", "learning_rate_decay", "epochs",
     }
 )  # fmt: skip
-# where files go and what is shown, which no number depends on
-_PLACES = frozenset({"checkpoint_dir", "show_progress"})
 
 
 def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
@@ -31,15 +30,15 @@ def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
     Parameters
     ----------
     config
-        All of its settings count, the seed included, but :data:`GROUP_SETTINGS`.
+        All of its settings that can change a number count, the seed included, but :data:`GROUP_SETTINGS`.
     identity
-        From :func:`~recbole_perpeft.checkpoint.identity`.
+        From :mod:`~recbole_perpeft.identity`.
     """
     if config["epochs"] <= config["global_epochs"]:
         return None
-    left_out = GROUP_SETTINGS | _PLACES
-    counts = [{key: known[key] for key in known.keys() - left_out} for known in (config.settings(), identity)]
-    content = json.dumps([FORMAT, recbole_perpeft.__version__, *counts], sort_keys=True, default=str)
+    settings = {key: value for key, value in counting(config.settings()).items() if key not in GROUP_SETTINGS}
+    inputs = {key: value for key, value in identity.items() if key != "encoder"}  # wherever it lies
+    content = json.dumps([FORMAT, sources_hash(), settings, inputs], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return folder / f"{digest}.pth"
 

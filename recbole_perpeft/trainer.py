@@ -7,7 +7,6 @@ import torch
 from recbole.utils import init_seed, set_color
 from tqdm import tqdm
 
-from recbole_perpeft import checkpoint
 from recbole_perpeft.checkpoint_trainer import CheckpointTrainer
 from recbole_perpeft.errors import TrainingError
 from recbole_perpeft.optimiser import set_learning_rates
@@ -51,7 +50,7 @@ class PerPEFTTrainer(CheckpointTrainer):
         TrainingError
             If the loss is not finite.
         """
-        self.identity = self.identity or checkpoint.identity(self.config, train_data._dataset, self.model)
+        self._refuse_other_protocol()
         self._saved, self._validates = saved, bool(valid_data) and self.eval_step > 0
 
         def after_validation(epoch, score):
@@ -172,9 +171,7 @@ class PerPEFTTrainer(CheckpointTrainer):
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """RecBole's evaluation, by default of the best state (of ``model_file``, if given)."""
         if load_best_model and model_file:
-            state = checkpoint.read(model_file, self.device)
-            checkpoint.check_identity(model_file, state["identity"], self.identity or state["identity"])
-            self.model.load_state_dict(state["state_dict"])
+            self._load(self._read(model_file, to_train=False)["state_dict"], model_file)
             self._holds_best = False
         elif load_best_model:
             self.restore_best()

@@ -22,9 +22,10 @@ compare them.
 Words such as --learning_rate=0.001 are settings of all rows. Runs are done one after another (--jobs 2: two side by
 side), each in a process of its own; finished ones stand in OUT/runs and are not repeated, and a PerPEFT model's that
 was stopped goes on from its last validation: so the same command goes on where it was stopped, and one with more rows
-or seeds does what is new. Rows that differ in their groups alone have the same stage 1, which is trained once
-(OUT/stage_1), and the same row with one group goes on from it. Tables (Markdown, CSV, JSON) and a chart are written
-to OUT."""
+or seeds does what is new. What a run has read counts by content: where the data set's files, pictures or the encoder
+are others now, it is named and done again, and so is one of another build of this package (--keep_other_builds takes
+it as it is). Rows that differ in their groups alone have the same stage 1, which is trained once (OUT/stage_1), and the
+same row with one group goes on from it. Tables (Markdown, CSV, JSON) and a chart are written to OUT."""
 
 
 def compare(
@@ -38,6 +39,7 @@ def compare(
     settings: dict | None = None,
     for_perpeft: dict | None = None,
     jobs: int = 1,
+    keep_other_builds: bool = False,
 ) -> tuple[dict | None, list[str]]:
     """Do all runs that are not finished, and write the table.
 
@@ -55,6 +57,8 @@ def compare(
         Settings of all rows.
     jobs
         How many runs are done side by side.
+    keep_other_builds
+        Whether finished runs of other sources of this package stand in the table; else they are done again.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def compare(
     with output_folder(Path(out)) as folder:
         print(f"Each run's log, as it goes: {folder}/logs")
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
-        results, failures = do_runs(runs, folder, jobs=jobs)
+        results, failures = do_runs(runs, folder, jobs=jobs, keep_other_builds=keep_other_builds)
         finished = {row.name: [] for row in rows}
         for row, result in zip([row for _ in seeds for row in rows], results, strict=True):
             if result:
@@ -105,6 +109,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", "-d", default="demo", help="a folder of atomic files below data_path")
     parser.add_argument("--config_files", help="YAML files with settings of all runs, separated by spaces")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--keep_other_builds", action="store_true",
+                        help="take what other builds of this package have finished; else it is done again")  # fmt: skip
 
 
 def common_settings(config_files: str | None, words: Sequence[str]) -> dict:
@@ -133,6 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     _, failures = compare(
         known.dataset, known.out, known.variants, known.models, known.peft, known.seeds, known.model,
         common_settings(known.config_files, words), settings_of(known.for_perpeft), known.jobs,
+        known.keep_other_builds,
     )  # fmt: skip
     for failure in failures:
         print(failure)

@@ -14,17 +14,24 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_perpeft import quick_start
+from recbole_perpeft import checkpoint, quick_start
 from recbole_perpeft.commands.costs import Costs
 from recbole_perpeft.commands.run_process import checkpoint_of
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import CheckpointError, PerPEFTError, SettingError
+from recbole_perpeft.errors import CheckpointError, MisfitError, PerPEFTError, SettingError
 from recbole_perpeft.report import count
+from recbole_perpeft.sources import sources_hash
 from recbole_perpeft.stage_1 import file_of
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 
-def measure(config: Config, test: bool, unfinished: Path | None = None, stage_1_folder: Path | None = None) -> dict:
+def measure(
+    config: Config,
+    test: bool,
+    unfinished: Path | None = None,
+    stage_1_folder: Path | None = None,
+    keep_other_builds: bool = True,
+) -> dict:
     """Train, and measure the state that is best in validation.
 
     Parameters
@@ -38,6 +45,8 @@ def measure(config: Config, test: bool, unfinished: Path | None = None, stage_1_
         their checkpoints do not hold what a run needs to end as one that was never interrupted.
     stage_1_folder
         Folder of what stage 1 of PerPEFT models ends with: a run takes it from there, or leaves it there for others.
+    keep_other_builds
+        Whether what other sources of this package have left in ``unfinished`` is gone on with; else it is begun anew.
 
     Returns
     -------
@@ -56,7 +65,7 @@ def measure(config: Config, test: bool, unfinished: Path | None = None, stage_1_
     began = time.perf_counter()
     _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
     if isinstance(trainer, PerPEFTTrainer):
-        _go_on(trainer, unfinished, stage_1_folder)
+        _go_on(trainer, unfinished, stage_1_folder, keep_other_builds)
     costs = Costs(trainer, began)
     score, _ = trainer.fit(train_data, valid_data, show_progress=False)
     costs.note()
@@ -120,15 +129,30 @@ def gain(metric: str, rank: float) -> float:
     return gains[name] if rank <= int(k) else 0.0
 
 
-def _go_on(trainer: PerPEFTTrainer, unfinished: Path | None, stage_1_folder: Path | None) -> None:
+def _go_on(
+    trainer: PerPEFTTrainer, unfinished: Path | None, stage_1_folder: Path | None, keep_other_builds: bool
+) -> None:
     stage_1 = file_of(stage_1_folder, trainer.config, trainer.identity) if stage_1_folder else None
     try:
         if unfinished:
-            trainer.keep_in(unfinished)
+            _keep_in(trainer, unfinished, keep_other_builds)
         if stage_1:
             trainer.share_stage_1(stage_1)
     except CheckpointError as error:
         raise CheckpointError(f"{error} Delete it to begin anew.") from error
+
+
+def _keep_in(trainer: PerPEFTTrainer, unfinished: Path, keep_other_builds: bool) -> None:
+    """Go on with what ``unfinished`` holds, unless it was begun with other inputs, or with other sources."""
+    if unfinished.is_file() and not keep_other_builds and checkpoint.read(unfinished)["sources"] != sources_hash():
+        trainer.logger.warning(f"{unfinished} was begun by another build of recbole_perpeft: begun anew.")
+        unfinished.unlink()
+    try:
+        trainer.keep_in(unfinished)
+    except MisfitError as error:
+        trainer.logger.warning(f"{error} It is begun anew.")
+        unfinished.unlink()
+        trainer.keep_in(unfinished)
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, int]:
@@ -161,12 +185,13 @@ def main(job_file: str) -> None:
         try:
             config = Config(job["model"], job["dataset"], config_dict=settings)
             stage_1_folder = Path(job["stage_1_folder"]) if job["stage_1_folder"] else None
-            result = measure(config, job["with_test"], unfinished, stage_1_folder)
+            result = measure(config, job["with_test"], unfinished, stage_1_folder, job["keep_other_builds"])
         except PerPEFTError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)
     partial = target.with_suffix(".partial")
-    partial.write_text(json.dumps({**job, **result}))
+    # its own sources: they may have been edited since the command began
+    partial.write_text(json.dumps({**job, **result, "sources": sources_hash()}))
     os.replace(partial, target)
     unfinished.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from recbole_perpeft.commands.runs import Run
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.find_model import find_model
+from recbole_perpeft.identity import CHANGEABLE
 from recbole_perpeft.settings import PROPERTIES, known_settings, parse_value, read_yaml
 
 METHOD = "perpeft"  # the variant that the others are compared with
@@ -94,7 +95,8 @@ def make_rows(
     common
         Settings of all rows.
     for_perpeft
-        Settings of the rows of PerPEFT models; a variant's own go before them.
+        Settings of the rows of PerPEFT models; a variant's own go before them, and one that they leave without effect
+        is named and left out of the variant's row.
 
     Raises
     ------
@@ -107,6 +109,8 @@ def make_rows(
         own_model = own.pop("model", model)
         personal = hasattr(find_model(own_model), "backbone_name")
         shared = {**common, **for_perpeft} if personal else common
+        if personal:
+            shared = _those_that_go_with(name, {**own, "model": own_model}, dataset, shared, for_perpeft, model)
         methods = pefts if personal and "peft_type" not in own else [None]
         for peft in methods:
             chosen = {"peft_type": peft} if peft else {}
@@ -126,6 +130,32 @@ def make_rows(
     if twice:
         raise SettingError(f"Row {twice!r} is asked for twice. Keep one, or give its YAML file another name.")
     return rows
+
+
+def _those_that_go_with(
+    variant: str, own: dict, dataset: str, shared: dict, for_perpeft: dict, base_model: str
+) -> dict:
+    """``shared`` without the setting of ``for_perpeft`` that is possible in itself, but not beside a variant's ``own``.
+
+    Lengths and rates stay: a row that trains for longer than was asked would be no comparison.
+    """
+
+    def error_of(settings: dict) -> SettingError | None:
+        try:
+            Config(None, dataset, config_dict=settings)
+        except SettingError as error:
+            return error
+        return None
+
+    error = error_of({**shared, **own})
+    if error is None or error_of({**shared, "model": base_model}) is not None:
+        return shared  # making the row raises it
+    for key in sorted(for_perpeft.keys() - own.keys() - CHANGEABLE - {"global_epochs"}):
+        rest = {name: value for name, value in shared.items() if name != key}
+        if error_of({**rest, **own}) is None:
+            print(f"{variant}: --for_perpeft {key}={shared[key]} is left out. {error}", flush=True)
+            return rest
+    return shared
 
 
 def _read_variant(variant: str) -> tuple[str, dict]:

@@ -12,10 +12,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 import recbole_perpeft
+from recbole_perpeft.commands.inputs import Inputs, why_again
 from recbole_perpeft.commands.run_process import RunProcess, checkpoint_of
 from recbole_perpeft.cores import n_cores
 from recbole_perpeft.errors import DataError, SettingError
 from recbole_perpeft.find_model import our_models
+from recbole_perpeft.sources import sources_hash
 from recbole_perpeft.stage_1 import GROUP_SETTINGS
 
 FORMAT = 1
@@ -94,9 +96,16 @@ def output_folder(out: Path) -> Iterator[Path]:
 
 
 def do_runs(
-    runs: Sequence[Run], out: Path, share_stage_1: bool = True, jobs: int = 1
+    runs: Sequence[Run],
+    out: Path,
+    share_stage_1: bool = True,
+    jobs: int = 1,
+    keep_other_builds: bool = False,
+    inputs: Inputs | None = None,
 ) -> tuple[list[dict | None], list[str]]:
     """Do all runs that are not finished; one of a PerPEFT model that was begun goes on from its last checkpoint.
+
+    A finished one is done again if what it has read (data, pictures, encoder) or the package's sources are others now.
 
     Parameters
     ----------
@@ -109,13 +118,17 @@ def do_runs(
     jobs
         How many run side by side, with the CPU's cores shared out among them. Of runs with the same stage 1, one has to
         be finished before the others begin; global PEFT trains its own rather than leave a place idle.
+    keep_other_builds
+        Whether finished and unfinished runs of other sources of this package count.
+    inputs
+        Files that were read before are not read again.
 
     Returns
     -------
     tuple
         Result of each run, None for those that failed; and what went wrong, a line for each of these.
     """
-    doing = _Doing(runs, out, share_stage_1, jobs)
+    doing = _Doing(runs, out, share_stage_1, jobs, keep_other_builds, inputs or Inputs())
     try:
         while doing.begin_one() or doing.end_one():
             pass
@@ -127,7 +140,9 @@ def do_runs(
 class _Doing:
     """The runs of one call on their way from waiting to ended; each is known by its place in ``runs``."""
 
-    def __init__(self, runs: Sequence[Run], out: Path, share_stage_1: bool, jobs: int):
+    def __init__(
+        self, runs: Sequence[Run], out: Path, share_stage_1: bool, jobs: int, keep_other_builds: bool, inputs: Inputs
+    ):
         self.results: list[dict | None] = [None] * len(runs)
         self.failures: dict[int, str] = {}
         self._runs, self._jobs, self._out = runs, jobs, out
@@ -135,6 +150,9 @@ class _Doing:
         self._waiting, self._running = _order(runs) if share_stage_1 else list(range(len(runs))), {}
         self._trained: set[str | None] = set()  # stages 1
         self._took: list[float] = []
+        self._keep_other_builds = keep_other_builds
+        self._inputs = [inputs.of(run.model, run.dataset, run.settings) for run in runs]
+        self._again = {number: self._why_again(number) for number in self._waiting if self._file(number).is_file()}
 
     def begin_one(self) -> bool:
         """Begin the first run that may begin now, or take its result if it is finished; False if none may."""
@@ -143,14 +161,17 @@ class _Doing:
             return False
         self._waiting.remove(number)
         run, file = self._runs[number], self._file(number)
-        if file.is_file():
+        if self._is_found(number):
             self._finish(number)
-            print(f"{self._named(number)} found", flush=True)
+            other = ", of another build" if self.results[number].get("sources") != sources_hash() else ""
+            print(f"{self._named(number)} found{other}", flush=True)
             return True
-        said = self._named(number) + (" goes on ..." if checkpoint_of(file).is_file() else "")
+        said = self._named(number) + (f" again, for {self._again[number]} ..." if number in self._again else "")
+        said += " goes on ..." if checkpoint_of(file).is_file() else ""
         print(said, end=" " if self._jobs == 1 else "\n", flush=True)  # beside others its end has its own line
         log = self._out / "logs" / f"{run.file}.log"
         job = _job(run, file, log, self._stage_1_folder, self._jobs)
+        job |= {"inputs": self._inputs[number], "keep_other_builds": self._keep_other_builds}
         self._running[number] = RunProcess(job, file, log, _threads(self._jobs))
         return True
 
@@ -166,7 +187,7 @@ class _Doing:
             self.failures[number] = f"{self._runs[number].name}: {error}"
         else:
             self._finish(number)
-        left = len(self._running) + sum(not self._file(other).is_file() for other in self._waiting)
+        left = len(self._running) + sum(not self._is_found(other) for other in self._waiting)
         minutes = sum(self._took) / len(self._took) * left / self._jobs / 60
         said = f"{error or _said(self.results[number])} ({seconds:.0f} s; about {minutes:.0f} min left)"
         print(said if self._jobs == 1 else f"{self._named(number)} {said}", flush=True)
@@ -193,6 +214,14 @@ class _Doing:
         if self._runs[number].leaves_stage_1:
             self._trained.add(self._runs[number].stage_1)
 
+    def _why_again(self, number: int) -> str | None:
+        result = _read(self._file(number))
+        return why_again(result, self._inputs[number], sources_hash(), self._keep_other_builds)
+
+    def _is_found(self, number: int) -> bool:
+        """Whether it was finished before this call, and still counts."""
+        return number in self._again and self._again[number] is None
+
     def _file(self, number: int) -> Path:
         return self._out / "runs" / f"{self._runs[number].file}.json"
 
@@ -216,6 +245,7 @@ def _job(run: Run, file: Path, log: Path, stage_1_folder: Path | None, jobs: int
     return {
         "format": FORMAT,
         "version": recbole_perpeft.__version__,
+        "sources": sources_hash(),
         "name": run.name,
         "model": run.model,
         "dataset": run.dataset,

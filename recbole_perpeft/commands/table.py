@@ -11,6 +11,7 @@ from pathlib import Path
 from recbole_perpeft.commands.rows import METHOD, Row
 from recbole_perpeft.commands.significance import difference
 from recbole_perpeft.errors import DataError
+from recbole_perpeft.sources import sources_hash
 
 
 def check_same_data(results: Sequence[dict]) -> None:
@@ -62,7 +63,34 @@ def summarise(rows: Sequence[Row], results: dict[str, list[dict]], metric: str) 
             if one != other and shared[0]:
                 found = difference(*shared, metric)
                 pairs.append({"row": one.name, "to": other.name, "seeds": len(shared[0]), **vars(found)})
-    return {"metric": metric, "rows": table, "pairs": pairs}
+    every = [result for row in done for result in results[row.name]]
+    return {"metric": metric, "rows": table, "pairs": pairs, "ranked": ranked(every), "notes": _notes_on(every)}
+
+
+def ranked(results: Sequence[dict]) -> dict[str, dict]:
+    """By seed, what all rows were measured on: numbers of users and items, and a digest of the test purchases."""
+    return {str(result["settings"]["seed"]): result["data"] for result in results}
+
+
+def _notes_on(results: Sequence[dict]) -> list[str]:
+    """What a reader of the numbers has to know about where they come from."""
+    by_seed = ranked(results)
+    sizes = {seed: f"{data['users']:,} users, {data['items']:,} items" for seed, data in by_seed.items()}
+    if len({data["test purchases"] for data in by_seed.values()}) == 1:
+        notes = [f"Ranked: {next(iter(sizes.values()))}."]
+    else:
+        of_seeds = "; ".join(f"seed {seed}: {size}" for seed, size in sizes.items())
+        notes = [f"Seeds were measured on different test purchases, so deviations are of data as well ({of_seeds})."]
+    samples = {result["settings"].get("user_sample") for result in results} - {None}
+    if samples:
+        sizes = " and ".join(f"{size:,}" for size in sorted(samples))
+        notes.append(
+            f"A sample of {sizes} users: items that none of them bought are not ranked, which makes scores higher than "
+            "on all users."
+        )
+    if others := sum(result.get("sources") != sources_hash() for result in results):
+        notes.append(f"{others} of {len(results)} runs are of another build of this package.")
+    return notes
 
 
 def over_seeds(values: Sequence[float]) -> dict:
@@ -77,6 +105,8 @@ def _summary_of(row: Row, results: list[dict]) -> dict:
         "variant": row.variant,
         "peft": row.peft,
         "seeds": [result["settings"]["seed"] for result in results],
+        "users": _one_or_all([result["data"]["users"] for result in results]),
+        "items": _one_or_all([result["data"]["items"] for result in results]),
         "valid": over_seeds([result["valid"] for result in results]),
         "test": {name: over_seeds([result["test"][name] for result in results]) for name in results[0]["test"]},
         "trained_parameters": parameters["trained"],
@@ -85,6 +115,10 @@ def _summary_of(row: Row, results: list[dict]) -> dict:
         "peak_memory_mib": max(result["peak_memory_mib"] for result in results),
         "jobs": max(result.get("jobs", 1) for result in results),
     }
+
+
+def _one_or_all(numbers: list[int]) -> int | list[int]:
+    return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
 def _same_seeds(first: list[dict], second: list[dict]) -> tuple[list[dict], list[dict]]:
@@ -120,6 +154,7 @@ def markdown(summary: dict) -> str:
              f"{METHOD}. p: two-sided paired t-tests, over users (of their means) and over seeds."]  # fmt: skip
     if any(len(line["seeds"]) < 2 for line in summary["rows"]):
         notes.append("One seed: no significance is claimed.")
+    notes += summary["notes"]
     if (jobs := max(line["jobs"] for line in summary["rows"])) > 1:
         notes.append(f"s/epoch: with up to {jobs} runs side by side.")
     return pipes(head, lines) + "\n" + " ".join(notes) + "\n"
@@ -162,11 +197,15 @@ def as_csv(summary: dict) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     costs = ["trained_parameters", "peft_share_per_cent", "seconds_per_epoch", "peak_memory_mib"]
     heads = [f"{name} {part}" for name in metrics for part in ("mean", "std")]
-    writer.writerow(["row", "variant", "peft", "seeds", "valid mean", *heads, "gain_per_cent", *costs])
+    writer.writerow(
+        ["row", "variant", "peft", "seeds", "users", "items", "valid mean", *heads, "gain_per_cent", *costs]
+    )
     for line in summary["rows"]:
         values = [line["test"][name][part] for name in metrics for part in ("mean", "std")]
-        start = [line["row"], line["variant"], line["peft"], len(line["seeds"]), line["valid"]["mean"]]
-        writer.writerow([*start, *values, line["gain_per_cent"], *(line[cost] for cost in costs)])
+        start = [line["row"], line["variant"], line["peft"], len(line["seeds"]), line["users"], line["items"]]
+        writer.writerow(
+            [*start, line["valid"]["mean"], *values, line["gain_per_cent"], *(line[cost] for cost in costs)]
+        )
     return buffer.getvalue()
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 from recbole_perpeft.commands.compare import add_common_arguments, common_settings
+from recbole_perpeft.commands.inputs import Inputs
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
+from recbole_perpeft.commands.study import open_study, trials_again
 from recbole_perpeft.commands.table import pipes, write_texts
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import check_folder
@@ -30,9 +32,10 @@ space.yaml has a line for each setting that is searched:
 
 The first trial has the settings as they are (the defaults, or what is typed after them), as far as they lie within what
 is searched; then Optuna's TPE proposes them, seeded. Trials are done one after another, each in a process of its own;
-the same command goes on where it was stopped, and one with more --trials continues the search. Where only settings of
-groups are searched, stage 1 is trained once. OUT/table.md lists the trials, best first, and OUT/best.yaml can be given
-to --config_files."""
+the same command goes on where it was stopped, and one with more --trials continues the search. Where the files that
+trials have read are others now, or the package's sources (unless --keep_other_builds), they are done again. Where only
+settings of groups are searched, stage 1 is trained once. OUT/table.md lists the trials, best first, and OUT/best.yaml
+can be given to --config_files."""
 
 _KINDS = ("choice", "uniform", "loguniform", "int")
 
@@ -78,6 +81,7 @@ def tune(
     model: str = "PerPEFTSASRec",
     settings: dict | None = None,
     seed: int = 2020,
+    keep_other_builds: bool = False,
 ) -> tuple[list[dict], list[str]]:
     """Do what is left of ``trials`` trials.
 
@@ -91,6 +95,8 @@ def tune(
         Settings of all trials; of those that are searched, the first trial's.
     seed
         Of the search, and of each run unless ``settings`` has one.
+    keep_other_builds
+        Whether trials of other sources of this package count; else they are done again.
 
     Returns
     -------
@@ -109,18 +115,14 @@ def tune(
     settings = {"seed": seed, **(settings or {})}
     config = Config(model, dataset, config_dict=settings)
     check_folder(config)
-    failures = []
+    failures, inputs = [], Inputs()
     with output_folder(Path(out)) as folder:
         print(f"Each trial's log, as it goes: {folder}/logs")
         _check_same_search(folder, {"dataset": dataset, "model": model, "space": space, "settings": settings})
-        study = optuna.create_study(
-            study_name="tune",
-            direction="maximize",
-            storage=optuna.storages.JournalStorage(
-                optuna.storages.journal.JournalFileBackend(str(folder / "trials.log"))
-            ),
-            load_if_exists=True,
-        )
+        again = trials_again(folder, inputs.of(model, dataset, settings), keep_other_builds, optuna)
+        study = open_study(folder, optuna)
+        for parameters in again:
+            study.enqueue_trial(parameters)
         if not study.trials:
             study.enqueue_trial(_start(config, space))
         for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # of a process that was stopped
@@ -135,7 +137,8 @@ def tune(
             trial.set_user_attr("settings", chosen)
             run = Run(f"trial {_count(study, optuna) + 1}: {said}", model, dataset, {**settings, **chosen}, test=False)
             # no trial has the stage 1 of another where what it reads is searched
-            (result,), failed = do_runs([run], folder, share_stage_1=space.keys() <= GROUP_SETTINGS)
+            share = space.keys() <= GROUP_SETTINGS
+            (result,), failed = do_runs([run], folder, share, keep_other_builds=keep_other_builds, inputs=inputs)
             failures += failed
             if result is None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -219,7 +222,7 @@ def main(arguments: Sequence[str]) -> int:
     known, words = parser.parse_known_args(arguments)
     found, failures = tune(
         known.dataset, read_space(known.space), known.out, known.trials, known.model,
-        common_settings(known.config_files, words), known.search_seed,
+        common_settings(known.config_files, words), known.search_seed, known.keep_other_builds,
     )  # fmt: skip
     if found:
         print(f"\n{(known.out / 'table.md').read_text()}\nWritten: {known.out}/table.md, best.yaml")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from recbole_perpeft.content.device_rows import DeviceRows, to_device
-from recbole_perpeft.content.store import open_array
+from recbole_perpeft.content.store import content_hash, digest, open_array
 
 
 class ItemContent:
@@ -76,6 +76,12 @@ class ItemContent:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._open()
+
+    @property
+    def hash(self) -> str:
+        """Changes with what an encoder sees of the items, and with nothing else: not with where or when it was made."""
+        stores = [store and content_hash(store) for store in (self._pixel_store, self._token_store)]
+        return digest([*stores, self.fixed_text_length])
 
     @property
     def cache_dir(self) -> Path:

@@ -1,11 +1,10 @@
 """The items' pictures as the encoder's image processor sees them, before rescaling and normalisation."""
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from recbole_perpeft.content.errors import ContentError
+from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.pictures import open_picture
 from recbole_perpeft.content.resizing import find_resizing
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
@@ -36,7 +36,6 @@ def ensure_pixels(
     cache_dir: Path,
     item_ids: Sequence[str],
     paths: Sequence[Path | None],
-    folder: Path,
     processor,
     *,
     workers: int | None = None,
@@ -52,8 +51,6 @@ def ensure_pixels(
         External item ids, one per row.
     paths
         The rows' pictures; None is shown as the processor's mean colour.
-    folder
-        The data set's folder, from which the pictures' paths are counted in the store's key.
     processor
         A Hugging Face image processor.
     workers
@@ -73,7 +70,7 @@ def ensure_pixels(
         If pictures cannot be used (all are tried and reported together), the processor gives no uint8 pixels
         of one size, or the store cannot be written.
     """
-    key = digest([list(item_ids), _fingerprints(paths, folder), _settings(processor)])
+    key = digest([list(item_ids), hash_files(paths), _settings(processor)])
     store = Path(cache_dir) / f"pixels-{key}"
 
     def make(partial: Path) -> None:
@@ -110,20 +107,6 @@ def process_picture(image: Image.Image, processor) -> np.ndarray:
             "a picture where uint8 [1, 3, H, W] is needed: choose an encoder with fixed-size RGB input."
         )
     return pixels[0]  # [3, H, W]
-
-
-def _fingerprints(paths: Sequence[Path | None], folder: Path) -> list[list | None]:
-    @cache  # pictures share few folders, and relpath takes as long as all the rest
-    def relative(directory: str) -> str:
-        shown = os.path.relpath(directory, folder)
-        return "" if shown == os.curdir else shown
-
-    def fingerprint(path: Path) -> list:
-        directory, name = os.path.split(path)
-        stat = os.stat(path)
-        return [os.path.join(relative(directory), name), stat.st_size, stat.st_mtime_ns]
-
-    return [path and fingerprint(path) for path in paths]
 
 
 def _settings(processor) -> list:

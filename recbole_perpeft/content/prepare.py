@@ -122,7 +122,7 @@ def prepare_content(
     stored = []
     if "image" in modalities:
         pixel_store, reused = ensure_pixels(
-            cache_dir, item_ids, paths, folder, image_processor, workers=workers, show_progress=show_progress
+            cache_dir, item_ids, paths, image_processor, workers=workers, show_progress=show_progress
         )
         decoded = 0 if reused else sum(path is not None for path in paths)
         stored.append(f"{pixel_store} ({'reused' if reused else 'made'})")

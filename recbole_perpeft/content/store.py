@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -160,6 +160,33 @@ class ArrayWriter:
             f"({self._total_bytes / 1e9:.2f} GB), {free} are free. Make room, or set `content_cache` to a "
             "folder on a larger disk."
         )
+
+
+def content_hash(folder: Path) -> str:
+    """A hash of the arrays in a store; noted there when it is first asked for, for large stores take seconds to read.
+
+    Unlike the store's name, which tells what it was made from, it is the same for the same arrays wherever they lie.
+
+    Raises
+    ------
+    ContentError
+        If a file cannot be read.
+    """
+    noted = folder / "arrays.sha256"
+    try:
+        if noted.is_file():
+            return noted.read_text()
+        hashed = hashlib.sha256()
+        for path in sorted(folder.glob("*.npy")):
+            with path.open("rb") as file:
+                hashed.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    except OSError as error:
+        raise ContentError(f"{folder} cannot be read ({error}): delete it, it will be made again.") from error
+    with suppress(OSError):  # a store that cannot be written any more is hashed again
+        partial = folder / f"{noted.name}.{os.getpid()}.partial"
+        partial.write_text(hashed.hexdigest())
+        partial.replace(noted)
+    return hashed.hexdigest()
 
 
 def open_array(path: Path) -> np.ndarray:

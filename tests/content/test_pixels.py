@@ -32,7 +32,7 @@ def pictures(tmp_path) -> list[Path | None]:
 def make(tmp_path, pictures):
     def call(paths=pictures, processor=PROCESSORS["clip"], **options):
         ids = [f"item {row}" for row in range(len(paths))]
-        return ensure_pixels(tmp_path / "cache", ids, paths, tmp_path, processor, show_progress=False, **options)
+        return ensure_pixels(tmp_path / "cache", ids, paths, processor, show_progress=False, **options)
 
     return call
 

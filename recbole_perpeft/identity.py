@@ -1,0 +1,121 @@
+"""What identifies a result: the data, the content, the encoder, and every setting that can change a number.
+
+A setting counts unless it stands in one of the tables here, so that a new one counts from its first day.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+
+# Where things lie and what is shown: no number depends on them. Of an encoder and of pictures the content counts, of
+# `precision: auto` what it stands for on this machine.
+PLACES = frozenset(
+    {
+        "data_path", "content_cache", "checkpoint_dir", "dataset_save_path", "dataloaders_save_path", "image_dir",
+        "encoder", "image_encoder", "text_encoder", "precision", "resume", "config_file", "config_files",
+        "content_workers", "worker", "gpu_id", "state", "show_progress", "log_wandb", "wandb_project",
+        "loss_decimal_place", "save_dataset", "save_dataloaders", "ip", "port", "nproc", "world_size", "offset",
+    }
+)  # fmt: skip
+# What may change in the course of a training, and is named in the log: how long it goes on and at which rates, and what
+# changes rounding at most.
+CHANGEABLE = frozenset(
+    {
+        "epochs", "stopping_step", "eval_step", "learning_rate", "peft_learning_rate", "learning_rate_decay",
+        "clip_grad_norm", "eval_batch_size", "encoding_batch_size", "use_gpu",
+    }
+)  # fmt: skip
+# How a trained model is measured. A checkpoint may be measured in another way; to train on with scores of two protocols
+# would compare what cannot be compared.
+PROTOCOL = frozenset({"metrics", "topk", "valid_metric", "metric_decimal_place", "mask_history", "repeatable"})
+
+_MISSING = object()
+
+
+def data_hash(dataset) -> str:
+    """A hash over all that RecBole has loaded: ids, purchases in their order, and columns of users and items.
+
+    Parameters
+    ----------
+    dataset
+        A RecBole dataset that is not split yet.
+    """
+    digest = hashlib.sha256()
+    for field, tokens in sorted(dataset.field2id_token.items()):
+        digest.update(f"{field}:{len(tokens)}".encode())
+        digest.update("\0".join(map(str, tokens)).encode("utf-8", "surrogatepass"))
+    graphs = [name for name in ("kg_feat", "net_feat") if getattr(dataset, name, None) is not None]
+    for name in sorted([*dataset.feat_name_list, *graphs]):
+        for column, values in sorted(_columns(getattr(dataset, name)).items()):
+            digest.update(f"{name}.{column}:{len(values)}".encode())
+            _update(digest, values)
+    return digest.hexdigest()[:16]
+
+
+def _columns(feat) -> dict:
+    return {str(column): feat[column] for column in feat.columns}
+
+
+def _update(digest, values) -> None:
+    if isinstance(values, pd.Series):
+        values = values.to_numpy()
+    if isinstance(values, torch.Tensor):
+        values = values.numpy()
+    if values.dtype == object:  # a list for each row
+        for value in values:
+            _update(digest, np.asarray(value)) if np.ndim(value) else digest.update(f"{value}\0".encode())
+    else:
+        digest.update(f"{values.dtype.str} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+
+
+def data_identity(config, dataset) -> dict[str, str]:
+    """What a checkpoint must meet again of the data.
+
+    Parameters
+    ----------
+    config
+        A :class:`~recbole_perpeft.config.Config`.
+    dataset
+        A RecBole dataset that is not split yet.
+    """
+    return {
+        "dataset": f"{config['dataset']} ({dataset.user_num - 1} users, {dataset.item_num - 1} items)",
+        "dataset hash": data_hash(dataset),
+    }
+
+
+def encoder_identity(model) -> dict[str, str]:
+    """The same of what a PerPEFT model has not trained: content and encoder."""
+    encoder = model.item_tower.encoder
+    return {
+        "content hash": encoder.content.hash,
+        "encoder": encoder.foundation.name,
+        "encoder hash": encoder.foundation.fingerprint(),
+        "precision": str(encoder.runner.dtype).removeprefix("torch."),
+    }
+
+
+def counting(settings: Mapping) -> dict:
+    """Those of ``settings`` that can change a number."""
+    return {key: value for key, value in settings.items() if key not in PLACES}
+
+
+def differing(saved: Mapping, present: Mapping) -> dict[str, tuple]:
+    """Settings that both have and that count, with both values where these differ."""
+    found = {key: (saved.get(key, _MISSING), value) for key, value in counting(present).items()}
+    return {key: both for key, both in sorted(found.items()) if _MISSING not in both and not _same(*both)}
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one == other
+
+
+def shown(value: object) -> str:
+    """A setting's value as YAML has it."""
+    return "~" if value is None else str(value)
