@@ -18,6 +18,7 @@ from recbole_perpeft.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.kept_outputs import keeping_outputs
 from recbole_perpeft.losses import BatchSoftmaxLoss, BCELoss
 from recbole_perpeft.make_tower import make_tower
+from recbole_perpeft.trained_state import save_trained_only
 from recbole_perpeft.user_batch import UserBatch
 
 _LOSSES = {"BCE": BCELoss, "BPR": BPRLoss, "CE": BatchSoftmaxLoss}
@@ -82,6 +83,7 @@ class PerPEFTMixin:
             )
         self.register_buffer("user_groups", torch.zeros(dataset.num(self.USER_ID), dtype=torch.long))
         self.register_buffer("centroids", torch.zeros(config["num_groups"], 0))
+        save_trained_only(self)
 
     def _set_loss(self, config) -> None:
         self.loss_fct = _LOSSES[config["loss_type"]]()
@@ -256,27 +258,6 @@ class PerPEFTMixin:
         )
         self.centroids = torch.from_numpy(grouping.centroids).to(self.centroids.device)
         self.item_tower.personalise(len(self.centroids))
-
-    # -- state ------------------------------------------------------------------------------------------------------
-
-    def state_dict(self, *args, **kwargs) -> dict:
-        """What was trained, groups included; the frozen foundation model is left out."""
-        state = super().state_dict(*args, **kwargs)
-        for key in self._frozen_keys():
-            del state[key]
-        return state
-
-    def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
-        """Load what :meth:`state_dict` gave; the foundation model stays as it was loaded."""
-        if "centroids" in state_dict:  # as wide as representations are, once users are grouped
-            self.centroids = torch.empty_like(state_dict["centroids"], device=self.centroids.device)
-        whole = super().state_dict()
-        frozen = {key: whole[key] for key in self._frozen_keys()}
-        return super().load_state_dict({**state_dict, **frozen}, strict=strict, assign=assign)
-
-    def _frozen_keys(self) -> set[str]:
-        prefix = "item_tower.encoder."
-        return {prefix + key for key in self.item_tower.encoder.frozen_state_keys()}
 
 
 def _with_known_loss(config):
