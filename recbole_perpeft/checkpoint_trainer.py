@@ -100,7 +100,7 @@ class CheckpointTrainer(StepTrainer):
             self._holds_best = True
 
     def _keep_stage_1(self) -> None:
-        """Before stage 3 goes on from the best state of stage 1: keep it in memory, and what it reached in the notes."""
+        """Keep the best state of stage 1, from which stage 3 goes on, in memory, and its validation in the notes."""
         self._stage_1_state = self._best_state
         if self.best_valid_result:
             self.notes["stage_1"] = {"best_epoch": self.best_epoch, "best_valid_score": float(self.best_valid_score)}

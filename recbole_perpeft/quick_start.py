@@ -150,6 +150,8 @@ def _fit_and_test(
     show = config["show_progress"] and verbose
     trainer.watch, progress = watch, Progress(trainer, watch)
     score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
+    if not _has_best(trainer, saved):
+        logger.warning("Without checkpoints (saved) RecBole's trainers keep no best state: the last epoch's is tested.")
     before_test = random_state()
     with watch.part("test"):
         test_result = trainer.evaluate(test_data, load_best_model=_has_best(trainer, saved), show_progress=show)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from recbole.utils import init_logger
 
+from recbole_perpeft.checkpoint import reserve
+from recbole_perpeft.errors import SettingError
+
 
 @contextmanager
 def run_log(config, verbose: bool = True) -> Iterator[str]:
@@ -29,9 +32,20 @@ def run_log(config, verbose: bool = True) -> Iterator[str]:
     ------
     str
         The log file.
+
+    Raises
+    ------
+    SettingError
+        If a folder for logs or checkpoints cannot be made.
     """
     for folder in (Path("log") / config["model"], Path(config["checkpoint_dir"])):
-        folder.mkdir(parents=True, exist_ok=True)  # RecBole's own fails where a run beside makes them meanwhile
+        try:
+            folder.mkdir(parents=True, exist_ok=True)  # RecBole's own fails where a run beside makes them meanwhile
+        except OSError as error:
+            raise SettingError(
+                f"Folder {folder} cannot be made: {error}. Start the run in a folder that can be written, and set "
+                "checkpoint_dir to one."
+            ) from error
     root = logging.getLogger()
     theirs, level, streams = root.handlers, root.level, (sys.stdout, sys.stderr)
     root.handlers = []  # or init_logger does nothing
@@ -39,23 +53,30 @@ def run_log(config, verbose: bool = True) -> Iterator[str]:
         init_logger(config)
     finally:
         ours, root.handlers = root.handlers, theirs
+    wrapped = sys.stdout, sys.stderr  # by init_logger, anew at every call
+    file = next(handler for handler in ours if isinstance(handler, logging.FileHandler))
+    if Path(file.baseFilename).stat().st_size:  # of a run with the same settings that began in the same second
+        file.close()
+        file.baseFilename = str(reserve(file.baseFilename))
     if not verbose:
         for handler in ours:
             handler.setLevel(logging.ERROR)
     wanted = min(handler.level for handler in ours)
     root.setLevel(min(level, wanted))
     if any(_writes_to(handler, streams, wanted) for handler in theirs):
-        ours = [handler for handler in ours if isinstance(handler, logging.FileHandler)]
+        ours = [file]
     # ours come first: the one of the file takes colours out of a record, and is the one that tensorboard is named after
     root.handlers[:0] = ours
     try:
-        yield next(handler.baseFilename for handler in ours if isinstance(handler, logging.FileHandler))
+        yield file.baseFilename
     finally:
         for handler in ours:
             root.removeHandler(handler)
             handler.close()
         root.setLevel(level)
-        sys.stdout, sys.stderr = streams  # init_logger wraps them anew at every call
+        for name, stream, wrapper in zip(("stdout", "stderr"), streams, wrapped, strict=True):
+            if getattr(sys, name) is wrapper:
+                setattr(sys, name, stream)
 
 
 def _writes_to(handler: logging.Handler, streams: tuple, level: int) -> bool:

@@ -21,7 +21,7 @@ def run_report(summary: dict[str, Any], config, next_steps: Sequence[str]) -> st
     metric = config["valid_metric"]
     lines = [
         set_color("Summary", "pink"),
-        *_training(summary, metric),
+        *_training(summary, metric, config["epochs"]),
         *_test(summary),
         *_groups(summary, metric),
         *_data(summary, config),
@@ -47,7 +47,7 @@ def verdicts(summary: dict[str, Any], config) -> list[str]:
         )
     if summary["best_stage"] == 1:
         found.append("No epoch of stage 3 beat stage 1 in validation: the groups did not pay.")
-    elif beats(summary.get("global_result")):
+    elif summary["best_stage"] == 3 and beats(summary.get("global_result")):
         found.append(
             f"The global model of stage 1 beats the groups' modules on the test purchases, though not in validation: "
             f"{metric} {summary['global_result'][metric.lower()]:.4f}, the groups {own:.4f}."
@@ -59,12 +59,13 @@ def _row(name: str, text: str) -> str:
     return f"    {name:{_WIDTH}} {text}"
 
 
-def _training(summary: dict, metric: str) -> list[str]:
+def _training(summary: dict, metric: str, epochs: int) -> list[str]:
     best, stages = summary["best_epoch"], summary["stages"]
     if best is None:
         return []
     stage = f", of stage {summary['best_stage']}" if summary["best_stage"] else ""
-    lines = [_row("best epoch", f"{best}{stage}, {metric} {summary['best_valid_score']:.4f} in validation")]
+    score = f"{metric} {summary['best_valid_score']:.4f} in validation"
+    lines = [_row("best epoch", f"{best} ({best + 1} of {epochs}){stage}, {score}")]  # the log counts from 0
     if summary["best_stage"]:
         texts = []
         for number in (1, 3):

@@ -31,10 +31,10 @@ def training_summary(trainer, progress: Progress) -> dict[str, Any]:
         stages), and ``stages``: number of the stage to ``best_epoch`` and ``best_valid_score``.
     """
     if not isinstance(trainer, PerPEFTTrainer):
-        best = progress.bests.get("training")
-        if best and best[1] != trainer.best_valid_score:  # it is that of the checkpoint which was resumed
-            best = None
-        return {"best_epoch": best[0] if best else None, "best_stage": None, "stages": {}}
+        epoch, score = progress.bests.get("training", (None, None))
+        if trainer.start_epoch and score != trainer.best_valid_score:  # RecBole's checkpoint is that of the best epoch
+            epoch = trainer.start_epoch - 1
+        return {"best_epoch": epoch, "best_stage": None, "stages": {}}
     validated = bool(trainer.best_valid_result)
     best = trainer.best_epoch if validated else None
     summary = {"best_epoch": best, "best_stage": None, "stages": {}}
