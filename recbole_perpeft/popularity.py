@@ -7,20 +7,21 @@ import torch
 from recbole.data.dataset import SequentialDataset
 
 
-def purchase_counts(dataset) -> np.ndarray | None:
-    """How often each item was bought in training, ``[n_items]``; None where the purchases cannot be told.
+def purchase_counts(dataset) -> np.ndarray:
+    """How often each item was bought in training, ``[n_items]``.
 
     Parameters
     ----------
     dataset
-        The training part.
+        The training part, of this package or of RecBole.
     """
     if hasattr(dataset, "training_sequences"):
         items = np.concatenate(list(dataset.training_sequences().values()))
-    elif isinstance(dataset, SequentialDataset):  # RecBole's own has prefixes in the place of purchases
-        return None
     else:
         items = dataset.inter_feat[dataset.iid_field].numpy()
+        if isinstance(dataset, SequentialDataset):  # its rows are targets: a user's first purchase is none
+            first = dataset.inter_feat[dataset.item_list_length_field] == 1
+            items = np.r_[items, dataset.inter_feat[dataset.item_id_list_field][first, 0].numpy()]
     return np.bincount(items, minlength=dataset.item_num)
 
 

@@ -162,16 +162,16 @@ def _fit_and_test(
         "test_result": _plain(test_result),
     }
     if verbose:
+        logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+        logger.info(set_color("best valid ", "yellow") + f": {found['best_valid_result']}")
+        logger.info(set_color("test result", "yellow") + f": {found['test_result']}")
         found |= training_summary(trainer, progress)
         with watch.part("comparison"):
             found |= comparison_summary(trainer, *loaders, before_test)
         found["seconds"] = watch.seconds()
-        logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
         logger.info(run_report(found, config, next_steps(config, trainer, saved)))
         for sentence in verdicts(found, config):
             logger.warning(sentence)
-        logger.info(set_color("best valid ", "yellow") + f": {found['best_valid_result']}")
-        logger.info(set_color("test result", "yellow") + f": {found['test_result']}")
         _say_where(trainer, saved, log_file)
     return found
 

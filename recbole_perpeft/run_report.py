@@ -109,8 +109,7 @@ def _columns(texts: Iterable[str]) -> str:
 def _data(summary: dict, config) -> list[str]:
     if "users_ranked" not in summary:
         return []
-    purchases = summary["training_purchases"]
-    trained = "" if purchases is None else f"; trained on {purchases:,} purchases"
+    trained = f"; trained on {summary['training_purchases']:,} purchases"
     mode = config["eval_args"]["mode"]
     mode = mode.get("test") if isinstance(mode, dict) else mode
     sampled = "" if mode == "full" else f" ({mode})"

@@ -77,16 +77,13 @@ def comparison_summary(trainer, train_data, valid_data, test_data, drawn_from: t
 
     counts = purchase_counts(dataset)
     summary: dict[str, Any] = {
-        "popularity_result": None,
+        "popularity_result": ranked(test_data, popularity_scorer(counts, dataset.iid_field)).metrics(config),
         "global_result": None,
         "groups": [],
         "users_ranked": len(np.unique(test_data._dataset.inter_feat[dataset.uid_field].numpy())),
         "items_ranked": _candidates(config, test_data),
-        "training_purchases": None if counts is None else int(counts.sum()),
+        "training_purchases": int(counts.sum()),
     }
-    if counts is not None:
-        scorer = popularity_scorer(counts, dataset.iid_field)
-        summary["popularity_result"] = ranked(test_data, scorer).metrics(config)
     if isinstance(trainer, PerPEFTTrainer) and trainer.part == "stage 3":
         summary["groups"] = _by_group(trainer, ranked(valid_data), ranked(test_data))
         if trainer.has_stage_1:

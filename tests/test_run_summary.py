@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from recbole import data as recbole_data
 
 from recbole_perpeft.popularity import popularity_scorer, purchase_counts
 from recbole_perpeft.progress import Progress
@@ -52,6 +53,15 @@ def test_popularity_is_that_of_counting_by_hand(tiny, model, mask):
     assert result["popularity_result"].keys() == result["test_result"].keys()
     assert result["training_purchases"] == counts.sum()
     assert (result["users_ranked"], result["items_ranked"]) == (40, 30)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_purchases_are_counted_alike_in_data_of_recbole(tiny, model):
+    config = tiny(model=model, loss_type="CE" if model == "SASRec" else "BPR")
+    theirs = recbole_data.create_dataset(config).build()[0]
+    ours = prepare_run(config)[2]._dataset
+    assert purchase_counts(theirs).tolist() == purchase_counts(ours).tolist()
+    assert not hasattr(theirs, "training_sequences")
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
