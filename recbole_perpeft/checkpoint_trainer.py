@@ -1,6 +1,8 @@
 """What a trainer keeps: its best state, checkpoints to go on from, and what stage 1 ends with, for other runs."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -45,6 +47,7 @@ class CheckpointTrainer(StepTrainer):
         self._best_state: dict[str, torch.Tensor] | None = None
         self._holds_best = False
         self._stage_1_file: Path | None = None
+        self._stage_1_state: dict[str, torch.Tensor] | None = None
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
@@ -104,6 +107,27 @@ class CheckpointTrainer(StepTrainer):
         if self._best_state is not None and not self._holds_best:
             self.model.load_state_dict(self._best_state)
             self._holds_best = True
+
+    def _keep_stage_1(self) -> None:
+        """Keep the best state of stage 1, from which stage 3 goes on, in memory, and its validation in the notes."""
+        self._stage_1_state = self._best_state
+        if self.best_valid_result:
+            self.notes["stage_1"] = {"best_epoch": self.best_epoch, "best_valid_score": float(self.best_valid_score)}
+
+    @property
+    def has_stage_1(self) -> bool:
+        """Whether stage 1 ended in this process, so that :meth:`stage_1_in_use` is possible."""
+        return self._stage_1_state is not None
+
+    @contextmanager
+    def stage_1_in_use(self) -> Iterator[None]:
+        """Let the model hold the best state of stage 1, one module for all users, for a while; then the best one."""
+        self.model.load_state_dict(self._stage_1_state)
+        self._holds_best = False
+        try:
+            yield
+        finally:
+            self.restore_best()
 
     def keep_in(self, file: str | Path) -> None:
         """Write checkpoints to ``file``, and go on with the one that it holds, if it is there.

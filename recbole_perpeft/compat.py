@@ -112,11 +112,13 @@ def _end_anomaly_mode() -> None:
     """Switch off the autograd debugging that RecBole's SINE switches on for the whole process when it is imported.
 
     Importing any sequential model imports SINE too. Anomaly mode records a stack trace for every operation and looks
-    for NaN in every gradient, which makes each training step of every model slower.
+    for NaN in every gradient, which makes each training step of every model slower. An application that has switched it
+    on itself keeps it.
     """
+    wanted = torch.is_anomaly_enabled() and "recbole.model.sequential_recommender.sine" not in sys.modules
     import recbole.model.sequential_recommender  # noqa: F401  imported here so that no later import switches it on
 
-    torch.autograd.set_detect_anomaly(False)
+    torch.autograd.set_detect_anomaly(wanted)
 
 
 def _evaluate_without_dropout() -> None:

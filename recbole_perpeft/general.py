@@ -117,7 +117,6 @@ class GraphMixin(GeneralMixin):
         self._kept.clear()
         return super().train(mode)
 
-    def load_state_dict(self, *args, **kwargs):
-        """As :meth:`PerPEFTMixin.load_state_dict`."""
+    def _load_from_state_dict(self, *args, **kwargs):
         self._kept.clear()
-        return super().load_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(*args, **kwargs)

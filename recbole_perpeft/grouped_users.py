@@ -30,6 +30,7 @@ class GroupedUsersMixin:
         self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
         self.register_buffer("regroupings", torch.zeros((), dtype=torch.long))
         self.group_rule = GROUP_RULES[config["grouping"]](self.num_groups, config["seed"])
+        self.register_load_state_dict_post_hook(_place_rule)
 
     # -- who belongs where ------------------------------------------------------------------------------------------
 
@@ -209,3 +210,8 @@ class GroupedUsersMixin:
     def _reading(self, prefixes: Interaction) -> AbstractContextManager:
         """While ``prefixes`` are read; nothing to do for backbones that read each by itself."""
         return nullcontext()
+
+
+def _place_rule(model: nn.Module, incompatible_keys: object) -> None:
+    """What a rule keeps comes from the state, and is where that was."""
+    model.group_rule.to(model.device)

@@ -11,6 +11,7 @@ from recbole_perpeft.grouped_users import GroupedUsersMixin
 from recbole_perpeft.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.losses import LOSSES, BatchSoftmaxLoss
 from recbole_perpeft.make_tower import make_tower
+from recbole_perpeft.trained_state import save_trained_only
 from recbole_perpeft.user_batch import UserBatch
 
 _SCORES_AT_ONCE = 2**18  # of backbones that score pair by pair
@@ -66,6 +67,7 @@ class PerPEFTMixin(GroupedUsersMixin):
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
         self._have_groups(config, dataset.num(self.USER_ID))
+        save_trained_only(self)
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:
@@ -147,27 +149,6 @@ class PerPEFTMixin(GroupedUsersMixin):
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
         return self._scores(interaction, super().predict).squeeze(1)
-
-    # -- state ------------------------------------------------------------------------------------------------------
-
-    def state_dict(self, *args, **kwargs) -> dict:
-        """What was trained, groups included; the frozen foundation model is left out."""
-        state = super().state_dict(*args, **kwargs)
-        for key in self._frozen_keys():
-            del state[key]
-        return state
-
-    def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
-        """Load what :meth:`state_dict` gave; the foundation model stays as it was loaded."""
-        whole = super().state_dict()
-        frozen = {key: whole[key] for key in self._frozen_keys()}
-        result = super().load_state_dict({**state_dict, **frozen}, strict=strict, assign=assign)
-        self.group_rule.to(self.device)
-        return result
-
-    def _frozen_keys(self) -> set[str]:
-        prefix = "item_tower.encoder."
-        return {prefix + key for key in self.item_tower.encoder.frozen_state_keys()}
 
 
 def _with_known_loss(config):

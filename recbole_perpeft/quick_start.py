@@ -1,21 +1,29 @@
 """Run a model from settings to its test score, as ``recbole.quick_start`` does (which needs ray and is not used)."""
 
-import logging
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from logging import getLogger
 from pathlib import Path
 
 from recbole.trainer import Trainer
-from recbole.utils import get_environment, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import get_environment, get_trainer, init_seed, set_color
+from torch import nn
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
 from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.evaluation_settings import check_topk_fits
 from recbole_perpeft.identity import data_identity, encoder_identity
+from recbole_perpeft.next_steps import next_steps
+from recbole_perpeft.progress import Progress
+from recbole_perpeft.random_state import random_state, random_state_kept
 from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state, resume, usable, written_checkpoint
+from recbole_perpeft.run_log import run_log
+from recbole_perpeft.run_report import run_report, verdicts
+from recbole_perpeft.run_summary import comparison_summary, training_summary
 from recbole_perpeft.sources import sources_hash
+from recbole_perpeft.stopwatch import Stopwatch
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 
@@ -43,15 +51,25 @@ def run(
     -------
     dict
         RecBole's: ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``; and
-        ``checkpoint``, the file that was written (None without).
+        ``checkpoint``, the file that was written (None without). Beside them those of
+        :func:`~recbole_perpeft.run_summary.training_summary` and
+        :func:`~recbole_perpeft.run_summary.comparison_summary`, and ``seconds``: ``all`` of this process and what they
+        went to.
 
     Raises
     ------
     PerPEFTError
         On input that cannot be used; the message says what to change.
+
+    Notes
+    -----
+    The process is left as it was: the root logger's handlers and level, the states of the random generators, cuDNN's
+    flags. What stays is RecBole's: ``CUDA_VISIBLE_DEVICES`` is ``gpu_id``, and its warnings are hidden.
     """
+    watch = Stopwatch()
     config = make_config(model, dataset, config_file_list, config_dict, command_line)
-    return _train_and_test(config, saved, verbose=True)
+    with random_state_kept(), run_log(config) as log_file:
+        return _train_and_test(config, saved, log_file, watch)
 
 
 def objective_function(
@@ -59,7 +77,8 @@ def objective_function(
 ) -> dict:
     """What RecBole's ``HyperTuning`` calls with each candidate; returns what it expects."""
     config = make_config(config_file_list=config_file_list, config_dict=config_dict)
-    return {"model": config["model"], **_train_and_test(config, saved, verbose=False)}
+    with random_state_kept(), run_log(config, verbose=False):
+        return {"model": config["model"], **_train_and_test(config, saved)}
 
 
 def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
@@ -94,22 +113,23 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     return config, trainer, train_data, valid_data, test_data
 
 
-def prepare(config: Config) -> tuple:
-    """Data, model and trainer of ``config``: ``(dataset, trainer, train_data, valid_data, test_data)``."""
+def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
+    """Data, model and trainer of ``config``: ``(dataset, trainer, train_data, valid_data, test_data)``.
+
+    As RecBole's ``init_seed``, it seeds the generators of the whole process. ``watch`` times data and model.
+    """
+    watch = watch or Stopwatch()
     for remark in config.remarks:
         getLogger().warning(remark)
     init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
-    check_topk_fits(config, dataset)
-    inputs = data_identity(config, dataset)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
+    with watch.part("data"):
+        dataset = create_dataset(config)
+        check_topk_fits(config, dataset)
+        inputs = data_identity(config, dataset)
+        train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    try:
-        model = config.model_class(config, train_data._dataset).to(config["device"])
-    except PerPEFTError:
-        raise
-    except (ValueError, AssertionError, NotImplementedError) as error:  # what RecBole's own constructors refuse
-        raise SettingError(f"model: {config['model']} cannot be built with these settings: {error}") from error
+    with watch.part("encoder and content" if hasattr(config.model_class, "backbone_name") else "model"):
+        model = _make_model(config, train_data._dataset)
     if hasattr(config.model_class, "backbone_name"):
         trainer = PerPEFTTrainer(config, model)
         trainer.identity = inputs | encoder_identity(model)
@@ -119,43 +139,64 @@ def prepare(config: Config) -> tuple:
     return dataset, trainer, train_data, valid_data, test_data
 
 
-def _train_and_test(config: Config, saved: bool, verbose: bool) -> dict:
-    for handler in getLogger().handlers[
-        :
-    ]:  # RecBole's init_logger does nothing where handlers of a run before are left
-        getLogger().removeHandler(handler)
-    for folder in (Path("log") / config["model"], Path(config["checkpoint_dir"])):
-        folder.mkdir(parents=True, exist_ok=True)  # RecBole's own fails where a run beside makes them meanwhile
-    init_logger(config)
-    logger = getLogger()
+def _make_model(config: Config, dataset) -> nn.Module:
+    try:
+        return config.model_class(config, dataset).to(config["device"])
+    except PerPEFTError:
+        raise
+    except (ValueError, AssertionError, NotImplementedError) as error:  # what RecBole's own constructors refuse
+        raise SettingError(f"model: {config['model']} cannot be built with these settings: {error}") from error
+
+
+def _train_and_test(config: Config, saved: bool, log_file: str | None = None, watch: Stopwatch | None = None) -> dict:
+    """A run; without ``watch`` it says nothing, and measures nothing beside what RecBole returns."""
+    logger, verbose, watch = getLogger(), watch is not None, watch or Stopwatch()
     if verbose:
         logger.info(sys.argv)
         logger.info(config)
-    else:
-        logger.setLevel(logging.ERROR)
-    dataset, trainer, train_data, valid_data, test_data = prepare(config)
+    dataset, trainer, *loaders = prepare(config, watch)
     if verbose:
         logger.info(dataset)
         logger.info(trainer.model)
+    with closing(trainer.tensorboard):  # it has a thread and a file
+        return _fit_and_test(trainer, loaders, saved, log_file, watch, verbose)
+
+
+def _fit_and_test(
+    trainer: Trainer, loaders: Sequence, saved: bool, log_file: str | None, watch: Stopwatch, verbose: bool
+) -> dict:
+    config, logger, (train_data, valid_data, test_data) = trainer.config, getLogger(), loaders
     if config["resume"]:
         resume(trainer, config["resume"])
     show = config["show_progress"] and verbose
+    trainer.watch, progress = watch, Progress(trainer, watch)
     with naming_checkpoint(trainer):
         score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
-    test_result = trainer.evaluate(test_data, load_best_model=_has_best(trainer, saved), show_progress=show)
-    result, test_result = _plain(result), _plain(test_result)
-    if verbose:
-        logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
-        logger.info(set_color("best valid ", "yellow") + f": {result}")
-        logger.info(set_color("test result", "yellow") + f": {test_result}")
-        _say_where(trainer, saved)
-    return {
+    if not _has_best(trainer, saved):
+        logger.warning("Without checkpoints (saved) RecBole's trainers keep no best state: the last epoch's is tested.")
+    before_test = random_state()
+    with watch.part("test"):
+        test_result = trainer.evaluate(test_data, load_best_model=_has_best(trainer, saved), show_progress=show)
+    found = {
         "best_valid_score": float(score),
         "valid_score_bigger": config["valid_metric_bigger"],
-        "best_valid_result": result,
-        "test_result": test_result,
+        "best_valid_result": _plain(result),
+        "test_result": _plain(test_result),
         "checkpoint": written_checkpoint(trainer),
     }
+    if verbose:
+        logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+        logger.info(set_color("best valid ", "yellow") + f": {found['best_valid_result']}")
+        logger.info(set_color("test result", "yellow") + f": {found['test_result']}")
+        found |= training_summary(trainer, progress)
+        with watch.part("comparison"):
+            found |= comparison_summary(trainer, *loaders, before_test)
+        found["seconds"] = watch.seconds()
+        logger.info(run_report(found, config, next_steps(config, trainer, saved)))
+        for sentence in verdicts(found, config):
+            logger.warning(sentence)
+        _say_where(trainer, saved, log_file)
+    return found
 
 
 def _plain(result: dict | None) -> dict:
@@ -168,7 +209,6 @@ def _has_best(trainer: Trainer, saved: bool) -> bool:
     return saved or isinstance(trainer, PerPEFTTrainer)
 
 
-def _say_where(trainer: Trainer, saved: bool) -> None:
-    files = [handler.baseFilename for handler in getLogger().handlers if isinstance(handler, logging.FileHandler)]
-    places = [f"log {file}" for file in files] + ([f"checkpoint {trainer.saved_model_file}"] if saved else [])
+def _say_where(trainer: Trainer, saved: bool, log_file: str) -> None:
+    places = [f"log {log_file}"] + ([f"checkpoint {trainer.saved_model_file}"] if saved else [])
     getLogger().info("Written: " + ", ".join([*places, f"tensorboard {trainer.tensorboard.log_dir}"]))

@@ -14,6 +14,7 @@ from recbole_perpeft.personalisation import best_groups, stage_2_groups
 from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
 from recbole_perpeft.report import grouping_report, small_groups_report, stage_report
 from recbole_perpeft.steps import PERSONALISED
+from recbole_perpeft.stopwatch import Stopwatch
 
 _WINDOWS_BETWEEN_CHECKS = 50
 
@@ -27,13 +28,27 @@ class PerPEFTTrainer(CheckpointTrainer):
 
     Everything random follows from the seed and the epoch, so a run that is resumed ends as one that was never
     interrupted.
+
+    Attributes
+    ----------
+    watch : Stopwatch
+        What times stage 2.
     """
 
     def __init__(self, config, model):
         super().__init__(config, model)
         personal = config["num_groups"] > 1
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
+        self.all_epochs = config["epochs"]
+        self.watch = Stopwatch()
         self.eval_collector = RankingCollector(config)
+
+    @property
+    def part(self) -> str:
+        """What is trained now: ``stage 1``, ``stage 3``, or ``training`` where there is only one stage."""
+        if self.global_epochs >= self.all_epochs:
+            return "training"
+        return "stage 3" if self.stage == PERSONALISED else "stage 1"
 
     # -- stages -----------------------------------------------------------------------------------------------------
 
@@ -65,7 +80,9 @@ class PerPEFTTrainer(CheckpointTrainer):
         else:
             self._fit_stage(1, self.global_epochs, *arguments)
             if self.config["epochs"] > self.global_epochs:
-                self._personalise(train_data)
+                self._keep_stage_1()
+                with self.watch.part("grouping"):
+                    self._personalise(train_data)
             elif self.config["num_groups"] > 1:
                 self.logger.warning(f"global_epochs takes all {self.global_epochs} epochs: users are not grouped.")
         if self.stage == PERSONALISED:

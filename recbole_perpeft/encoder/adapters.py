@@ -86,6 +86,7 @@ class PeftItemEncoder(ItemEncoder):
         foundation.cast(dtype, keep={layer.get_base_layer() for layer in self._adapted})
         for layer in self._adapted:
             layer.cast_input_dtype_enabled = dtype == torch.float32  # else autocast does it, once and not twice
+        self.register_load_state_dict_post_hook(_find_trainable_again)
         self.copy_adapter(0)
 
     @property
@@ -201,6 +202,12 @@ class PeftItemEncoder(ItemEncoder):
         for parameter in trainable.values():
             parameter.requires_grad_(True)
         self._trainable = [(name, p) for name, p in self.named_parameters() if name in trainable]
+
+
+def _find_trainable_again(encoder: PeftItemEncoder, incompatible_keys: Any) -> None:
+    """A state that was loaded with ``assign=True`` has put other parameters in their places."""
+    parameters = dict(encoder.named_parameters())
+    encoder._trainable = [(name, parameters[name]) for name, _ in encoder._trainable]
 
 
 def _inject(model: nn.Module, config: Any, num_groups: int) -> PeftModel:
