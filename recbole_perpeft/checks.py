@@ -20,17 +20,18 @@ _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
     "num_negatives": 0, "projector_size": 1, "topk": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
     "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "encoding_batch_size": 1,
-    "valid_user_sample": 1, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
+    "valid_user_sample": 1, "sample_seed": 0, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
 }  # fmt: skip
 
 _DATA = "the data are read from the atomic files in every run"
+_NEVER_SAVED = dict.fromkeys(("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _DATA)
 
 _REPLACED = {  # settings of RecBole that models of this package have no use for
     "train_batch_size": "batches are made of users: set users_per_batch",
     "train_neg_sample_args": "negatives are drawn for each group: set num_negatives and group_negatives",
     "shuffle": "batches are shuffled in every epoch",
     "enable_scaler": "gradients are not scaled",
-    "save_dataset": _DATA, "dataset_save_path": _DATA, "save_dataloaders": _DATA, "dataloaders_save_path": _DATA,
+    **_NEVER_SAVED,
 }  # fmt: skip
 
 
@@ -123,17 +124,18 @@ def check_values(config, is_ours: bool) -> None:
 
 
 def without_effect(config) -> list[str]:
-    """A sentence for each setting of RecBole that was given, but that models of this package have no use for.
+    """A sentence for each setting of RecBole that was given, but has no use here, or none for this package's models.
 
     Parameters
     ----------
     config
-        A :class:`~recbole_perpeft.config.Config` of such a model.
+        A :class:`~recbole_perpeft.config.Config`.
     """
     given, defaults = config.external_config_dict, config.internal_config_dict
+    replaced = _REPLACED if hasattr(config.model_class, "backbone_name") else _NEVER_SAVED
     return [
         f"{key}: {given[key]} has no effect on {config['model']}: {instead}."
-        for key, instead in _REPLACED.items()
+        for key, instead in replaced.items()
         if key in given and given[key] != defaults.get(key)
     ]
 

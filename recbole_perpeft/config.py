@@ -8,8 +8,10 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_perpeft.checks import check_values
+from recbole_perpeft.data_settings import check_data_settings
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.find_model import find_model
+from recbole_perpeft.load_columns import columns_to_load
 from recbole_perpeft.settings import PROPERTIES, known_settings, parse_value, read_settings_files, read_yaml
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
@@ -112,10 +114,6 @@ class Config(RecBoleConfig):
             from recbole_perpeft.encoder import check_peft  # takes seconds, which built-in models need not wait
 
             check_peft(final["peft_type"], final["peft_config"])
-        if final.get("load_col") is None and "load_col" not in self.external_config_dict:
-            final["load_col"] = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
-            if final.get("selected_features"):  # of a backbone with item features
-                final["load_col"]["item"] = [final["ITEM_ID_FIELD"], *final["selected_features"]]
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])
         return final
@@ -137,6 +135,9 @@ class Config(RecBoleConfig):
         demo = PROPERTIES.parent / "dataset" / "demo"
         if self.dataset == "demo" and not Path(self["data_path"]).is_dir() and demo.is_dir():
             self.final_config_dict["data_path"] = str(demo)
+        check_data_settings(self)
+        if self["load_col"] is None and "load_col" not in self.external_config_dict:
+            self.final_config_dict["load_col"] = columns_to_load(self)
 
     def settings(self) -> dict:
         """The settings as plain values, enough to make this Config again with ``config_dict``."""

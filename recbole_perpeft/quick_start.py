@@ -93,9 +93,9 @@ def prepare(config: Config) -> tuple:
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = config.model_class(config, train_data._dataset).to(config["device"])
+    for sentence in without_effect(config):
+        getLogger().warning(sentence)
     if hasattr(config.model_class, "backbone_name"):
-        for sentence in without_effect(config):
-            getLogger().warning(sentence)
         trainer = PerPEFTTrainer(config, model)
         trainer.identity = checkpoint.identity(config, train_data._dataset, model)
     else:
