@@ -117,8 +117,14 @@ def unreadable(file: Path, config, error: Exception) -> DataError:
         table = pd.read_csv(
             file, delimiter=config["field_separator"], dtype=str, encoding=config["encoding"], engine="python"
         )
+        check_rows(file, config, table)
+    except DataError as wrong:
+        return wrong
     except ValueError as again:
-        return DataError(f"{file} cannot be read: {again}. Its header has {len(columns)} columns.")
+        return DataError(
+            f"{file} cannot be read: {again}. A line has more fields than the header's {len(columns)}, or a quotation "
+            "mark has no partner."
+        )
     for (name, kind), read in zip(columns.items(), table.columns, strict=True):
         if kind != FeatureType.FLOAT.value:
             continue
@@ -131,6 +137,21 @@ def unreadable(file: Path, config, error: Exception) -> DataError:
                 cure = "write times as numbers, say seconds since 1970 (pandas.Timestamp(date).timestamp())"
             return DataError(f"{file}, line {row + 2}: {name} is {value}, which is no number ({name}:float): {cure}.")
     return DataError(f"{file} cannot be read: {error}")
+
+
+def check_rows(file: Path, config, rows: pd.DataFrame) -> None:
+    """Refuse rows with a field more than the header: pandas takes their first for a label, and shifts the columns.
+
+    Raises
+    ------
+    DataError
+        With the number of columns.
+    """
+    if not isinstance(rows.index, pd.RangeIndex):
+        raise DataError(
+            f"{file}: lines have more fields than its header has columns ({len(read_header(file, config))}), a "
+            "separator at the end of each line perhaps: make them as many."
+        )
 
 
 def check_times(file: Path, config, purchases: pd.DataFrame, kind: FeatureType) -> None:

@@ -80,6 +80,8 @@ def _check_order(config) -> None:
 
 def _check_parts(config) -> None:
     parts = config["benchmark_filename"]
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        return  # refused with the data set
     if not (isinstance(parts, list) and len(parts) == 3):
         raise SettingError(
             f"benchmark_filename: {parts} must name three parts, for training, validation and test, as in "

@@ -94,7 +94,7 @@ def test_user_sample_keeps_the_same_users_for_every_model(tiny, model):
 
     assert len(users()) == 10
     assert users() == users()
-    assert users() != users(seed=1)
+    assert users() == users(seed=1) != users(sample_seed=1)
     other = create_dataset(tiny(model="GRU4Rec", user_sample=10))
     assert users() == set(other.field2id_token["user_id"][1:])
 
@@ -120,7 +120,7 @@ def test_valid_user_sample_leaves_training_and_test_alone(prepare, caplog, model
     tables, everyone, masked = parts()
     assert "valid_user_sample" not in caplog.text
     sampled_tables, sample, sampled_masked = parts(valid_user_sample=10)
-    assert "valid_user_sample: validating on 10 of 40 users, drawn with seed 2020." in caplog.text
+    assert "valid_user_sample: validates on 10 of 40 users, drawn with sample_seed 2020." in caplog.text
     assert sampled_tables == tables
     assert sampled_masked == masked
     assert len(everyone) == 40
@@ -137,7 +137,7 @@ def test_valid_user_sample_draws_the_same_users_for_every_model_and_others_with_
 
     drawn = users(model="SASRec")
     assert users(model="BPR") == users(model="PerPEFTSASRec") == drawn
-    assert users(model="SASRec", seed=1) != drawn
+    assert users(model="SASRec", seed=1) == drawn != users(model="SASRec", sample_seed=1)
 
 
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec", "BPR"])
