@@ -1,5 +1,6 @@
 """RecBole's atomic files before they are loaded: what their headers say, and what is wrong with a file in one line."""
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -117,14 +118,8 @@ def unreadable(file: Path, config, error: Exception) -> DataError:
         table = pd.read_csv(
             file, delimiter=config["field_separator"], dtype=str, encoding=config["encoding"], engine="python"
         )
-        check_rows(file, config, table)
-    except DataError as wrong:
-        return wrong
     except ValueError as again:
-        return DataError(
-            f"{file} cannot be read: {again}. A line has more fields than the header's {len(columns)}, or a quotation "
-            "mark has no partner."
-        )
+        return DataError(f"{file} cannot be read: {again}. Perhaps a quotation mark has no partner.")
     for (name, kind), read in zip(columns.items(), table.columns, strict=True):
         if kind != FeatureType.FLOAT.value:
             continue
@@ -139,19 +134,25 @@ def unreadable(file: Path, config, error: Exception) -> DataError:
     return DataError(f"{file} cannot be read: {error}")
 
 
-def check_rows(file: Path, config, rows: pd.DataFrame) -> None:
-    """Refuse rows with a field more than the header: pandas takes their first for a label, and shifts the columns.
+def check_lines(file: Path, config) -> None:
+    """Refuse a line with more fields than the header: pandas drops the last, or takes the first for a label.
 
     Raises
     ------
     DataError
-        With the number of columns.
+        Names the first such line.
     """
-    if not isinstance(rows.index, pd.RangeIndex):
-        raise DataError(
-            f"{file}: lines have more fields than its header has columns ({len(read_header(file, config))}), a "
-            "separator at the end of each line perhaps: make them as many."
-        )
+    separator, columns = config["field_separator"], len(read_header(file, config))
+    with open(file, encoding=config["encoding"] or "utf-8") as handle:
+        for number, line in enumerate(handle, 1):
+            fields = line.count(separator) + 1
+            if fields > columns and '"' in line and len(separator) == 1:
+                fields = len(next(csv.reader([line], delimiter=separator)))
+            if fields > columns:
+                raise DataError(
+                    f"{file}, line {number}: {fields} fields where the header has {columns} columns: "
+                    f"{_shown(line.rstrip())}. Leave separators out of values and the end of lines."
+                )
 
 
 def check_times(file: Path, config, purchases: pd.DataFrame, kind: FeatureType) -> None:

@@ -5,7 +5,7 @@ import re
 from recbole.utils import InputType, ModelType
 
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.load_columns import reads_labels
+from recbole_perpeft.load_columns import reads_labels, samples_negatives
 
 _NUMBER = r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+|inf)\s*"
 _INTERVAL = re.compile(rf"\s*[\[(]{_NUMBER},{_NUMBER}[\])]\s*")
@@ -111,7 +111,7 @@ def _check_threshold(config) -> None:
         return
     ours = hasattr(config.model_class, "backbone_name")
     pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE and config["loss_type"] != "CE"
-    if not ours and pointwise and config["train_neg_sample_args"] in (None, "None"):
+    if not ours and pointwise and not samples_negatives(config):
         return
     ((column, value),) = threshold.items()
     raise SettingError(

@@ -68,7 +68,7 @@ def check_named_columns(config) -> None:
     SettingError
         Names both settings.
     """
-    lists = config["load_col"].values()
+    lists = (config["load_col"] or {"inter": "*"}).values()
     if config["additional_feat_suffix"] or any(columns == "*" for columns in lists):
         return
     for key, names in named_columns(config).items():
@@ -108,7 +108,13 @@ def reads_labels(config) -> bool:
     if "labeled" in config["eval_args"]["mode"].values():
         return True
     learns_labels = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
-    return learns_labels and config["train_neg_sample_args"] in (None, "None")
+    return learns_labels and not samples_negatives(config)
+
+
+def samples_negatives(config) -> bool:
+    """Whether RecBole draws negatives for training."""
+    args = config["train_neg_sample_args"]
+    return isinstance(args, dict) and args.get("distribution") != "none"
 
 
 def _headers(config) -> tuple[dict[str, list[str]], list[DataError]]:

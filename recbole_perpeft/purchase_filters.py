@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
-from recbole_perpeft.atomic_files import check_header, check_rows, check_times, unreadable
+from recbole_perpeft.atomic_files import check_header, check_lines, check_times, unreadable
 from recbole_perpeft.data_settings import check_interval
 from recbole_perpeft.errors import SettingError
 
@@ -26,11 +26,11 @@ class PurchaseFilters:
         if load_col == set():
             return None
         check_header(Path(filepath), self.config)
+        check_lines(Path(filepath), self.config)
         try:
             feat = super()._load_feat(filepath, source)
         except ValueError as error:
             raise unreadable(Path(filepath), self.config, error) from error
-        check_rows(Path(filepath), self.config, feat)
         if self.time_field in feat and Path(filepath).suffix == ".inter":
             check_times(Path(filepath), self.config, feat, self.field2type[self.time_field])
         return feat
