@@ -26,7 +26,6 @@ _CHOICES = {
 _CHOICES_OF_ANY = {  # of all models; small letters or capitals
     "learner": ("adam", "adamw", "sgd", "adagrad", "rmsprop"),  # RecBole takes adam for any other, without a word
     "state": ("debug", "info", "warning", "error", "critical"),
-    "rm_dup_inter": ("first", "last", "none"),
     "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
 }
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
@@ -35,13 +34,12 @@ _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
     "num_negatives": 0, "projector_size": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
     "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "encoding_batch_size": 1,
-    "valid_user_sample": 1, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
+    "valid_user_sample": 1, "sample_seed": 0, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
     "train_batch_size": 1, "eval_batch_size": 1, "eval_step": 0, "worker": 0, "metric_decimal_place": 0,
     "loss_decimal_place": 0, "hidden_size": 1, "inner_size": 1, "embedding_size": 1, "n_heads": 1, "n_layers": 0,
     "num_layers": 1,
 }  # fmt: skip
 
-_AN_INTERVAL = r"[\[(]\s*(-?inf|[-+.\de]+)\s*,\s*(-?inf|[-+.\de]+)\s*[\])]"
 _NONE_TAKES_ALL = ("num_negatives", "peft_layers")
 _LAST_SEED = 2**32 - 1  # numpy's
 
@@ -94,9 +92,6 @@ def _check_any(config) -> None:
     for key in ("checkpoint_dir", "data_path"):
         if not isinstance(config[key], str):
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must name a folder.")
-    for key in ("user_inter_num_interval", "item_inter_num_interval"):
-        if config[key] is not None and not re.fullmatch(f"{_AN_INTERVAL}(;{_AN_INTERVAL})*", str(config[key])):
-            raise SettingError(f"{key}: {config[key]} is not possible: write an interval such as [5,inf).")
     gpus = config["gpu_id"]
     listed = ",".join(map(str, gpus)) if isinstance(gpus, list | tuple) else str(gpus)
     if not re.fullmatch(r"(-1|\s*\d+\s*(,\s*\d+\s*)*)?", listed):

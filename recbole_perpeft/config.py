@@ -8,9 +8,11 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_perpeft.checks import check_values
+from recbole_perpeft.data_settings import check_data_settings
 from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.evaluation_settings import complete_evaluation
 from recbole_perpeft.find_model import find_model
+from recbole_perpeft.load_columns import columns_to_load
 from recbole_perpeft.setting_effects import drop_unread, without_effect
 from recbole_perpeft.settings import (
     PROPERTIES,
@@ -132,13 +134,9 @@ class Config(RecBoleConfig):
             from recbole_perpeft.encoder import check_peft  # takes seconds, which built-in models need not wait
 
             check_peft(final["peft_type"], final["peft_config"])
-        columns = {"inter": [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]}
         if final["load_col"] is not None:  # of a file that it does not name RecBole would load nothing
-            final["load_col"] = {**columns, **final["load_col"]}
-        elif "load_col" not in self.external_config_dict:
-            final["load_col"] = columns
-            if self.internal_config_dict.get("selected_features"):  # a backbone with item features
-                final["load_col"]["item"] = [final["ITEM_ID_FIELD"], *final["selected_features"]]
+            columns = [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+            final["load_col"] = {"inter": columns, **final["load_col"]}
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])
         return final
@@ -165,6 +163,9 @@ class Config(RecBoleConfig):
         demo = PROPERTIES.parent / "dataset" / "demo"
         if self.dataset == "demo" and not Path(self["data_path"]).is_dir() and demo.is_dir():
             self.final_config_dict["data_path"] = str(demo)
+        check_data_settings(self)
+        if self["load_col"] is None and "load_col" not in self.external_config_dict:
+            self.final_config_dict["load_col"] = columns_to_load(self)
 
     def settings(self) -> dict:
         """The settings as plain values, enough to make this Config again with ``config_dict``."""

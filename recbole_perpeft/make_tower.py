@@ -56,6 +56,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         workers=config["content_workers"],
         show_progress=config["show_progress"],
         encoding=config["encoding"] or "utf-8",
+        separator=config["field_separator"],
     )
     num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
     # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.

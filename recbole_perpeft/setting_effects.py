@@ -16,13 +16,14 @@ from recbole_perpeft.negatives import SHARED
 from recbole_perpeft.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml
 
 _DATA = "the data are read from the atomic files in every run"
+_NEVER_SAVED = dict.fromkeys(("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _DATA)
 
 _REPLACED = {  # settings of RecBole that models of this package have no use for
     "train_batch_size": "batches are made of users: set users_per_batch",
     "train_neg_sample_args": "negatives are drawn for each group: set num_negatives and group_negatives",
     "shuffle": "batches are shuffled in every epoch",
     "enable_scaler": "gradients are not scaled",
-    "save_dataset": _DATA, "dataset_save_path": _DATA, "save_dataloaders": _DATA, "dataloaders_save_path": _DATA,
+    **_NEVER_SAVED,
 }  # fmt: skip
 
 _NEGATIVES = ("num_negatives", "group_negatives", "catalogue_negatives", "correct_sampling")
@@ -153,12 +154,13 @@ def without_effect(config) -> list[str]:
         A :class:`~recbole_perpeft.config.Config`, of any model.
     """
     given, ours = _given(config), hasattr(config.model_class, "backbone_name")
-    sentences = {}
+    external, defaults = config.external_config_dict, config.internal_config_dict
+    sentences = {
+        key: f"{key}: {external[key]} has no effect on {config['model']}: {instead}."
+        for key, instead in (_REPLACED if ours else _NEVER_SAVED).items()
+        if key in external and external[key] != defaults.get(key)
+    }
     if ours:
-        external, defaults = config.external_config_dict, config.internal_config_dict
-        for key, instead in _REPLACED.items():
-            if key in external and external[key] != defaults.get(key):
-                sentences[key] = f"{key}: {external[key]} has no effect on {config['model']}: {instead}."
         for key, reason in unread(config.model_class).items():
             if external.get(key) is not None:
                 sentences[key] = f"{key}: {external[key]} has no effect on {config['model']}: {reason}."

@@ -5,7 +5,7 @@ import pytest
 from recbole.data.dataset import SequentialDataset
 from recbole.evaluator.collector import Collector
 
-from recbole_perpeft.data import create_dataset
+from recbole_perpeft.data import SequenceDataset, create_dataset
 from recbole_perpeft.errors import DataError
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.ranking import RankingCollector
@@ -94,7 +94,7 @@ def test_user_sample_keeps_the_same_users_for_every_model(tiny, model):
 
     assert len(users()) == 10
     assert users() == users()
-    assert users() != users(seed=1)
+    assert users() == users(seed=1) != users(sample_seed=1)
     other = create_dataset(tiny(model="GRU4Rec", user_sample=10))
     assert users() == set(other.field2id_token["user_id"][1:])
 
@@ -120,7 +120,7 @@ def test_valid_user_sample_leaves_training_and_test_alone(prepare, caplog, model
     tables, everyone, masked = parts()
     assert "valid_user_sample" not in caplog.text
     sampled_tables, sample, sampled_masked = parts(valid_user_sample=10)
-    assert "valid_user_sample: validating on 10 of 40 users, drawn with seed 2020." in caplog.text
+    assert "valid_user_sample: validates on 10 of 40 users, drawn with sample_seed 2020." in caplog.text
     assert sampled_tables == tables
     assert sampled_masked == masked
     assert len(everyone) == 40
@@ -137,7 +137,7 @@ def test_valid_user_sample_draws_the_same_users_for_every_model_and_others_with_
 
     drawn = users(model="SASRec")
     assert users(model="BPR") == users(model="PerPEFTSASRec") == drawn
-    assert users(model="SASRec", seed=1) != drawn
+    assert users(model="SASRec", seed=1) == drawn != users(model="SASRec", sample_seed=1)
 
 
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec", "BPR"])
@@ -213,7 +213,12 @@ def test_prefixes_are_those_of_recboles_own_loop_whatever_the_columns(tiny, tmp_
     settings = {"dataset": "wide", "data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": length}
     settings |= {"load_col": None, "user_inter_num_interval": None}
     ours = create_dataset(tiny(**settings))
-    theirs = SequentialDataset(tiny(**settings))
+
+    class Loop(SequenceDataset):
+        def _augment(self, starts):
+            SequentialDataset.data_augmentation(self)
+
+    theirs = Loop(tiny(**settings))
     for dataset in (ours, theirs):
         dataset._change_feat_format()
     assert len(ours.inter_feat) == sum(len(items) - 1 for items in sequences.values())
@@ -227,3 +232,39 @@ def test_prefixes_are_those_of_recboles_own_loop_whatever_the_columns(tiny, tmp_
 def test_a_selected_feature_that_the_items_lack_is_named(tiny):
     with pytest.raises(DataError, match=r"tiny\.item has no column 'class' \(selected_features\).*title, brand"):
         create_dataset(tiny(model="PerPEFTSASRecF"))
+
+
+def test_filters_say_what_they_took(tiny, tmp_path, caplog):
+    sequences, items = random_sequences()
+    sequences |= {f"few{number}": ["i1", "i2", "i1"] for number in range(50)}
+    write_atomic(tmp_path, "short", sequences, items)
+    caplog.set_level("INFO")
+    create_dataset(tiny(model="Pop", dataset="short", data_path=str(tmp_path)))
+    total = sum(map(len, sequences.values()))
+    assert f"rm_dup_inter: first took 0 of 90 users, 0 of 30 items and 50 of {total} purchases." in caplog.text
+    assert (
+        f"user_inter_num_interval: [4,inf) took 50 of 90 users, 0 of 30 items and 100 of {total - 50} purchases. That "
+    )
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.message == (
+        f"user_inter_num_interval: [4,inf) took 50 of 90 users, 0 of 30 items and 100 of {total - 50} purchases. "
+        "That is more than half of the users."
+    )
+    assert f"Left after filtering: 40 users, 30 items, {total - 150} purchases." in caplog.text
+
+
+@pytest.mark.parametrize("model", ["Pop", "ItemKNN", "FM"])
+def test_samples_and_masks_hold_for_models_of_every_kind(prepare, caplog, model):
+    negatives = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}} if model == "FM" else {}
+    caplog.set_level("INFO")
+    sampled = {}
+    for mask in (True, False):
+        settings = {"user_sample": 20, "valid_user_sample": 10, "mask_history": mask, **negatives}
+        dataset, _, _, valid_data, test_data = prepare(model=model, **settings)
+        histories = [history for loader in (valid_data, test_data) for _, history, _, _ in loader]
+        assert all((history is not None) == mask for history in histories)
+        sampled[mask] = set(dataset.field2id_token["user_id"][1:])
+        assert (len(valid_data._users), len(test_data._users)) == (10, 20)
+    assert sampled[True] == sampled[False]
+    assert len(sampled[True]) == 20
+    assert "user_sample: kept 20 of 40 users, drawn with sample_seed 2020. They bought" in caplog.text

@@ -29,6 +29,15 @@ def write_atomic(folder: Path, name: str, sequences: dict[str, list[str]], items
     return place
 
 
+def write_purchases(folder: Path, name: str, rows: list[str], header: str = "", suffix: str = "inter") -> Path:
+    """Write ``<folder>/<name>/<name>.<suffix>`` of ``rows`` as they are; returns the data set's folder."""
+    place = folder / name
+    place.mkdir(parents=True, exist_ok=True)
+    header = header or "user_id:token\titem_id:token\ttimestamp:float"
+    (place / f"{name}.{suffix}").write_text("\n".join([header, *rows]) + "\n")
+    return place
+
+
 def random_sequences(n_users: int = 40, n_items: int = 30, seed: int = 0) -> tuple[dict[str, list[str]], list[str]]:
     """Sequences of 4 to 9 different items per user, and all items."""
     rng = np.random.default_rng(seed)

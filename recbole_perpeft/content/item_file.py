@@ -16,6 +16,7 @@ from recbole_perpeft.content.errors import ContentError
 
 MAX_LINES_PER_RECORD = 1000  # so that one unbalanced quotation mark cannot swallow a whole file
 SHOWN_CHARACTERS = 80
+TAB = "\t"
 
 
 def read_item_texts(
@@ -78,8 +79,8 @@ def read_item_texts(
             shown = lines[start][:SHOWN_CHARACTERS] + ("…" if len(lines[start]) > SHOWN_CHARACTERS else "")
             raise ContentError(
                 f"{path}, line {start + 1}: {len(record)} columns where the header has {len(columns)}: "
-                f"{shown!r}. A tab or line break inside a value must be replaced by a space, or the value "
-                "put in quotation marks."
+                f"{shown!r}. A {'tab' if separator == TAB else repr(separator)} or line break inside a value must be "
+                "replaced by a space, or the value put in quotation marks."
             )
         item_id = _unquote(record[id_position], separator, all_quoted)
         if item_id not in texts:

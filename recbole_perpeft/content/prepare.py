@@ -39,6 +39,7 @@ def prepare_content(
     workers: int | None = None,
     show_progress: bool = True,
     encoding: str = "utf-8",
+    separator: str = "\t",
 ) -> ItemContent:
     """Check the catalogue's content, make it ready for an encoder, and open it.
 
@@ -81,6 +82,8 @@ def prepare_content(
         Whether to show progress bars.
     encoding
         The item file's encoding.
+    separator
+        What stands between two fields of the item file.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def prepare_content(
     fields = [*text_fields] if "text" in modalities else []
     if "image" in modalities and image_field is not None:
         fields.append(image_field)
-    rows = read_item_texts(item_file, item_id_field, fields, encoding=encoding) if fields else {}
+    rows = read_item_texts(item_file, item_id_field, fields, encoding=encoding, separator=separator) if fields else {}
 
     pixel_store, token_store, decoded = None, None, 0
     found = []

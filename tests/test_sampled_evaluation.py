@@ -1,0 +1,60 @@
+"""Evaluation among sampled items: with mask_history, none of them was bought before."""
+
+import numpy as np
+import pytest
+
+from recbole_perpeft.data import create_dataset, data_preparation
+from recbole_perpeft.errors import DataError
+from tests.tiny_data import random_sequences, write_atomic
+
+
+def negatives_bought(tiny, phase, **settings):
+    """How many sampled negatives there are, and how many of them their user had bought by the target's time."""
+    config = tiny(eval_args={"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni20"}
+                  | settings.pop("eval_args", {}), **settings)  # fmt: skip
+    dataset = create_dataset(config)
+    loader = data_preparation(config, dataset)[1 if phase == "valid" else 2]
+    sequences, _ = random_sequences()
+    number = bought = 0
+    for interaction, rows, positive_u, positive_i in loader:
+        targets = dict(zip(positive_u.tolist(), positive_i.tolist(), strict=True))
+        for user, item, row in zip(interaction["user_id"], interaction["item_id"], rows.tolist(), strict=True):
+            if item == targets[row]:
+                continue
+            sequence = sequences[dataset.id2token("user_id", int(user))]
+            before = sequence[: sequence.index(dataset.id2token("item_id", targets[row]))]
+            number += 1
+            bought += dataset.id2token("item_id", int(item)) in before
+    return number, bought
+
+
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec", "PerPEFTBPR", "BPR"])
+def test_no_negative_was_bought_by_then(tiny, caplog, model):
+    caplog.set_level("INFO")
+    for phase in ("valid", "test"):
+        for mode in ("uni20", "pop20"):
+            assert negatives_bought(tiny, phase, model=model, eval_args={"mode": mode}) == (40 * 20, 0)
+    assert "mode: pop20 tests each target among 20 items, drawn by popularity, none of which" in caplog.text
+
+
+def test_without_mask_history_it_is_as_in_recbole(tiny):
+    number, bought = negatives_bought(tiny, "test", model="SASRec", mask_history=False)
+    assert number == 40 * 20
+    assert bought > 0
+
+
+def test_repeatable_does_not_end_the_mask_of_general_models(tiny):
+    assert negatives_bought(tiny, "test", model="BPR", repeatable=True)[1] == 0
+    config = tiny(model="BPR", repeatable=True)
+    _, _, test_data = data_preparation(config, create_dataset(config))
+    masked = sum(len(history[1]) for _, history, _, _ in test_data)
+    assert masked == sum(len(items) - 1 for items in random_sequences()[0].values())
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_a_user_who_bought_everything_is_named_not_waited_for(tiny, tmp_path, model):
+    sequences, items = random_sequences()
+    sequences["all"] = list(np.random.default_rng(0).permutation(items))
+    write_atomic(tmp_path, "greedy", sequences, items)
+    with pytest.raises(DataError, match="user_inter_num_interval"):
+        negatives_bought(tiny, "test", model=model, dataset="greedy", data_path=str(tmp_path))
