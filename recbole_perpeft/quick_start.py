@@ -13,6 +13,7 @@ from recbole_perpeft import checkpoint
 from recbole_perpeft.checks import without_effect
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
+from recbole_perpeft.ranking import RankingCollector
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 
@@ -100,6 +101,8 @@ def prepare(config: Config) -> tuple:
         trainer.identity = checkpoint.identity(config, train_data._dataset, model)
     else:
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.eval_collector = RankingCollector(config)
+    trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     return dataset, trainer, train_data, valid_data, test_data
 
 
