@@ -6,6 +6,7 @@ from recbole.utils import ModelType
 
 from recbole_perpeft.conditioning import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.metric_checks import check_metrics
 
 _CHOICES = {
     "loss_type": ("BCE", "BPR", "CE"),
@@ -56,6 +57,7 @@ def check_values(config, is_ours: bool) -> None:
                 raise SettingError(
                     f"{key}: {value!r} is not possible: it must be a whole number from {least} up.{unquoted}"
                 )
+    check_metrics(config)
     share = config["cold_items"]
     if share is not None and not (_is_number(share) and 0 < share < 1):
         raise SettingError(f"cold_items: {share!r} is not possible: it must be between 0 and 1, or ~.")

@@ -11,6 +11,8 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
 
+from recbole_perpeft.errors import SettingError
+from recbole_perpeft.metric_checks import OF_PROBABILITIES
 from recbole_perpeft.top_items import refuse_nan, top_items
 
 # Scores of a block of users: 16 MB on a CPU, for more is new memory at every block and leaves the caches; 64 MB on a
@@ -179,6 +181,13 @@ class RankingCollector(Collector):
 
     def _collect_others(self, scores: torch.Tensor, *arguments) -> None:
         refuse_nan(scores)
+        of_probabilities = [name for name in self.register.metrics if name in OF_PROBABILITIES]
+        if of_probabilities and not 0 <= scores.min() <= scores.max() <= 1:
+            raise SettingError(
+                f"metrics: {', '.join(of_probabilities)} cannot be computed for {self.config['model']}: its scores run "
+                f"from {scores.min():.3g} to {scores.max():.3g}, and only probabilities can be compared with labels. "
+                "Set metrics: [AUC]."
+            )
         of_all, self.register = self.register, self._others
         super().eval_batch_collect(scores, *arguments)
         self.register = of_all
