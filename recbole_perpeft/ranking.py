@@ -181,7 +181,7 @@ class RankingCollector(Collector):
 
     def _collect_others(self, scores: torch.Tensor, *arguments) -> None:
         refuse_nan(scores)
-        of_probabilities = [name for name in self.register.metrics if name in OF_PROBABILITIES]
+        of_probabilities = [name for name in self.config["metrics"] if name.lower() in OF_PROBABILITIES]
         if of_probabilities and not 0 <= scores.min() <= scores.max() <= 1:
             raise SettingError(
                 f"metrics: {', '.join(of_probabilities)} cannot be computed for {self.config['model']}: its scores run "

@@ -10,7 +10,6 @@ from recbole.data.transform import MaskItemSequence
 from recbole_perpeft.quick_start import run
 from tests.tiny_data import write_atomic
 
-
 REPEATS = {"rm_dup_inter": None, "mask_history": False}
 
 
