@@ -112,14 +112,15 @@ def make_rows(
         methods = pefts if personal and "peft_type" not in own else [None]
         for peft in methods:
             chosen = {"peft_type": peft} if peft else {}
+            given = shared
             if personal:
-                shared = _those_that_go_with(name, own_model, dataset, {**chosen, **own}, shared, for_perpeft, model)
-            config = Config(own_model, dataset, config_dict={**shared, **chosen, **own})
+                given = _those_that_go_with(name, own_model, dataset, {**chosen, **own}, shared, for_perpeft, model)
+            config = Config(own_model, dataset, config_dict={**given, **chosen, **own})
             if personal and "modalities" in own:
                 others = {key: value for key, value in own.items() if key != "modalities"}
-                _check_modalities(name, config, Config(own_model, dataset, config_dict={**shared, **chosen, **others}))
+                _check_modalities(name, config, Config(own_model, dataset, config_dict={**given, **chosen, **others}))
             method = str(config["peft_type"]).upper() if personal else ""
-            rows.append(Row(name, "" if method == "NONE" else method, own_model, {**shared, **chosen, **own}))
+            rows.append(Row(name, "" if method == "NONE" else method, own_model, {**given, **chosen, **own}))
     for word in models:
         built_in, _, text = word.partition(":")
         own = settings_of(text.split(",")) if text else {}
