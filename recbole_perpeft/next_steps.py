@@ -4,9 +4,11 @@ import shlex
 
 from recbole.trainer import Trainer
 
+from recbole_perpeft.config import Config
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 _TRAIN_ON = 2  # times as many epochs
+_OF_ONE_RUN = frozenset({"model", "dataset", "resume", "seed", "checkpoint_dir", "show_progress"})
 
 
 def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
@@ -37,6 +39,11 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
 
 
 def _settings_given(config) -> list[str]:
-    """Settings of the command line that hold for any run of a comparison."""
-    of_this_run = ("--resume=", "--seed=", "--checkpoint_dir=", "--show_progress=", "--dataset=", "--model=")
-    return [word for word in config._command_line if not word.startswith(of_this_run)]
+    """Words of a command line for the settings that differ from the defaults, wherever they were given."""
+    defaults = Config(config.model_class, config.dataset).settings()
+    differing = {
+        key: value
+        for key, value in config.settings().items()
+        if key not in _OF_ONE_RUN and (key not in defaults or defaults[key] != value)
+    }
+    return [f"--{key}={'~' if value is None else value}" for key, value in differing.items()]
