@@ -70,7 +70,7 @@ def ensure_pixels(
         If pictures cannot be used (all are tried and reported together), the processor gives no uint8 pixels
         of one size, or the store cannot be written.
     """
-    key = digest([list(item_ids), hash_files(paths), _settings(processor)])
+    key = digest([list(item_ids), hash_files(paths, Path(cache_dir)), _settings(processor)])
     store = Path(cache_dir) / f"pixels-{key}"
 
     def make(partial: Path) -> None:
