@@ -16,9 +16,9 @@ from recbole_perpeft.sources import sources_hash
 FORMAT = 6
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _CHANGED = {
-    "dataset hash": "The data set's files, or what is kept of them, are not those that it was made with.",
-    "content hash": "Titles or pictures are not those that it was made with.",
-    "encoder hash": "The encoder's weights or configuration are not those that it was made with.",
+    "dataset hash": "The data set's files, or what is kept of them, are not those of then.",
+    "content hash": "Titles or pictures, or what tokenizer and image processor make of them, are not those of then.",
+    "encoder hash": "The encoder's weights or configuration are not those of then.",
 }
 
 

@@ -67,14 +67,7 @@ def check_interval(key: str, value: object) -> None:
 
 def _check_order(config) -> None:
     args = config["eval_args"]
-    if args.get("order") != "RO":
-        return
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        raise SettingError(
-            f"eval_args: order: RO is not possible with {config['model']}: a sequential recommender learns from the "
-            "order in time. Set order: TO."
-        )
-    if "TS" in (args.get("split") or {}):
+    if args.get("order") == "RO" and "TS" in (args.get("split") or {}):
         raise SettingError("eval_args: order: RO is not possible with split: TS, which is by time. Set order: TO.")
 
 

@@ -8,6 +8,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.metric_checks import check_metrics
 
 _PARTS = ("split", "order", "group_by", "mode")
 _HELD_OUT = ("valid_and_test", "valid_only", "test_only")
@@ -35,11 +36,7 @@ def complete_evaluation(config) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise SettingError(f"topk: {k!r} is not possible: it must be a whole number from 1 up, or a list of them.")
     kind = _kind_of(final["metrics"])
-    if kind == EvaluatorType.VALUE and "full" in _modes(final["eval_args"]["mode"]).values():
-        raise SettingError(
-            f"metrics: {final['metrics']} is not possible with eval_args: mode: full, which ranks all items: they "
-            "compare scores with labels. Set mode: labeled, or uni100."
-        )
+    check_metrics(config)
     possible = _possible(final["metrics"], final["topk"], kind)
     if "valid_metric" not in config.external_config_dict and not _is_among(final["valid_metric"], possible):
         final["valid_metric"] = _following(final["valid_metric"], possible)
@@ -151,17 +148,12 @@ def _listed(key: str, value: object) -> list:
 
 
 def _kind_of(metrics: list) -> EvaluatorType:
-    """Whether metrics look at ranks or at values."""
+    """Whether metrics look at ranks or at values: what the first does."""
     kinds = {}
     for metric in metrics:
         if str(metric).lower() not in metric_types:
             raise SettingError.unknown("metric in metrics:", metric, metric_types)
         kinds[metric_types[metric.lower()]] = metric
-    if len(kinds) > 1:
-        raise SettingError(
-            f"metrics: {kinds[EvaluatorType.RANKING]} and {kinds[EvaluatorType.VALUE]} cannot be in one run: the first "
-            "looks at ranks, the second at values. Keep one kind."
-        )
     return next(iter(kinds))
 
 

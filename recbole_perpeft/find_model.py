@@ -19,8 +19,10 @@ def our_models() -> dict[str, type]:
 
 
 @cache
-def _recbole_model_names() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml")))
+def recbole_models() -> tuple[str, ...]:
+    """Names of RecBole's own models."""
+    with_settings = {path.stem for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml")}
+    return tuple(sorted(with_settings | {"Random"}))
 
 
 def find_model(name: str) -> type:
@@ -35,14 +37,14 @@ def find_model(name: str) -> type:
     if name in ours:
         return ours[name]
     backbone = name.removeprefix("PerPEFT")
-    if backbone != name and backbone in _recbole_model_names():
+    if backbone != name and backbone in recbole_models():
         known = ", ".join(model.backbone_name for model in ours.values())
         raise SettingError(
             f"model: {name} does not exist: the item tower stands in the place of item embeddings, and RecBole's "
             f"{backbone} has none or is of a kind that is not covered. Choose a PerPEFT model on one of: {known}."
         )
-    if name not in _recbole_model_names() or name.lower() not in _recbole_modules():
-        raise SettingError.unknown("model", name, [*ours, *_recbole_model_names()])
+    if name not in recbole_models() or name.lower() not in _recbole_modules():
+        raise SettingError.unknown("model", name, [*ours, *recbole_models()])
     return get_model(name)
 
 

@@ -18,6 +18,7 @@ from recbole_perpeft.identity import data_identity, encoder_identity
 from recbole_perpeft.next_steps import next_steps
 from recbole_perpeft.progress import Progress
 from recbole_perpeft.random_state import random_state, random_state_kept
+from recbole_perpeft.ranking import RankingCollector
 from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state, resume, usable, written_checkpoint
 from recbole_perpeft.run_log import run_log
 from recbole_perpeft.run_report import run_report, verdicts
@@ -136,6 +137,8 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
     else:
         config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.eval_collector = RankingCollector(config)
+    trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     return dataset, trainer, train_data, valid_data, test_data
 
 

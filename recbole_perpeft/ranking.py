@@ -1,5 +1,6 @@
 """Ranking every item for every user, in blocks of users: the loader and the collector of full-ranking evaluation."""
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector, DataStruct
 
+from recbole_perpeft.errors import SettingError
+from recbole_perpeft.metric_checks import OF_PROBABILITIES
+from recbole_perpeft.top_items import refuse_nan, top_items
+
 # Scores of a block of users: 16 MB on a CPU, for more is new memory at every block and leaves the caches; 64 MB on a
 # GPU, where a block should be worth its launches.
 _SCORES_OF_A_BLOCK = {"cpu": 2**22, "cuda": 2**24}
-
-_FOLD = 10  # items of which only the best goes on in the first step of top_items
-_WORTH_FOLDING = 4  # times k that the folded items should be
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,14 @@ def _purchases_before(
 class RankingCollector(Collector):
     """RecBole's Collector, with one look for the top k and no matrix of the positives.
 
-    Metrics that need more than the top k get RecBole's own collecting.
+    Lists end where no item is left to be ranked (:func:`~recbole_perpeft.top_items.top_items`). What other metrics need
+    is collected by RecBole's own.
     """
 
     def __init__(self, config):
         super().__init__(config)
+        self._others = copy.copy(self.register)
+        vars(self._others).update({"rec.items": False, "rec.topk": False})
         self._more_than_top_k = any(self.register.need(key) for key in ("rec.meanrank", "rec.score", "data.label"))
         self._collected: dict[str, list[torch.Tensor]] = defaultdict(list)
 
@@ -157,9 +162,15 @@ class RankingCollector(Collector):
             ``[users, n_items]``.
         positive_u, positive_i
             Row and item of every positive, ``[n]``.
+
+        Raises
+        ------
+        TrainingError
+            If a score is not a number.
         """
         if self._more_than_top_k:
-            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            self._collect_others(scores_tensor, interaction, positive_u, positive_i)
+        if not (self.register.need("rec.items") or self.register.need("rec.topk")):
             return
         best = top_items(scores_tensor, max(self.topk))  # [users, k]
         if self.register.need("rec.items"):
@@ -168,11 +179,21 @@ class RankingCollector(Collector):
             positives = positive_u.to(best.device), positive_i.to(best.device)
             self._collected["rec.topk"].append(_hits(best, *positives, scores_tensor.shape[1]))
 
-    def get_data_struct(self) -> DataStruct:
-        """All blocks together, with the facts of the data; then the blocks are forgotten.
+    def _collect_others(self, scores: torch.Tensor, *arguments) -> None:
+        refuse_nan(scores)
+        of_probabilities = [name for name in self.config["metrics"] if name.lower() in OF_PROBABILITIES]
+        if of_probabilities and not 0 <= scores.min() <= scores.max() <= 1:
+            raise SettingError(
+                f"metrics: {', '.join(of_probabilities)} cannot be computed for {self.config['model']}: its scores run "
+                f"from {scores.min():.3g} to {scores.max():.3g}, and only probabilities can be compared with labels. "
+                "Set metrics: [AUC]."
+            )
+        of_all, self.register = self.register, self._others
+        super().eval_batch_collect(scores, *arguments)
+        self.register = of_all
 
-        RecBole's own fails where a metric needs such a fact: it takes the number of items, say, for a tensor.
-        """
+    def get_data_struct(self) -> DataStruct:
+        """All blocks together, with the facts of the data; then the blocks are forgotten."""
         struct = DataStruct()
         for key, value in list(self.data_struct._data_dict.items()):
             if isinstance(value, torch.Tensor):
@@ -184,26 +205,6 @@ class RankingCollector(Collector):
             struct.set(key, torch.cat(blocks).cpu())
         self._collected.clear()
         return struct
-
-
-def top_items(scores: torch.Tensor, k: int) -> torch.Tensor:
-    """The ``k`` best of every row of ``scores [rows, n]``, best first, ``[rows, k]``.
-
-    As ``scores.topk(k).indices``, but faster on long rows: the best k are among the columns of a folded row, ``n / 10``
-    of them with 10 items each, that have the k best maxima. Equal scores come in any order, as with ``topk``.
-    """
-    rows, n = scores.shape
-    width = n // _FOLD
-    if width < _WORTH_FOLDING * k:
-        return scores.topk(k).indices
-    folded = scores[:, : width * _FOLD].view(rows, _FOLD, width)
-    columns = folded.amax(dim=1).topk(k, sorted=False).indices  # [rows, k]
-    offsets = torch.arange(0, width * _FOLD, width, device=scores.device)  # [10]
-    rest = torch.arange(width * _FOLD, n, device=scores.device)  # what the fold leaves over
-    candidates = torch.cat(
-        [(columns.unsqueeze(1) + offsets.unsqueeze(1)).flatten(1), rest.expand(rows, -1)], dim=1
-    )  # [rows, 10 k + rest]
-    return candidates.gather(1, scores.gather(1, candidates).topk(k).indices)
 
 
 def _hits(best: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor, n_items: int) -> torch.Tensor:

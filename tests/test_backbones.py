@@ -77,8 +77,12 @@ def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare, model):
     net.eval()
     interaction = next(iter(valid_data))[0]
     items = torch.arange(1, net.n_items)
+    targets = torch.arange(len(interaction)) % 30 + 1
+    pairs = Interaction({**interaction.interaction, "item_id": targets})
     with torch.no_grad():
         scores = net.full_sort_predict(interaction)
+        picked = scores.gather(1, targets[:, None]).squeeze(1)
+        torch.testing.assert_close(net.predict(pairs), picked, rtol=1e-4, atol=1e-5)
         assert len(net.user_groups[interaction["user_id"]].unique()) == 3
         for row in range(0, len(interaction), 7):
             alone = interaction[torch.tensor([row, row])]  # some backbones squeeze a batch of one

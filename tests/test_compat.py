@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft import compat
+from recbole_perpeft.compat import libraries
 from recbole_perpeft.quick_start import run
 
 
@@ -76,8 +76,8 @@ def test_recboles_ngcf_ranks_without_dropout(prepare):
 def test_anomaly_mode_that_the_application_wants_stays(monkeypatch):
     monkeypatch.delitem(sys.modules, "recbole.model.sequential_recommender.sine")
     torch.autograd.set_detect_anomaly(True)
-    compat._end_anomaly_mode()
+    libraries._end_anomaly_mode()
     assert torch.is_anomaly_enabled()
     monkeypatch.undo()
-    compat._end_anomaly_mode()  # RecBole has switched it on
+    libraries._end_anomaly_mode()  # RecBole has switched it on
     assert not torch.is_anomaly_enabled()

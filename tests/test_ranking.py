@@ -10,7 +10,9 @@ from recbole.evaluator.collector import Collector
 
 from benchmarks import ranking as benchmark
 from recbole_perpeft import ranking
-from recbole_perpeft.ranking import FullRankingLoader, RankingCollector, top_items
+from recbole_perpeft.errors import TrainingError
+from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
+from recbole_perpeft.top_items import top_items
 from tests.training import same, scripted
 
 TOP_K_METRICS = ["NDCG", "Recall", "Hit", "MRR", "MAP", "Precision"]
@@ -116,9 +118,29 @@ def test_the_best_items_are_those_of_topk(n, k):
 def test_all_that_is_left_is_found_where_fewer_than_k_items_are_left():
     scores = torch.full((2, 2003), -torch.inf)
     scores[:, [5, 1000, 2002]] = torch.tensor([1.0, 3.0, 2.0])
-    best = top_items(scores, 20)
-    assert best[:, :3].tolist() == [[1000, 2002, 5]] * 2
-    assert all(len(set(row)) == 20 for row in best.tolist())
+    assert top_items(scores, 20).tolist() == [[1000, 2002, 5] + [0] * 17] * 2
+
+
+@pytest.mark.parametrize("k", [1, 20, 40])
+def test_equal_scores_are_ranked_in_one_random_order_of_the_items(k):
+    rng = np.random.default_rng(0)
+    scores = torch.from_numpy(rng.integers(4, size=(50, 2003))).float()
+    scores[:, :100] = -torch.inf
+    scores[3, 200:] = -torch.inf
+    scores[4] = torch.from_numpy(rng.permutation(2003)).float()  # no two alike
+    order = torch.randperm(2003, generator=torch.Generator().manual_seed(0)).numpy()
+    expected = [np.lexsort((order, -row))[:k] for row in scores.numpy()]
+    assert top_items(scores, k).tolist() == np.array(expected).tolist()
+
+
+def test_a_score_that_is_no_number_is_never_a_good_rank(tiny):
+    scores = torch.rand(7, 900)
+    scores[5, 700] = torch.nan
+    arguments = None, torch.arange(7), torch.full((7,), 700)
+    for metric in ("NDCG@10", "GAUC"):
+        collector = RankingCollector(tiny(metrics=[metric.removesuffix("@10")], valid_metric=metric))
+        with pytest.raises(TrainingError, match="1 of 6300 scores are not numbers"):
+            collector.eval_batch_collect(scores.clone(), *arguments)
 
 
 @pytest.mark.parametrize(("metrics", "keys"), [
@@ -162,7 +184,7 @@ def test_metrics_of_the_recommended_lists_are_given_after_every_epoch(prepare):
             scores = trainer.model.full_sort_predict(interaction)
         scores[:, 0] = scores[history] = -torch.inf
         recommended |= set(scores.argsort(descending=True)[:, :5].flatten().tolist())
-    assert result["itemcoverage@5"] == pytest.approx(len(recommended) / 31, abs=1e-4)
+    assert result["itemcoverage@5"] == pytest.approx(len(recommended) / 30, abs=1e-4)
 
 
 # -- groups ---------------------------------------------------------------------------------------------------------

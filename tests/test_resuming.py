@@ -112,7 +112,7 @@ def test_a_checkpoint_of_a_model_of_recbole_goes_on_by_itself_and_knows_its_data
     place.mkdir(parents=True)
     lines = (tiny_root / "tiny" / "tiny.inter").read_text().splitlines()
     (place / "tiny.inter").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
-    with pytest.raises(MisfitError, match="dataset hash: .* are not those that it was made with"):
+    with pytest.raises(MisfitError, match="dataset hash: .* are not those of then"):
         load(file, {"data_path": str(place.parent)})
 
 

@@ -109,17 +109,18 @@ def make_rows(
         own_model = own.pop("model", model)
         personal = hasattr(find_model(own_model), "backbone_name")
         shared = {**common, **for_perpeft} if personal else common
-        if personal:
-            shared = _those_that_go_with(name, {**own, "model": own_model}, dataset, shared, for_perpeft, model)
         methods = pefts if personal and "peft_type" not in own else [None]
         for peft in methods:
             chosen = {"peft_type": peft} if peft else {}
-            config = Config(own_model, dataset, config_dict={**shared, **chosen, **own})
+            given = shared
+            if personal:
+                given = _those_that_go_with(name, own_model, dataset, {**chosen, **own}, shared, for_perpeft, model)
+            config = Config(own_model, dataset, config_dict={**given, **chosen, **own})
             if personal and "modalities" in own:
                 others = {key: value for key, value in own.items() if key != "modalities"}
-                _check_modalities(name, config, Config(own_model, dataset, config_dict={**shared, **chosen, **others}))
+                _check_modalities(name, config, Config(own_model, dataset, config_dict={**given, **chosen, **others}))
             method = str(config["peft_type"]).upper() if personal else ""
-            rows.append(Row(name, "" if method == "NONE" else method, own_model, {**shared, **chosen, **own}))
+            rows.append(Row(name, "" if method == "NONE" else method, own_model, {**given, **chosen, **own}))
     for word in models:
         built_in, _, text = word.partition(":")
         own = settings_of(text.split(",")) if text else {}
@@ -133,26 +134,26 @@ def make_rows(
 
 
 def _those_that_go_with(
-    variant: str, own: dict, dataset: str, shared: dict, for_perpeft: dict, base_model: str
+    variant: str, model: str, dataset: str, own: dict, shared: dict, for_perpeft: dict, base_model: str
 ) -> dict:
     """``shared`` without the setting of ``for_perpeft`` that is possible in itself, but not beside a variant's ``own``.
 
     Lengths and rates stay: a row that trains for longer than was asked would be no comparison.
     """
 
-    def error_of(settings: dict) -> SettingError | None:
+    def error_of(model: str, settings: dict) -> SettingError | None:
         try:
-            Config(None, dataset, config_dict=settings)
+            Config(model, dataset, config_dict=settings)
         except SettingError as error:
             return error
         return None
 
-    error = error_of({**shared, **own})
-    if error is None or error_of({**shared, "model": base_model}) is not None:
+    error = error_of(model, {**shared, **own})
+    if error is None or error_of(base_model, {**shared, "peft_type": own.get("peft_type")}) is not None:
         return shared  # making the row raises it
     for key in sorted(for_perpeft.keys() - own.keys() - CHANGEABLE - {"global_epochs"}):
         rest = {name: value for name, value in shared.items() if name != key}
-        if error_of({**rest, **own}) is None:
+        if error_of(model, {**rest, **own}) is None:
             print(f"{variant}: --for_perpeft {key}={shared[key]} is left out. {error}", flush=True)
             return rest
     return shared

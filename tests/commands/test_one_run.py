@@ -1,15 +1,18 @@
 """A run: what it measures, and that it ends the same however it came about: killed, or with the stage 1 of another."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 
 from recbole_perpeft import checkpoint
+from recbole_perpeft.commands import one_run
 from recbole_perpeft.commands.one_run import measure
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
 from recbole_perpeft.config import Config
 from recbole_perpeft.trainer import PerPEFTTrainer
+from tests.test_identity import other_titles
 from tests.training import Killed
 
 
@@ -64,6 +67,29 @@ def test_a_run_that_was_killed_goes_on_and_measures_what_it_would_have(common, t
         assert result[same] == whole[same], same
     assert result["seconds"] > noted["seconds"]
     assert result["peak_memory_mib"] >= noted["peak_memory_mib"] > 50
+
+
+def test_what_was_begun_with_other_titles_or_by_another_build_is_begun_anew(
+    common, tiny_root, tmp_path, monkeypatch, caplog
+):
+    shutil.copytree(tiny_root / "tiny", tmp_path / "copy" / "tiny")
+    places = {"data_path": str(tmp_path / "copy"), "content_cache": str(tmp_path / "cache")}
+
+    def config():
+        return Config("PerPEFTSASRec", "tiny", config_dict={**common, **places, "epochs": 1, "num_groups": 1})
+
+    unfinished = tmp_path / "run.pth"
+    killed_after(0, config, unfinished, monkeypatch)
+    other_titles(tmp_path / "copy" / "tiny")
+    anew = measure(config(), test=True, unfinished=unfinished)
+    assert f"{unfinished} does not fit this run. content hash: " in caplog.text
+    assert "It is begun anew." in caplog.text
+    assert anew["test"] == measure(config(), test=True)["test"]
+    monkeypatch.setattr(one_run, "sources_hash", lambda: "0123456789abcdef")
+    measure(config(), test=True, unfinished=unfinished, keep_other_builds=True)
+    assert "another build of recbole_perpeft: begun anew" not in caplog.text
+    measure(config(), test=True, unfinished=unfinished, keep_other_builds=False)
+    assert "another build of recbole_perpeft: begun anew" in caplog.text
 
 
 def test_runs_go_on_with_the_checkpoint_that_a_killed_one_has_left(common, tmp_path, monkeypatch, capsys):

@@ -1,8 +1,7 @@
-"""What RecBole 1.2 needs to run on today's numpy, scipy, pandas and torch; nothing else in the package patches.
+"""What RecBole 1.2 needs to run on today's numpy, scipy, pandas and torch.
 
-RecBole 1.2.1 was written for numpy 1, scipy 1.7, pandas 1 and torch 1. The repairs here are made in place once, when
-``recbole_perpeft`` is imported, and do nothing where an older library still has the name. Faults of RecBole's own that
-would slow every model, or falsify how one ranks, are repaired here too.
+RecBole 1.2.1 was written for numpy 1, scipy 1.7, pandas 1 and torch 1. The repairs do nothing where an older library
+still has the name.
 """
 
 import functools
@@ -12,7 +11,6 @@ import types
 import warnings
 
 import numpy as np
-import recbole
 import torch
 from scipy.sparse import dok_matrix
 
@@ -32,14 +30,13 @@ _REMOVED_NUMPY_NAMES = {
 
 
 def apply() -> None:
-    """Repair what RecBole 1.2 uses of numpy, scipy, pandas and torch, and a missing package. Can be called twice."""
+    """Repair what RecBole 1.2 uses of numpy, scipy, pandas and torch, and a missing package."""
     _do_without_kmeans_pytorch()
     _restore_numpy_names()
     _restore_dok_update()
     _trust_own_checkpoints()
     _quiet_warnings()
     _end_anomaly_mode()
-    _evaluate_without_dropout()
 
 
 def _do_without_kmeans_pytorch() -> None:
@@ -119,29 +116,3 @@ def _end_anomaly_mode() -> None:
     import recbole.model.sequential_recommender  # noqa: F401  imported here so that no later import switches it on
 
     torch.autograd.set_detect_anomaly(wanted)
-
-
-def _evaluate_without_dropout() -> None:
-    """Let RecBole 1.2.0's NGCF and GRU4RecKG rank without dropout.
-
-    Each of their forward passes makes a dropout layer anew, which is in training mode; 1.2.1 keeps the layer.
-    """
-    if recbole.__version__ != "1.2.0":
-        return
-    from recbole.model.general_recommender.ngcf import NGCF
-    from recbole.model.sequential_recommender.gru4reckg import GRU4RecKG
-
-    NGCF.message_dropout = _in_training_only("message_dropout")
-    GRU4RecKG.dropout = _in_training_only("dropout")
-
-
-def _in_training_only(name: str) -> property:
-    """A number of a module that is zero where it is not training."""
-
-    def get(module):
-        return vars(module)[name] if module.training else 0.0
-
-    def put(module, value):
-        vars(module)[name] = value
-
-    return property(get, put)
