@@ -137,6 +137,7 @@ def prepare_content(
         )
         unusable = read_list(pixel_store / FILE_NAME)
         if unusable:
+            found[0] += f" (of which {len(unusable)} cannot be used)"
             total = sum(path is not None for path in paths)
             logging.getLogger().warning(
                 f"{report(unusable, total, pixel_store / FILE_NAME)} The mean colour stands in for them."
