@@ -129,6 +129,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
         lambda c: not c.model_class.whole_table and c["num_negatives"] is not None, "num_negatives")),
     ((*_PEFT, "refresh_steps", "encoding_batch_size"), _NONE),
     (("peft_layers",), _when(lambda c: str(c["peft_type"]).upper() == "IISAN", "peft_type")),
+    (("iisan_form",), _when(lambda c: str(c["peft_type"]).upper() != "IISAN", "peft_type")),
     (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
     ((*_PEFT, "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
     (_IMAGE, _NO_IMAGE),

@@ -10,7 +10,7 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.setting_effects import without_effect
-from recbole_perpeft.settings import RECBOLE_PROPERTIES, YAML_LOADER
+from recbole_perpeft.settings import PROPERTIES, RECBOLE_PROPERTIES, YAML_LOADER
 
 
 def make(tmp_path=None, files=(), values=None, line=(), model="SASRec"):
@@ -107,6 +107,7 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"batches_per_encoding": 0}, "batches_per_encoding: 0 is not possible: it must be a whole number from 1 up"),
         ({"batches_per_encoding": True}, "batches_per_encoding: True is not possible"),
         ({"precision": "bf17"}, "Unknown precision 'bf17'. Did you mean 'bf16'"),
+        ({"iisan_form": "author"}, "Unknown iisan_form 'author'. Did you mean 'authors'"),
         ({"precision": 16}, "Unknown precision"),
         ({"precision": None}, "Unknown precision"),
     ],
@@ -114,6 +115,14 @@ def test_settings_files_that_cannot_be_read(tmp_path):
 def test_values_that_cannot_work_are_refused(values, message):
     with pytest.raises(SettingError, match=message):
         make(values=values, model="PerPEFTSASRec")
+
+
+@pytest.mark.parametrize("peft_type", ["LORA", "IISAN"])
+def test_the_papers_settings_take_the_authors_iisan_and_relu_with_any_method(peft_type):
+    config = Config("PerPEFTSASRec", "demo", [str(PROPERTIES / "variant" / "paper.yaml")], {"peft_type": peft_type})
+    assert (config["iisan_form"], config["hidden_act"], config["layer_norm_eps"]) == ("authors", "relu", 1e-8)
+    says = [sentence for sentence in without_effect(config) if sentence.startswith("iisan_form")]
+    assert len(says) == (peft_type == "LORA")
 
 
 @pytest.mark.parametrize(

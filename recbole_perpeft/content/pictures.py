@@ -1,5 +1,6 @@
 """Finding the items' pictures and opening them as RGB."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,17 +11,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from recbole_perpeft.content.errors import ContentError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")  # of an item's pictures the first in this order counts
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+# What Pillow reads with its own decoders, and knows by a signature in the file: no data, documents or programs.
+# (MPO, of phones, it opens as a JPEG.)
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO", "MPO")
+_USUAL = (".jpg", ".jpeg", ".png", ".webp")
 # Processors scale the short side to the encoder's size first: beyond this ratio the long side would fill the
 # memory.
 MAX_ASPECT_RATIO = 1000
 _TOO_LARGE = "more than {} pixels, Pillow's limit against decompression bombs"
 
 
-def find_by_item_id(item_ids: Sequence[str], folder: Path, image_dir: str) -> list[Path | None]:
-    """Find ``<image_dir>/<item_id>.jpg`` (or jpeg, png, webp) for every item.
+class UnreadablePicture(ContentError):
+    """A file that cannot be opened as a picture; the message is the reason without the file's name."""
 
+
+def find_by_item_id(item_ids: Sequence[str], folder: Path, image_dir: str) -> list[Path | None]:
+    """Find ``<image_dir>/<item_id>.jpg``, or with another of :func:`extensions`, for every item.
+
+    Of several pictures of an item the first in the order of :func:`extensions` counts, of those the first by name.
     Ids are looked up in the listing of the folder, so an id with path separators finds nothing outside it.
 
     Parameters
@@ -48,16 +56,29 @@ def find_by_item_id(item_ids: Sequence[str], folder: Path, image_dir: str) -> li
             f"There is no folder {directory}: set `image_dir` to the folder with the items' pictures, or "
             "`image_field` to the column of the item file with their paths."
         )
-    found: dict[str, Path] = {}
-    rank: dict[str, int] = {}
+    order = {extension: position for position, extension in enumerate(extensions())}
+    found: dict[str, tuple[int, str]] = {}
     with os.scandir(directory) as entries:
         for entry in entries:
             stem, extension = os.path.splitext(entry.name)
-            if extension.lower() in EXTENSIONS and entry.is_file():
-                position = EXTENSIONS.index(extension.lower())
-                if position < rank.get(stem, len(EXTENSIONS)):
-                    found[stem], rank[stem] = directory / entry.name, position
-    return [found.get(item_id) for item_id in item_ids]
+            position = order.get(extension.lower())
+            if position is not None and entry.is_file():
+                found[stem] = min((position, entry.name), found.get(stem, (len(order), "")))
+    return [directory / found[item_id][1] if item_id in found else None for item_id in item_ids]
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Formats of pictures that the installed Pillow reads, by its names for them."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def extensions() -> tuple[str, ...]:
+    """File name endings of pictures, in lower case: the usual ones, then others that Pillow knows, by the alphabet."""
+    known = (extension for extension, name in Image.registered_extensions().items() if name in _FORMATS)
+    return (*_USUAL, *sorted(set(known) - set(_USUAL)))
 
 
 def find_by_column(item_ids: Sequence[str], paths: Mapping[str, str], folder: Path) -> list[Path | None]:
@@ -97,7 +118,7 @@ def find_by_column(item_ids: Sequence[str], paths: Mapping[str, str], folder: Pa
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Open a JPEG, PNG, WEBP or GIF picture as RGB.
+    """Open a picture in one of :func:`formats` as RGB, whatever its name ends in.
 
     The first frame is taken, turned as its EXIF block says; transparent parts are shown on white; 16 bits are
     scaled to 8.
@@ -114,38 +135,41 @@ def open_picture(path: Path) -> Image.Image:
 
     Raises
     ------
-    ContentError
-        If the file is empty, cut short, no picture, or absurdly large. The message is the reason without the
-        file's name.
+    UnreadablePicture
+        If the file is empty, cut short, no picture, or absurdly large.
     """
     try:
         if path.stat().st_size == 0:
-            raise ContentError("the file is empty (0 bytes)")
-        with Image.open(path, formats=FORMATS) as image:
+            raise UnreadablePicture("the file is empty (0 bytes)")
+        with Image.open(path, formats=formats()) as image:
             return _to_rgb(image)
-    except ContentError:
+    except UnreadablePicture:
         raise
     except UnidentifiedImageError:
-        raise ContentError(f"not a picture in one of the formats {', '.join(FORMATS)}") from None
+        raise UnreadablePicture(f"not a picture in one of the formats {', '.join(formats())}") from None
     except Image.DecompressionBombError:
-        raise ContentError(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)) from None
+        raise UnreadablePicture(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
-        raise ContentError(f"cut short or damaged ({error})") from None
+        raise UnreadablePicture(f"cut short or damaged ({error})") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     # Pillow refuses beyond twice its limit and warns before that; here its limit is the limit.
     if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        raise ContentError(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS))
+        raise UnreadablePicture(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS))
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
-        raise ContentError(f"{image.width} x {image.height} pixels is not the shape of a picture")
+        raise UnreadablePicture(f"{image.width} x {image.height} pixels is not the shape of a picture")
     image.load()
     with suppress(Exception):  # a damaged EXIF block says nothing against the pixels, which are loaded
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips
-        grey = np.asarray(image).astype(np.uint32)  # [h, w] in 0 .. 65535
+        grey = np.asarray(image).astype(np.int64)  # [h, w]
+        if grey.min() < 0 or grey.max() > 65535:
+            raise UnreadablePicture("its grey values have more than 16 bits")
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA") or "transparency" in image.info:
+    if image.mode == "F":
+        raise UnreadablePicture("its values are floating-point numbers, of which none is known to be white")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         picture = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy an RGB picture

@@ -1,12 +1,12 @@
 """The items' pictures as the encoder's image processor sees them, before rescaling and normalisation."""
 
+import shutil
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,22 +14,15 @@ from tqdm import tqdm
 
 from recbole_perpeft.content.errors import ContentError
 from recbole_perpeft.content.file_hashes import hash_files
-from recbole_perpeft.content.pictures import open_picture
+from recbole_perpeft.content.pictures import UnreadablePicture, open_picture
 from recbole_perpeft.content.resizing import find_resizing
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
+from recbole_perpeft.content.unusable_pictures import FILE_NAME, UnusablePicture, add_to_list, read_list, report
 from recbole_perpeft.cores import n_cores
 
 CHUNK = 64  # pictures per task and per write: 10 MB at 224 x 224
-SHOWN_PICTURES = 5
 
 Process = Callable[[Image.Image], np.ndarray]  # RGB picture -> uint8 [3, H, W]
-
-
-class BadPicture(NamedTuple):
-    """A picture that cannot be used, and why."""
-
-    row: int
-    reason: str
 
 
 def ensure_pixels(
@@ -38,10 +31,13 @@ def ensure_pixels(
     paths: Sequence[Path | None],
     processor,
     *,
+    missing_content: str = "error",
     workers: int | None = None,
     show_progress: bool = True,
 ) -> tuple[Path, bool]:
     """Make the pixel store of the items unless it is there.
+
+    Pictures that cannot be used are listed with the reasons in a file: in the store, or where none is made, beside it.
 
     Parameters
     ----------
@@ -53,6 +49,9 @@ def ensure_pixels(
         The rows' pictures; None is shown as the processor's mean colour.
     processor
         A Hugging Face image processor.
+    missing_content
+        ``"neutral"`` shows pictures that cannot be opened as the mean colour too; ``"error"`` refuses them. What the
+        processor cannot make its size of is refused in any case.
     workers
         How many threads open pictures; None takes as many as there are CPUs.
     show_progress
@@ -67,18 +66,40 @@ def ensure_pixels(
     Raises
     ------
     ContentError
-        If pictures cannot be used (all are tried and reported together), the processor gives no uint8 pixels
-        of one size, or the store cannot be written.
+        If pictures cannot be used (all are tried and reported together) and `missing_content` refuses that, or
+        none can; if the processor gives no uint8 pixels of one size, or the store cannot be written.
     """
     key = digest([list(item_ids), hash_files(paths, Path(cache_dir)), _settings(processor)])
     store = Path(cache_dir) / f"pixels-{key}"
+    total = sum(path is not None for path in paths)
+    neutral = missing_content == "neutral"
 
     def make(partial: Path) -> None:
-        bad = _write_pixels(partial / "pixels.npy", paths, processor, workers, show_progress)
-        if bad:
-            raise ContentError(_report(bad, item_ids, paths))
+        listed = partial / FILE_NAME
+        whole = _write_pixels(
+            partial / "pixels.npy", listed, item_ids, paths, processor, workers, show_progress, neutral
+        )
+        unusable = read_list(listed)
+        if unusable and (len(unusable) == total or not (whole and neutral)):
+            beside = store.with_name(f"{store.name}-{FILE_NAME}")
+            shutil.copyfile(listed, beside)  # the store's own goes with it
+            raise _refused(unusable, total, beside)
 
-    return store, ensure_store(store, make)
+    reused = ensure_store(store, make)
+    unusable = read_list(store / FILE_NAME)
+    if unusable and not neutral:
+        raise _refused(unusable, total, store / FILE_NAME)
+    return store, reused
+
+
+def _refused(unusable: Sequence[UnusablePicture], total: int, listed_in: Path) -> ContentError:
+    cure = (
+        "Check them, or do without pictures: `modalities: [text]`."
+        if len(unusable) == total
+        else "Repair or delete them; `missing_content: neutral` puts the mean colour in the place of those that are "
+        "missing or cannot be opened."
+    )
+    return ContentError(f"{report(unusable, total, listed_in)}\n{cure}")
 
 
 def process_picture(image: Image.Image, processor) -> np.ndarray:
@@ -122,13 +143,24 @@ def _neutral(processor) -> np.ndarray:
 
 
 def _write_pixels(
-    file: Path, paths: Sequence[Path | None], processor, workers: int | None, show_progress: bool
-) -> list[BadPicture]:
+    file: Path,
+    listed: Path,
+    item_ids: Sequence[str],
+    paths: Sequence[Path | None],
+    processor,
+    workers: int | None,
+    show_progress: bool,
+    neutral_for_unreadable: bool,
+) -> bool:
+    """Write the rows from where an interrupted run stopped, and list the pictures that cannot be used in `listed`.
+
+    Writing ends at the first that has no place; all are tried nevertheless. Tells whether all rows are written.
+    """
     neutral = _neutral(processor)
     ask = partial(process_picture, processor=processor)
     process = find_resizing(processor, ask) or ask
     workers = workers or n_cores()
-    bad: list[BadPicture] = []
+    whole = True
     with (
         ArrayWriter(file, np.uint8, (len(paths), *neutral.shape)) as writer,
         tqdm(total=len(paths), initial=writer.n_rows, desc="Pictures", disable=not show_progress) as progress,
@@ -139,11 +171,14 @@ def _write_pixels(
     ):
         warnings.simplefilter("ignore")  # Pillow's, about EXIF blocks and the like, which do not matter here
         for pixels, bad_here in _process_chunks(pool, workers, paths, writer.n_rows, process, neutral):
-            bad += bad_here
-            if not bad:
+            bad = [UnusablePicture(item_ids[row], str(paths[row]), str(error)) for row, error in bad_here.items()]
+            add_to_list(listed, bad)
+            placed = neutral_for_unreadable and all(isinstance(e, UnreadablePicture) for e in bad_here.values())
+            whole = whole and (placed or not bad)
+            if whole:
                 writer.append(pixels)
             progress.update(len(pixels))
-    return bad
+    return whole
 
 
 def _process_chunks(
@@ -153,8 +188,8 @@ def _process_chunks(
     first: int,
     process: Process,
     neutral: np.ndarray,
-) -> Iterator[tuple[np.ndarray, list[BadPicture]]]:
-    """Yield the chunks' results in order, from row `first` on."""
+) -> Iterator[tuple[np.ndarray, dict[int, ContentError]]]:
+    """Yield the chunks' results in order, from row `first` on; see :func:`_process_chunk`."""
     # A short queue: if the disk is slower than the workers, results do not pile up in memory.
     queue: deque[Future] = deque()
     for start in range(first, len(paths), CHUNK):
@@ -167,12 +202,13 @@ def _process_chunks(
 
 def _process_chunk(
     start: int, paths: Sequence[Path | None], process: Process, neutral: np.ndarray
-) -> tuple[np.ndarray, list[BadPicture]]:
+) -> tuple[np.ndarray, dict[int, ContentError]]:
+    """Give the pixels of a chunk, and why some rows' pictures cannot be used, in whose place is the mean colour."""
     pixels = np.empty((len(paths), *neutral.shape), dtype=np.uint8)  # [n, 3, H, W]
-    bad = []
+    bad: dict[int, ContentError] = {}
     for position, path in enumerate(paths):
+        pixels[position] = neutral
         if path is None:
-            pixels[position] = neutral
             continue
         try:
             picture = process(open_picture(path))
@@ -182,19 +218,5 @@ def _process_chunk(
                 )
             pixels[position] = picture
         except ContentError as error:
-            bad.append(BadPicture(start + position, str(error)))
+            bad[start + position] = error
     return pixels, bad
-
-
-def _report(bad: list[BadPicture], item_ids: Sequence[str], paths: Sequence[Path | None]) -> str:
-    lines = [f"  item {item_ids[row]!r}: {paths[row]}: {reason}" for row, reason in bad[:SHOWN_PICTURES]]
-    if len(bad) > SHOWN_PICTURES:
-        lines.append(f"  and {len(bad) - SHOWN_PICTURES} more")
-    total = sum(path is not None for path in paths)
-    return "\n".join(
-        [
-            f"{len(bad)} of {total} pictures cannot be used:",
-            *lines,
-            "Repair or delete them; an item without a picture is missing, which `missing_content: neutral` allows.",
-        ]
-    )

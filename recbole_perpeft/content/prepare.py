@@ -13,6 +13,7 @@ from recbole_perpeft.content.pixels import ensure_pixels
 from recbole_perpeft.content.store import digest
 from recbole_perpeft.content.texts import check_template, join_texts
 from recbole_perpeft.content.tokens import ensure_tokens
+from recbole_perpeft.content.unusable_pictures import FILE_NAME, read_list, report
 
 MODALITIES = ("image", "text")
 MISSING_CONTENT = ("error", "neutral")
@@ -67,7 +68,8 @@ def prepare_content(
     image_dir
         The pictures' folder, absolute or relative to `folder`.
     missing_content
-        ``"error"``, or ``"neutral"``: the processor's mean colour for a picture, the empty text for a text.
+        ``"error"``, or ``"neutral"``: the processor's mean colour for a picture, also for one that cannot be used, the
+        empty text for a text.
     image_processor, tokenizer
         The encoder's own, from Hugging Face; None for a modality that is not wanted.
     max_text_length
@@ -125,8 +127,21 @@ def prepare_content(
     stored = []
     if "image" in modalities:
         pixel_store, reused = ensure_pixels(
-            cache_dir, item_ids, paths, image_processor, workers=workers, show_progress=show_progress
+            cache_dir,
+            item_ids,
+            paths,
+            image_processor,
+            missing_content=missing_content,
+            workers=workers,
+            show_progress=show_progress,
         )
+        unusable = read_list(pixel_store / FILE_NAME)
+        if unusable:
+            found[0] += f" (of which {len(unusable)} cannot be used)"
+            total = sum(path is not None for path in paths)
+            logging.getLogger().warning(
+                f"{report(unusable, total, pixel_store / FILE_NAME)} The mean colour stands in for them."
+            )
         decoded = 0 if reused else sum(path is not None for path in paths)
         stored.append(f"{pixel_store} ({'reused' if reused else 'made'})")
     if "text" in modalities:

@@ -25,10 +25,40 @@ def two_colours(left, right, mode: str = "RGB") -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize(("extension", "options"), [("jpg", {"quality": 95}), ("png", {}), ("webp", {}), ("gif", {})])
+FORMATS = {
+    "jpg": {"quality": 95}, "png": {}, "webp": {}, "gif": {}, "AVIF": {}, "bmp": {}, "tif": {}, "Tiff": {},
+    "jp2": {}, "JFIF": {"quality": 95, "format": "JPEG"}, "ppm": {}, "ico": {"sizes": [(40, 20)]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("extension", "options"), FORMATS.items())
 def test_formats(extension: str, options: dict, tmp_path):
     two_colours(RED, GREEN).save(tmp_path / f"x.{extension}", **options)
-    np.testing.assert_allclose(corner_colours(tmp_path / f"x.{extension}"), [RED, GREEN], atol=8)
+    (path,) = find_by_item_id(["x"], tmp_path, ".")
+    np.testing.assert_allclose(corner_colours(path), [RED, GREEN], atol=8)
+    path.rename(tmp_path / "x.png")  # what is in a file counts, not how it is called
+    np.testing.assert_allclose(corner_colours(tmp_path / "x.png"), [RED, GREEN], atol=8)
+
+
+def test_of_several_pictures_the_first_in_order_counts(tmp_path):
+    for name in ["a.tif", "a.BMP", "a.webp", "b.tiff", "b.bmp", "c.jpg", "c.JPG", "c.Jpg", "d.eps", "d.txt", "d.psd"]:
+        (tmp_path / name).touch()
+    found = find_by_item_id(["a", "b", "c", "d"], tmp_path, ".")
+    assert [path and path.name for path in found] == ["a.webp", "b.bmp", "c.JPG", None]
+
+
+@pytest.mark.parametrize(("extension", "mode", "value"), [("tif", "F", 0.5), ("tif", "I", 70000)])
+def test_values_of_no_known_range_are_refused(extension, mode, value, tmp_path):
+    Image.new(mode, (40, 20), value).save(tmp_path / f"x.{extension}")
+    with pytest.raises(ContentError, match="floating-point|more than 16 bits"):
+        open_picture(tmp_path / f"x.{extension}")
+
+
+def test_a_document_that_starts_another_program_is_no_picture(tmp_path):
+    two_colours(RED, GREEN).save(tmp_path / "x.eps")
+    (tmp_path / "x.eps").rename(tmp_path / "x.jpg")
+    with pytest.raises(ContentError, match="not a picture in one of the formats"):
+        open_picture(tmp_path / "x.jpg")
 
 
 def test_cmyk(tmp_path):

@@ -110,11 +110,41 @@ def test_bad_pictures_are_reported_together(workers: int, make, pictures, tmp_pa
     assert lines[1] == f"  item 'item 2': {pictures[2]}: the file is empty (0 bytes)"
     assert lines[2].startswith(f"  item 'item 3': {pictures[3]}: not a picture")
     assert lines[6] == "  and 1 more"
-    assert "`missing_content: neutral`" in lines[7]
+    assert "`missing_content: neutral`" in lines[8]
+    listed = Path(lines[7].removeprefix("All of them are listed in ").removesuffix("."))
+    assert [line.split("\t")[0] for line in listed.read_text().splitlines()] == [
+        f"item {number}" for number in (2, 3, 5, 7, 9, 10)
+    ]
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
 
 
-def test_a_killed_run_does_not_hide_a_bad_picture(make, pictures, monkeypatch):
+def test_unusable_pictures_are_shown_as_the_mean_colour_and_listed(make, pictures, tmp_path):
+    whole = load(make()[0])
+    for number, data in ((2, b""), (5, b"<html>404</html>"), (9, pictures[10].read_bytes()[:80])):
+        pictures[number + 1].write_bytes(data)
+    bad = [3, 6, 10]
+    store, reused = make(missing_content="neutral")
+    assert not reused
+    rows = [row for row in range(11) if row not in bad]
+    np.testing.assert_array_equal(load(store)[rows], whole[rows])
+    np.testing.assert_array_equal(load(store)[bad], whole[[0, 0, 0]])
+    listed = [line.split("\t") for line in (store / "unusable_pictures.tsv").read_text().splitlines()]
+    assert [line[:2] for line in listed] == [[f"item {row}", str(pictures[row])] for row in bad]
+    assert [line[2][:17] for line in listed] == ["the file is empty", "not a picture in ", "cut short or dama"]
+    assert make(missing_content="neutral") == (store, True)
+    with pytest.raises(ContentError, match="3 of 10 pictures cannot be used"):  # of a store that was made before
+        make()
+
+
+def test_pictures_none_of_which_can_be_used_are_refused(make, pictures):
+    for path in pictures[1:]:
+        path.write_bytes(b"")
+    with pytest.raises(ContentError, match=r"10 of 10 pictures[^$]*modalities: \[text\]"):
+        make(missing_content="neutral")
+
+
+@pytest.mark.parametrize("missing_content", ["error", "neutral"])
+def test_a_killed_run_does_not_hide_a_bad_picture(make, pictures, monkeypatch, missing_content):
     monkeypatch.setattr(pixels, "CHUNK", 2)
     pictures[3].write_bytes(b"no picture")
 
@@ -126,14 +156,21 @@ def test_a_killed_run_does_not_hide_a_bad_picture(make, pictures, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pixels, "open_picture", open_some)
         with pytest.raises(KeyboardInterrupt):
-            make(workers=1)
+            make(workers=1, missing_content=missing_content)
+    if missing_content == "neutral":
+        store, _ = make(workers=1, missing_content=missing_content)
+        assert [line[:6] for line in (store / "unusable_pictures.tsv").read_text().splitlines()] == ["item 3"]
     with pytest.raises(ContentError, match="1 of 10 pictures"):
         make(workers=1)
 
 
-def test_a_processor_without_fixed_size(make):
+@pytest.mark.parametrize("missing_content", ["error", "neutral"])
+def test_a_processor_without_fixed_size(make, missing_content):
     with pytest.raises(ContentError, match=r"9 of 10 pictures .*\n.*makes it \[3, .*\] and others"):
-        make(processor=CLIPImageProcessor(size={"shortest_edge": 16}, do_center_crop=False))
+        make(
+            missing_content=missing_content,
+            processor=CLIPImageProcessor(size={"shortest_edge": 16}, do_center_crop=False),
+        )
 
 
 def test_a_processor_that_gives_no_uint8():

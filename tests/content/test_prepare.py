@@ -146,6 +146,21 @@ def test_missing_picture(prepare, catalogue, processor, caplog):
     assert "(made)" in caplog.text
 
 
+def test_unreadable_picture(prepare, catalogue, caplog):
+    (catalogue / "images" / "b.png").write_bytes(b"<html>404</html>")
+    with pytest.raises(ContentError, match=r"1 of 3 pictures cannot be used:\n  item 'b': .*b\.png: not a picture"):
+        prepare()
+    caplog.set_level(logging.INFO)
+    for _ in range(2):  # made, then found
+        caplog.clear()
+        content = prepare(missing_content="neutral")
+        np.testing.assert_array_equal(content.pixels[2], content.pixels[0])
+        assert "1 of 3 pictures cannot be used:" in caplog.text
+        assert "Item content: 3 pictures (of which 1 cannot be used), 3 texts" in caplog.text
+        (listed,) = catalogue.parent.glob("cache/pixels-*/unusable_pictures.tsv")
+        assert f"All of them are listed in {listed}. The mean colour stands in for them." in caplog.text
+
+
 def test_missing_text(prepare):
     ids = ["[PAD]", "a", *(f"new {number}" for number in range(7))]
     with pytest.raises(ContentError, match="7 of 8 items have no text in .*title") as info:
