@@ -76,16 +76,26 @@ def check_values(config, is_ours: bool) -> None:
         _check_built_in(config)
 
 
+def check_seed(key: str, seed: object) -> None:
+    """Refuse what cannot seed numpy, torch and scikit-learn alike.
+
+    Raises
+    ------
+    SettingError
+        Names the setting ``key``.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LAST_SEED:
+        raise SettingError(f"{key}: {_shown(seed)} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
+
+
 def _check_any(config) -> None:
     """What holds for RecBole's own models too."""
     for key, allowed in _CHOICES_OF_ANY.items():
         if config[key] is not None and str(config[key]).lower() not in allowed:
             raise SettingError.unknown(key, config[key], allowed)
-    seed = config["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LAST_SEED:
-        raise SettingError(f"seed: {_shown(seed)} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
-    for key, value in config.external_config_dict.items():
-        _check_type(key, value, config.internal_config_dict.get(key))
+    check_seed("seed", config["seed"])
+    for key in config.external_config_dict.keys() & config.final_config_dict.keys():
+        _check_type(key, config[key], config.internal_config_dict.get(key))
     for key in ("learning_rate", "weight_decay"):
         if config[key] < 0:
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
