@@ -101,7 +101,7 @@ def _check_any(config) -> None:
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
     for key in ("checkpoint_dir", "data_path"):
         if not isinstance(config[key], str):
-            raise SettingError(f"{key}: {config[key]!r} is not possible: it must name a folder.")
+            raise SettingError(f"{key}: {_shown(config[key])} is not possible: it must name a folder.")
     for key in ("user_inter_num_interval", "item_inter_num_interval"):
         if config[key] is not None and not re.fullmatch(f"{_AN_INTERVAL}(;{_AN_INTERVAL})*", str(config[key])):
             raise SettingError(f"{key}: {config[key]} is not possible: write an interval such as [5,inf).")

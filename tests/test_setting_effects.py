@@ -54,7 +54,7 @@ def _with(config, key, value):
     return changed
 
 
-@pytest.mark.parametrize("name", our_models())
+@pytest.mark.parametrize("name", [*OWN_LOSS, "PerPEFTFPMC", "PerPEFTBPR", "PerPEFTSASRec"])
 def test_what_a_backbone_does_not_read_is_refused_by_hand_and_absent_as_a_default(name):
     kinds = our_models()[name]
     config = demo(name)
