@@ -21,12 +21,13 @@ _CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
 
-_CHOICES_OF_ANY = {  # of all models; small letters or capitals
+_CHOICES_OF_ANY = {  # of all models
     "learner": ("adam", "adamw", "sgd", "adagrad", "rmsprop"),  # RecBole takes adam for any other, without a word
     "state": ("debug", "info", "warning", "error", "critical"),
-    "rm_dup_inter": ("first", "last", "none"),
+    "rm_dup_inter": ("first", "last"),
     "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
 }
+_IN_CAPITALS_TOO = ("learner", "state")
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 _AT_LEAST = {
@@ -40,6 +41,7 @@ _AT_LEAST = {
 }  # fmt: skip
 
 _AN_INTERVAL = r"[\[(]\s*(-?inf|[-+.\de]+)\s*,\s*(-?inf|[-+.\de]+)\s*[\])]"
+_ALONE = ("metrics", "topk", "modalities")  # lists that may be written as their only member
 _NONE_TAKES_ALL = ("num_negatives", "peft_layers")
 _LAST_SEED = 2**32 - 1  # numpy's
 
@@ -91,7 +93,8 @@ def check_seed(key: str, seed: object) -> None:
 def _check_any(config) -> None:
     """What holds for RecBole's own models too."""
     for key, allowed in _CHOICES_OF_ANY.items():
-        if config[key] is not None and str(config[key]).lower() not in allowed:
+        value = str(config[key]).lower() if key in _IN_CAPITALS_TOO else config[key]
+        if config[key] is not None and value not in allowed:
             raise SettingError.unknown(key, config[key], allowed)
     check_seed("seed", config["seed"])
     for key in config.external_config_dict.keys() & config.final_config_dict.keys():
@@ -129,6 +132,8 @@ def _check_type(key: str, value: object, default: object) -> None:
         kind = "a number"
         if fits and "dropout" in key and value is not None:
             fits, kind = 0 <= value <= 1, "a number from 0 to 1"
+    elif isinstance(default, list) and key not in _ALONE:
+        fits, kind = value is None or isinstance(value, list | tuple), f"a list, such as [{value}]"
     else:
         return
     if not fits:

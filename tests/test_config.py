@@ -147,6 +147,10 @@ def test_values_that_cannot_work_are_refused(values, message):
         ),
         ({"checkpoint_dir": None}, "checkpoint_dir: ~ is not possible: it must name a folder"),
         ({"load_col": 5}, "load_col: 5 is not possible"),
+        (
+            {"numerical_features": "price"},
+            r"numerical_features: 'price' .*must be a list, such as \[p",
+        ),
         ({"seed": -1}, "seed: -1 is not possible: it must be a whole number from 0 to 4294967295"),
         ({"seed": 2**32}, "seed: 4294967296 is not possible"),
         ({"seed": "abc"}, "seed: 'abc' is not possible"),

@@ -15,6 +15,7 @@ from recbole_perpeft.commands.table import pipes, write_texts
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.setting_effects import unread
 from recbole_perpeft.settings import YAML_LOADER, known_settings
 from recbole_perpeft.stage_1 import GROUP_SETTINGS
 
@@ -111,6 +112,9 @@ def tune(
     settings = {"seed": seed, **(settings or {})}
     config = Config(model, dataset, config_dict=settings)
     check_folder(config)
+    unused = unread(config.model_class) if hasattr(config.model_class, "backbone_name") else {}
+    for key in space.keys() & unused.keys():
+        raise SettingError(f"--space: {key} changes nothing on {model}: {unused[key]}. Leave it out.")
     failures = []
     with output_folder(Path(out)) as folder:
         print(f"Each trial's log, as it goes: {folder}/logs")
