@@ -23,11 +23,12 @@ _CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
 
-_CHOICES_OF_ANY = {  # of all models; small letters or capitals
+_CHOICES_OF_ANY = {  # of all models
     "learner": ("adam", "adamw", "sgd", "adagrad", "rmsprop"),  # RecBole takes adam for any other, without a word
     "state": ("debug", "info", "warning", "error", "critical"),
     "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
 }
+_IN_CAPITALS_TOO = ("learner", "state")
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 _AT_LEAST = {
@@ -40,6 +41,7 @@ _AT_LEAST = {
     "num_layers": 1,
 }  # fmt: skip
 
+_ALONE = ("metrics", "topk", "modalities")  # lists that may be written as their only member
 _NONE_TAKES_ALL = ("num_negatives", "peft_layers")
 _LAST_SEED = 2**32 - 1  # numpy's
 
@@ -76,22 +78,33 @@ def check_values(config, is_ours: bool) -> None:
         _check_built_in(config)
 
 
+def check_seed(key: str, seed: object) -> None:
+    """Refuse what cannot seed numpy, torch and scikit-learn alike.
+
+    Raises
+    ------
+    SettingError
+        Names the setting ``key``.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LAST_SEED:
+        raise SettingError(f"{key}: {_shown(seed)} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
+
+
 def _check_any(config) -> None:
     """What holds for RecBole's own models too."""
     for key, allowed in _CHOICES_OF_ANY.items():
-        if config[key] is not None and str(config[key]).lower() not in allowed:
+        value = str(config[key]).lower() if key in _IN_CAPITALS_TOO else config[key]
+        if config[key] is not None and value not in allowed:
             raise SettingError.unknown(key, config[key], allowed)
-    seed = config["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LAST_SEED:
-        raise SettingError(f"seed: {_shown(seed)} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
-    for key, value in config.external_config_dict.items():
-        _check_type(key, value, config.internal_config_dict.get(key))
+    check_seed("seed", config["seed"])
+    for key in config.external_config_dict.keys() & config.final_config_dict.keys():
+        _check_type(key, config[key], config.internal_config_dict.get(key))
     for key in ("learning_rate", "weight_decay"):
         if config[key] < 0:
             raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
     for key in ("checkpoint_dir", "data_path"):
         if not isinstance(config[key], str):
-            raise SettingError(f"{key}: {config[key]!r} is not possible: it must name a folder.")
+            raise SettingError(f"{key}: {_shown(config[key])} is not possible: it must name a folder.")
     gpus = config["gpu_id"]
     listed = ",".join(map(str, gpus)) if isinstance(gpus, list | tuple) else str(gpus)
     if not re.fullmatch(r"(-1|\s*\d+\s*(,\s*\d+\s*)*)?", listed):
@@ -116,6 +129,8 @@ def _check_type(key: str, value: object, default: object) -> None:
         kind = "a number"
         if fits and "dropout" in key and value is not None:
             fits, kind = 0 <= value <= 1, "a number from 0 to 1"
+    elif isinstance(default, list) and key not in _ALONE:
+        fits, kind = value is None or isinstance(value, list | tuple), f"a list, such as [{value}]"
     else:
         return
     if not fits:

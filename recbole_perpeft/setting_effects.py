@@ -53,8 +53,8 @@ def unread(model_class: type) -> dict[str, str]:
     if getattr(model_class, "trains_by_user", False):
         reason = "it trains on users with all their purchases"
         reasons |= {"prefixes_per_user": reason, "prefix_window": reason}
-    if not model_class.whole_table and SHARED not in kinds:
-        reasons["refresh_steps"] = "none of its steps needs all items"
+    if SHARED not in kinds and not (model_class.whole_table and model_class.reads_others):
+        reasons["refresh_steps"] = "none of its steps reads items outside the batch"
     return reasons
 
 
@@ -92,6 +92,13 @@ def _adapts_nothing(config) -> bool:
     return config["peft_type"] is None or str(config["peft_type"]).upper() == "NONE"
 
 
+def _reads_others(config) -> bool:
+    """Whether steps with sampled negatives read items outside the batch: in a softmax they do not compete."""
+    model_class = config.model_class
+    shared = model_class.negatives_with(config["loss_type"]) == SHARED
+    return model_class.whole_table and model_class.reads_others and not shared
+
+
 def _takes_all_epochs(config) -> bool:
     return config["global_epochs"] >= config["epochs"]
 
@@ -126,7 +133,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
     (("prefix_window",), _when(lambda c: c["prefixes_per_user"] is None, "prefixes_per_user")),
     (("refresh_steps",), _when(
-        lambda c: not c.model_class.whole_table and c["num_negatives"] is not None, "num_negatives")),
+        lambda c: c["num_negatives"] is not None and not _reads_others(c), "num_negatives")),
     ((*_PEFT, "refresh_steps", "encoding_batch_size"), _NONE),
     (("peft_layers",), _when(lambda c: str(c["peft_type"]).upper() == "IISAN", "peft_type")),
     (("iisan_form",), _when(lambda c: str(c["peft_type"]).upper() != "IISAN", "peft_type")),

@@ -1,5 +1,6 @@
 """Where settings come from, what they may be, and what a mistake says."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,90 @@ def test_the_papers_settings_take_the_authors_iisan_and_relu_with_any_method(pef
     assert (config["iisan_form"], config["hidden_act"], config["layer_norm_eps"]) == ("authors", "relu", 1e-8)
     says = [sentence for sentence in without_effect(config) if sentence.startswith("iisan_form")]
     assert len(says) == (peft_type == "LORA")
+
+
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rate": "abc"}, "learning_rate: 'abc' is not possible: it must be a number"),
+        ({"learning_rate": -1}, "learning_rate: -1 is not possible: it must be a number from 0 up"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan is not possible"),
+        ({"epochs": 1.5}, "epochs: 1.5 is not possible: it must be a whole number from 1 up"),
+        ({"epochs": None}, "epochs: ~ is not possible"),
+        ({"train_batch_size": 0}, "train_batch_size: 0 is not possible"),
+        ({"eval_batch_size": 0}, "eval_batch_size: 0 is not possible"),
+        ({"eval_step": -1}, "eval_step: -1 is not possible: it must be a whole number from 0 up"),
+        ({"metric_decimal_place": "x"}, "metric_decimal_place: 'x' is not possible"),
+        ({"worker": -1}, "worker: -1 is not possible"),
+        ({"n_heads": 3}, "n_heads: 3 is not possible with hidden_size: 64, which it must divide without a rest"),
+        ({"n_layers": 0}, "n_layers: 0 is not possible"),
+        ({"hidden_dropout_prob": 2}, "hidden_dropout_prob: 2 is not possible: it must be a number from 0 to 1"),
+        ({"hidden_act": "gelo"}, "Unknown hidden_act 'gelo'. Did you mean 'gelu'"),
+        ({"gpu_id": "abc"}, "gpu_id: 'abc' is not possible: write the number of a GPU"),
+        ({"use_gpu": "maybe"}, "use_gpu: 'maybe' is not possible: it must be True or False"),
+        ({"learner": "adamm"}, "Unknown learner 'adamm'. Did you mean 'adam'"),
+        ({"state": "LOUD"}, "Unknown state 'LOUD'"),
+        ({"clip_grad_norm": 5}, "clip_grad_norm: 5 is not possible: write {max_norm: 1.0}"),
+        ({"rm_dup_inter": "frist"}, "Unknown rm_dup_inter 'frist'. Did you mean 'first'"),
+        (
+            {"user_inter_num_interval": "5"},
+            r"user_inter_num_interval: '5' is no interval: write",
+        ),
+        ({"checkpoint_dir": None}, "checkpoint_dir: ~ is not possible: it must name a folder"),
+        ({"load_col": 5}, "load_col: 5 is not possible"),
+        (
+            {"numerical_features": "price"},
+            r"numerical_features: 'price' .*must be a list, such as \[p",
+        ),
+        ({"seed": -1}, "seed: -1 is not possible: it must be a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed: 4294967296 is not possible"),
+        ({"seed": "abc"}, "seed: 'abc' is not possible"),
+        ({"seed": None}, "seed: ~ is not possible"),
+    ],
+)
+def test_values_that_no_model_can_work_with_are_refused_before_loading(model, values, message):
+    with pytest.raises(SettingError, match=message):
+        make(values=values, model=model)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train_neg_sample_args": 5}, "train_neg_sample_args: 5 is not possible"),
+        ({"train_neg_sample_args": {"samplenum": 2}}, "Did you mean 'sample_num'"),
+        ({"train_neg_sample_args": {"distribution": "unifrom"}}, "Did you mean 'uniform'"),
+        ({"train_neg_sample_args": {"sample_num": 0}}, "sample_num: 0 is not possible"),
+    ],
+)
+def test_negatives_of_recboles_models_that_cannot_be_are_refused(values, message):
+    with pytest.raises(SettingError, match=message):
+        make(values=values, model="BPR")
+
+
+@pytest.mark.parametrize("values", [{"learner": "Adam"}, {"gpu_id": "0,1"}, {"seed": 2**32 - 1}, {"n_heads": 1}])
+def test_values_that_recbole_takes_are_taken(values):
+    make(values=values, model="SASRec")
+
+
+def test_a_missing_logger_is_said_before_loading(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(SettingError, match="log_wandb: True needs a package that is not installed: pip install wandb"):
+        make(line=["--log_wandb=True"])
+
+
+def test_columns_of_one_file_leave_those_of_the_others():
+    config = make(values={"load_col": {"item": ["item_id", "title"]}})
+    assert config["load_col"] == {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}
+
+
+@pytest.mark.parametrize("seed", [2020, 42_949, 2**32 - 1])
+def test_any_seed_trains(prepare, seed):
+    _, trainer, train_data, _, _ = prepare(seed=seed)
+    trainer.epochs = 2
+    trainer._train_epoch(train_data, 1)
+    assert torch.initial_seed() == (seed * 100_003 + 1) % 2**32
+    assert (seed != 2020) or torch.initial_seed() == 202_006_061
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_perpeft.checks import check_seed
 from recbole_perpeft.commands.chart import write_chart
 from recbole_perpeft.commands.rows import METHOD, known_variants, make_rows, settings_of
 from recbole_perpeft.commands.runs import do_runs, output_folder
@@ -11,7 +12,7 @@ from recbole_perpeft.commands.table import check_same_data, markdown, summarise,
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.settings import read_settings_files
+from recbole_perpeft.settings import merge_settings, read_settings_files
 
 DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and
 compare them.
@@ -74,6 +75,8 @@ def compare(
     """
     if len(set(seeds)) < len(seeds):
         raise SettingError(f"--seeds: {list(seeds)} has one twice. Keep one.")
+    for seed in seeds:
+        check_seed("--seeds", seed)
     if jobs < 1:
         raise SettingError(f"--jobs: {jobs} runs side by side are not possible. Give 1 or more.")
     rows = make_rows(model, dataset, variants, models, pefts, settings or {}, for_perpeft or {})
@@ -115,7 +118,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def common_settings(config_files: str | None, words: Sequence[str]) -> dict:
     """Settings of YAML files and of ``--key=value`` words, which go before them."""
-    return {**read_settings_files((config_files or "").split()), **settings_of(words)}
+    return merge_settings(read_settings_files((config_files or "").split()), settings_of(words))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from recbole_perpeft.checks import check_seed
 from recbole_perpeft.commands.compare import add_common_arguments, common_settings
 from recbole_perpeft.commands.inputs import Inputs
 from recbole_perpeft.commands.runs import Run, do_runs, output_folder
@@ -16,6 +17,7 @@ from recbole_perpeft.commands.table import pipes, write_texts
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import check_folder
 from recbole_perpeft.errors import SettingError
+from recbole_perpeft.setting_effects import unread
 from recbole_perpeft.settings import YAML_LOADER, known_settings
 from recbole_perpeft.stage_1 import GROUP_SETTINGS
 
@@ -112,9 +114,13 @@ def tune(
         If there is no such data set.
     """
     optuna = _optuna()
+    check_seed("--search_seed", seed)
     settings = {"seed": seed, **(settings or {})}
     config = Config(model, dataset, config_dict=settings)
     check_folder(config)
+    unused = unread(config.model_class) if hasattr(config.model_class, "backbone_name") else {}
+    for key in space.keys() & unused.keys():
+        raise SettingError(f"--space: {key} changes nothing on {model}: {unused[key]}. Leave it out.")
     failures, inputs = [], Inputs()
     with output_folder(Path(out)) as folder:
         print(f"Each trial's log, as it goes: {folder}/logs")
@@ -129,7 +135,7 @@ def tune(
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
         while _count(study, optuna) < trials:
-            study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=5)
+            study.sampler = optuna.samplers.TPESampler(seed=(seed + len(study.trials)) % 2**32, n_startup_trials=5)
             trial = study.ask()
             chosen = {key: _suggest(trial, key, kind, values) for key, (kind, values) in space.items()}
             said = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
