@@ -54,6 +54,11 @@ def create_dataset(config: Config) -> Dataset:
             f"{config['user_inter_num_interval']}, item_inter_num_interval: {config['item_inter_num_interval']}, "
             f"val_interval: {config['val_interval']}."
         ) from error
+    if needs_time(config) and dataset.time_field not in dataset.inter_feat:
+        raise DataError(
+            f"{dataset.time_field!r} (TIME_FIELD) is not loaded (load_col: {config['load_col']}, unload_col: "
+            f"{config['unload_col']}), but the order of purchases is by time: load it, or leave these settings out."
+        )
     _refuse_masked_repeats(config, dataset)
     if reads_labels(config) and dataset.label_field not in dataset.inter_feat:
         raise DataError(

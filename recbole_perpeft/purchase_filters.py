@@ -51,6 +51,11 @@ class PurchaseFilters:
 
     def _filter_by_field_value(self):
         for field, wanted in (self.config["val_interval"] or {}).items():
+            if field in self.field2type and field not in self.inter_feat and not self._follows_items:
+                raise SettingError(
+                    f"val_interval: {field} is no column of the .inter file, so it takes purchases only with "
+                    "filter_inter_by_user_or_item: True: set that, or leave the column out."
+                )
             if self.field2type.get(field) in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
                 check_interval(f"val_interval: {field}", wanted)
             elif field in self.field2type and not isinstance(wanted, list | set | tuple):
@@ -61,8 +66,19 @@ class PurchaseFilters:
         with self._reported(f"val_interval: {self.config['val_interval']}"):
             super()._filter_by_field_value()
 
+    @property
+    def _follows_items(self) -> bool:
+        """Whether purchases go with the users and items that go."""
+        return self.config["filter_inter_by_user_or_item"] is True
+
     def _filter_inter_by_user_or_item(self):
-        with self._reported("filter_inter_by_user_or_item: True"):
+        elsewhere = {
+            field: wanted
+            for field, wanted in (self.config["val_interval"] or {}).items()
+            if field not in self.inter_feat
+        }
+        cause = f"val_interval: {elsewhere}" if elsewhere else "filter_inter_by_user_or_item: True"
+        with self._reported(cause):
             super()._filter_inter_by_user_or_item()
 
     def _filter_by_inter_num(self):

@@ -51,3 +51,14 @@ def test_data_without_times_will_do_where_purchases_are_shuffled(tiny, tmp_path)
     assert create_dataset(tiny(**place, eval_args=shuffled)).inter_num == len(ROWS)
     with pytest.raises(DataError, match="no column 'timestamp'"):
         create_dataset(tiny(**place))
+
+
+@pytest.mark.parametrize("separator", [",", "::"])
+def test_another_separator_holds_for_titles_too(prepare, tiny_root, tmp_path, separator):
+    for suffix in ("inter", "item"):
+        header, *rows = (tiny_root / "tiny" / f"tiny.{suffix}").read_text().replace("\t", separator).splitlines()
+        write_purchases(tmp_path, "shop", rows, header, suffix)
+    text = {"modalities": ["text"], "encoder": str(tiny_root / "tiny" / "clip")}
+    theirs = prepare(**text)[1].model.item_tower.encoder.content
+    settings = {"dataset": "shop", "data_path": str(tmp_path), "field_separator": separator}
+    assert prepare(**text, **settings)[1].model.item_tower.encoder.content.key == theirs.key

@@ -43,6 +43,9 @@ def test_a_filter_loads_the_column_that_it_names(tiny, tmp_path, model):
         ({"val_interval": {"ratng": "[3,inf)"}}, r"'ratng', which no file has\. The \.inter file has user_id.*rating"),
         ({"val_interval": {"rating": 3}}, r"val_interval: rating: 3 is no interval: write '\[5,inf\)'"),
         ({"val_interval": {"device": "app"}}, "device: 'app' must be a list of the values to keep"),
+        ({"val_interval": {"brand": ["1"]}, "filter_inter_by_user_or_item": False},
+         "brand is no column of the .inter file.*filter_inter_by_user_or_item: True: set that"),
+        ({"sample_seed": None, "user_sample": 5}, "sample_seed: ~ is not possible"),
         ({"user_inter_num_interval": "5"}, "user_inter_num_interval: '5' is no interval"),
         ({"rm_dup_inter": "firts"}, "Unknown rm_dup_inter 'firts'. Did you mean 'first'"),
         ({"threshold": {"rating": 3}}, r"no effect on \w+: .*--val_interval=\"\{rating: '\[3,inf\)'\}\""),
@@ -57,6 +60,15 @@ def test_a_setting_that_cannot_act_is_refused(tiny, tmp_path, model, settings, m
     place, _ = rated(tmp_path)
     with pytest.raises(SettingError, match=message):
         create_dataset(tiny(model=model, **{**place, **settings}))
+
+
+@pytest.mark.parametrize(
+    "left_out", [{"load_col": {"inter": ["user_id", "item_id"]}}, {"unload_col": {"inter": ["timestamp"]}}]
+)
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "BPR"])
+def test_times_that_are_not_loaded_are_missed_before_the_split(tiny, model, left_out):
+    with pytest.raises(DataError, match=r"'timestamp' \(TIME_FIELD\) is not loaded"):
+        create_dataset(tiny(model=model, **left_out))
 
 
 def test_cold_items_are_not_tested_among_sampled_items(tiny):
