@@ -1,11 +1,11 @@
 #!/bin/bash
 # torchmetrics 1.9.0: RetrievalMAP with top_k falls when one more relevant document is found.
 #
-# Average precision divides the sum of the precisions at the relevant documents by the number of relevant documents (ranx
-# 0.3.21, RecTools 0.19.0), or by k if that is less (RecBole 1.2.1, LensKit 2025.8.1). With top_k, torchmetrics divides by
-# the number of relevant documents that are within the first k. So a list that finds one of two relevant documents, in the
-# first place, has a MAP of 1, a list that finds the other one too, further down, has less, and MAP can fall as top_k
-# grows. The documentation of top_k says no more than "consider only the top k elements".
+# Average precision divides the sum of the precisions at the relevant documents by the number of relevant documents
+# (ranx 0.3.21, RecTools 0.19.0), or by k if that is less (RecBole 1.2.1, LensKit 2025.8.1). With top_k, torchmetrics
+# divides by the number of relevant documents that are within the first k. So a list that finds one of two relevant
+# documents, in the first place, has a MAP of 1, a list that finds the other one too, further down, has less, and MAP
+# can fall as top_k grows. The documentation of top_k says no more than "consider only the top k elements".
 #
 # Cure: judge MAP at a cut with another library.
 #

@@ -1,13 +1,13 @@
 #!/bin/bash
 # torchmetrics 1.9.0: retrieval metrics of scores that are not positive.
 #
-# A ranking does not change when the same number is taken from all its scores. RetrievalNormalizedDCG agrees. Of the same
-# scores RetrievalRecall, RetrievalMAP, RetrievalMRR and RetrievalPrecision make 0, without a warning,
-# once they are not above zero: a relevant document with a score of zero or less does not count as found, not even in the
-# first place. RetrievalHitRate does count it. Recommenders score by dot products and log-probabilities, which are below zero
-# for many items. The classes' documentation says "Accepts float predictions from a model output" and names no such
-# condition; that of the functions calls preds "estimated probabilities of each document to be relevant", and the check of
-# the inputs lets all floats pass.
+# A ranking does not change when the same number is taken from all its scores. RetrievalNormalizedDCG agrees. Of the
+# same scores RetrievalRecall, RetrievalMAP, RetrievalMRR and RetrievalPrecision make 0, without a warning, once they
+# are not above zero: a relevant document with a score of zero or less does not count as found, not even in the first
+# place. RetrievalHitRate does count it. Recommenders score by dot products and log-probabilities, which are below
+# zero for many items. The classes' documentation says "Accepts float predictions from a model output" and names no
+# such condition; that of the functions calls preds "estimated probabilities of each document to be relevant", and the
+# check of the inputs lets all floats pass.
 #
 # Cure: rank first and hand over positive numbers, such as n minus the rank; or a sigmoid of the scores.
 #
