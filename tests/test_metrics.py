@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import metrics_agreement
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.quick_start import prepare as prepare_config
 from tests.test_ranking import LIST_METRICS
@@ -121,3 +122,19 @@ def test_scores_that_are_no_probabilities_are_not_compared_with_labels(prepare):
         trainer.evaluate(test_data, load_best_model=False)
     _, trainer, _, _, test_data = prepare(model="NeuMF", **settings)
     assert 0 < trainer.evaluate(test_data, load_best_model=False)["logloss"] < 1
+
+
+@pytest.mark.parametrize("k", metrics_agreement.CUTS)
+def test_metrics_of_rankings_are_those_of_their_definitions(k):
+    """The values that benchmarks/metrics_agreement.py compares with those of other libraries."""
+    lists = metrics_agreement.cases()["several relevant, short lists"]
+    expected = {"NDCG": 0.0, "Recall": 0.0, "MAP": 0.0, "MRR": 0.0}
+    for ranked, relevant in zip(*lists, strict=True):
+        places = [place for place, item in enumerate(ranked[:k], start=1) if item in relevant]
+        most = min(len(relevant), k)
+        ideal = sum(1 / math.log2(place + 1) for place in range(1, most + 1))
+        expected["NDCG"] += sum(1 / math.log2(place + 1) for place in places) / ideal / len(lists[0])
+        expected["Recall"] += len(places) / len(relevant) / len(lists[0])
+        expected["MAP"] += sum(n / place for n, place in enumerate(places, start=1)) / most / len(lists[0])
+        expected["MRR"] += 1 / places[0] / len(lists[0]) if places else 0
+    assert metrics_agreement.ours(*lists, k) == pytest.approx(expected, abs=1e-9)

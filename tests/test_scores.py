@@ -70,6 +70,10 @@ def test_shan_is_ranked_by_the_order_it_trains_on(prepare):
         users = model.user_embedding(interaction["user_id"])
         loss = model.calculate_loss(interaction) - model.reg_loss(users, model.item_embedding(targets))
     torch.testing.assert_close(loss, expected)
+    names = ("user_id", "item_id_list", "item_length")  # as of users whose sequences come from no loader
+    with torch.no_grad():
+        again = model.full_sort_predict(Interaction({name: interaction[name] for name in names}))
+        assert torch.equal(again, model.full_sort_predict(interaction))
 
 
 def test_random_has_a_list_of_its_own_for_every_user(prepare):

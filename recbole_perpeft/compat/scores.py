@@ -47,11 +47,14 @@ def _full_sort_predict_of_shan(self, interaction: Interaction) -> torch.Tensor:
 
     RecBole's own reads the padded end of the sequence as the latest purchases.
     """
-    sequences, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]  # [n, length], [n]
-    length = sequences.shape[1]
-    # rotated so that the padding comes first, as RecBole's transform inverse_itemseq has it
-    places = (torch.arange(length, device=sequences.device) + lengths[:, None]) % length  # [n, length]
-    output = self.forward(sequences.gather(1, places), interaction[self.USER_ID])  # [n, d]
+    if self.INVERSE_ITEM_SEQ in interaction:
+        inverse = interaction[self.INVERSE_ITEM_SEQ]
+    else:  # sequences that no loader gave: rotated so that the padding comes first, as the loaders' transform has it
+        sequences, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]  # [n, length], [n]
+        length = sequences.shape[1]
+        places = (torch.arange(length, device=sequences.device) + lengths[:, None]) % length
+        inverse = sequences.gather(1, places)
+    output = self.forward(inverse, interaction[self.USER_ID])  # [n, length] to [n, d]
     return output @ self.item_embedding.weight.transpose(0, 1)
 
 
