@@ -42,6 +42,7 @@ class PerPEFTTrainer(CheckpointTrainer):
         self.all_epochs = config["epochs"]
         self.watch = Stopwatch()
         self.eval_collector = RankingCollector(config)
+        self._small_groups: list[str] = []
 
     @property
     def part(self) -> str:
@@ -135,8 +136,11 @@ class PerPEFTTrainer(CheckpointTrainer):
     def _use_groups(self, train_data) -> None:
         groups = self.model.user_groups.cpu().numpy()
         train_data.set_groups(groups, self.config["group_negatives"])
-        for sentence in small_groups_report(groups, self.config["num_groups"], train_data.pools.too_small):
-            self.logger.warning(sentence)
+        sentences = small_groups_report(groups, self.config["num_groups"], train_data.pools.too_small)
+        for sentence in sentences:
+            if sentence not in self._small_groups:  # as they were before the last regrouping
+                self.logger.warning(sentence)
+        self._small_groups = sentences
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 

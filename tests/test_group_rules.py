@@ -6,6 +6,8 @@ import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
+from benchmarks.new_users import hold_out
+from recbole_perpeft.data import create_dataset, data_preparation
 from recbole_perpeft.personalisation import best_groups
 from recbole_perpeft.quick_start import load
 from tests.training import fit, move_modules, scatter_groups
@@ -22,8 +24,15 @@ def histories_of(train_data):
     return torch.tensor(list(histories)), padded
 
 
-@pytest.mark.parametrize("grouping", ["kmeans", "coherence"])
-@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR", "PerPEFTLightGCN"])
+@pytest.mark.parametrize(
+    ("model", "grouping"),
+    [
+        ("PerPEFTSASRec", "kmeans"),
+        ("PerPEFTSASRec", "coherence"),
+        ("PerPEFTBPR", "kmeans"),
+        ("PerPEFTLightGCN", "kmeans"),
+    ],
+)
 def test_training_users_come_back_to_their_groups_after_stage_3_and_from_a_checkpoint(prepare, model, grouping):
     trainer, _ = fit(prepare, model=model, grouping=grouping, **SMALL)
     _, again, train_data, _, _ = load(trainer.saved_model_file)
@@ -107,3 +116,14 @@ def test_random_groups_of_new_users_stay_and_are_all_used(prepare):
     found = net.groups_of_new(users, histories)
     assert set(found.tolist()) == {0, 1, 2}
     assert torch.equal(net.groups_of_new(users.flip(0), histories.flip(0)).flip(0), found)
+
+
+def test_users_who_are_held_out_altogether_are_tested_and_nowhere_else(tiny):
+    config = tiny(num_groups=1)
+    dataset = create_dataset(config)
+    held = hold_out(dataset, 0.2, seed=1)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+    assert len(held) == 8
+    assert set(train_data.histories) == set(range(1, 41)) - held
+    assert set(valid_data._dataset.inter_feat["user_id"].tolist()) == set(range(1, 41)) - held
+    assert set(test_data._dataset.inter_feat["user_id"].tolist()) == set(range(1, 41))
