@@ -23,11 +23,11 @@ from recbole_perpeft.errors import DataError, PerPEFTError, SettingError
 
 def test_a_comparison_does_every_run_once_and_reports_what_failed(common, tmp_path, capsys):
     out = tmp_path / "results"
-    arguments = {"variants": ["perpeft", "frozen"], "models": ["Pop", "SASRec:hidden_size=7"], "settings": common}
+    arguments = {"variants": ["perpeft", "frozen"], "models": ["Pop", "SASRec:TIME_FIELD=when"], "settings": common}
     summary, failures = compare("tiny", out, seeds=[1], **arguments)
     assert [line["row"] for line in summary["rows"]] == ["perpeft, LORA", "frozen", "Pop"]
-    (failure,) = failures  # two heads do not share seven
-    assert "SASRec:hidden_size=7, seed 1: FAILED" in failure
+    (failure,) = failures  # there is no such column
+    assert "SASRec:TIME_FIELD=when, seed 1: FAILED" in failure
     assert "log" in failure
     text = capsys.readouterr().out
     assert "run 4 of 4" in text
