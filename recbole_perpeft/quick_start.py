@@ -23,6 +23,7 @@ from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state,
 from recbole_perpeft.run_log import run_log
 from recbole_perpeft.run_report import run_report, verdicts
 from recbole_perpeft.run_summary import comparison_summary, training_summary
+from recbole_perpeft.settings import merge_settings
 from recbole_perpeft.sources import sources_hash
 from recbole_perpeft.stopwatch import Stopwatch
 from recbole_perpeft.trainer import PerPEFTTrainer
@@ -106,7 +107,7 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
         If the file cannot be read, or data, content, encoder or settings are not those it was made with.
     """
     saved = usable(read_state(checkpoint_file)["settings"], checkpoint_file)
-    config = Config(config_dict={**saved, **(config_dict or {})})
+    config = Config(config_dict=merge_settings(saved, config_dict or {}))
     _, trainer, train_data, valid_data, test_data = prepare(config)
     resume(trainer, checkpoint_file, to_train=False)
     if isinstance(trainer, PerPEFTTrainer):

@@ -12,7 +12,7 @@ from recbole_perpeft import checkpoint
 from recbole_perpeft.checkpoint_trainer import CheckpointTrainer
 from recbole_perpeft.config import Config
 from recbole_perpeft.recbole_checkpoint import is_recbole_checkpoint, read_recbole_checkpoint
-from recbole_perpeft.settings import known_settings, parse_value, read_settings_files
+from recbole_perpeft.settings import known_settings, merge_settings, parse_value, read_settings_files
 
 
 def make_config(
@@ -36,7 +36,7 @@ def make_config(
     SettingError
         As Config.
     """
-    given = {**read_settings_files(config_file_list or []), **(config_dict or {})}
+    given = merge_settings(read_settings_files(config_file_list or []), config_dict or {})
     words = [word.partition("=")[2] for word in command_line if word.startswith("--resume=")]
     file = parse_value("resume", words[-1]) if words else given.get("resume")
     if not file:
@@ -45,7 +45,7 @@ def make_config(
     asked = {"model": model or given.get("model"), "dataset": dataset or given.get("dataset")}
     names = {key: getattr(name, "__name__", name) for key, name in asked.items() if name}
     checkpoint.check_settings(file, saved, names)
-    config = Config(model, dataset, config_dict={**usable(saved, file), **given}, command_line=command_line)
+    config = Config(model, dataset, config_dict=merge_settings(usable(saved, file), given), command_line=command_line)
     checkpoint.check_settings(file, saved, config.settings())
     return config
 
