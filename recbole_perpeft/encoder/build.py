@@ -24,7 +24,7 @@ def build_item_encoder(
     peft_layers: int | None = None,
     dtype: torch.dtype = torch.float32,
     show_progress: bool = False,
-    iisan_form: str = "normalised",
+    iisan_form: str = "authors",
 ) -> ItemEncoder:
     """Build the item encoder that ``peft_type`` names.
 

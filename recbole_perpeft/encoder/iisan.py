@@ -54,7 +54,7 @@ class SideNetworkItemEncoder(ItemEncoder):
         num_groups: int,
         dtype: torch.dtype = torch.float32,
         show_progress: bool = False,
-        form: str = "normalised",
+        form: str = "authors",
     ) -> None:
         super().__init__(foundation, content, num_groups, dtype, show_progress)
         fields = side_network_settings(peft_config)

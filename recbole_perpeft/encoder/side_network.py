@@ -98,7 +98,7 @@ class SideNetworks(nn.Module):
         Width of what comes out.
     """
 
-    def __init__(self, widths: dict[str, Sequence[int]], bottleneck: int, form: str = "normalised"):
+    def __init__(self, widths: dict[str, Sequence[int]], bottleneck: int, form: str):
         super().__init__()
         self._normalised = form == "normalised"
         spread = None if self._normalised else _AUTHORS_SPREAD

@@ -95,7 +95,7 @@ def chain_by_hand(chain, states):
 @pytest.mark.parametrize("widths", [(12, 12), (12, 8), (6, 10)])
 def test_features_are_those_of_the_formula_for_any_widths(widths):
     torch.manual_seed(0)
-    networks = SideNetworks({m: [width] * 3 for m, width in zip(("image", "text"), widths, strict=True)}, 4)
+    networks = SideNetworks({m: [width] * 3 for m, width in zip(("image", "text"), widths, strict=True)}, 4, "normalised")
     with torch.no_grad():
         for parameter in networks.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -167,7 +167,7 @@ def test_parameters_of_a_group_on_clip_vit_b_32():
 
 
 def test_new_networks_give_a_mean_of_the_states():
-    networks = SideNetworks({"text": [6, 6, 6]}, 2)
+    networks = SideNetworks({"text": [6, 6, 6]}, 2, "normalised")
     states = torch.randn(4, 3, 6)
     normed = F.layer_norm(states, (6,))
     mean = 0.25 * normed[:, 0] + 0.25 * normed[:, 1] + 0.5 * normed[:, 2]
@@ -213,6 +213,7 @@ def test_training_never_runs_the_foundation_model_and_a_warm_run_prepares_nothin
     assert cold.runner.items_prepared >= 2 * len(ITEMS)
     assert cold.content.pictures_decoded == len(ITEMS)
     warm = build(peft_type="IISAN", cache=tmp_path)
+    warm.networks.load_state_dict(cold.networks.state_dict())
     calls = []
     for tower in towers(warm.foundation.model).values():
         tower.register_forward_hook(lambda *_: calls.append(1))
