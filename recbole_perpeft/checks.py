@@ -35,7 +35,7 @@ _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
     "num_negatives": 0, "projector_size": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
     "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "encoding_batch_size": 1,
-    "valid_user_sample": 1, "sample_seed": 0, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
+    "valid_user_sample": 1, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
     "train_batch_size": 1, "eval_batch_size": 1, "eval_step": 0, "worker": 0, "metric_decimal_place": 0,
     "loss_decimal_place": 0, "hidden_size": 1, "inner_size": 1, "embedding_size": 1, "n_heads": 1, "n_layers": 0,
     "num_layers": 1,
@@ -97,6 +97,7 @@ def _check_any(config) -> None:
         if config[key] is not None and value not in allowed:
             raise SettingError.unknown(key, config[key], allowed)
     check_seed("seed", config["seed"])
+    check_seed("sample_seed", config["sample_seed"])
     for key in config.external_config_dict.keys() & config.final_config_dict.keys():
         _check_type(key, config[key], config.internal_config_dict.get(key))
     for key in ("learning_rate", "weight_decay"):

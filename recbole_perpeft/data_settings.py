@@ -37,8 +37,6 @@ def check_data_settings(config) -> None:
     for key in _INTERVALS:
         if config[key] is not None:
             check_interval(key, config[key])
-    if config["sample_seed"] is None:
-        raise SettingError("sample_seed: ~ is not possible: every run would draw other users. Set a whole number.")
     if config["rm_dup_inter"] not in (None, "first", "last"):
         raise SettingError.unknown("rm_dup_inter", config["rm_dup_inter"], ("first", "last", "~"))
     modes = set(config["eval_args"]["mode"].values())

@@ -16,6 +16,7 @@ from tests.test_backbones import sizes
 from tests.training import scatter_groups
 
 OWN_LOSS = ["PerPEFTBERT4Rec", "PerPEFTENMF", "PerPEFTMacridVAE", "PerPEFTRepeatNet"]
+QUICKLY = [*OWN_LOSS, "PerPEFTSASRec", "PerPEFTFPMC", "PerPEFTBPR", "PerPEFTLightGCN"]  # the others are slow
 OF_BATCHES = {  # settings that a loader reads, and a value that is not the default
     "correct_sampling": True, "num_negatives": 8, "group_negatives": False, "catalogue_negatives": 0.5,
     "prefixes_per_user": 2,
@@ -36,7 +37,10 @@ def _loss(model, config, dataset, loader):
     return float(model.calculate_loss(next(iter(loader))).detach().sum())
 
 
-@pytest.mark.parametrize("name", our_models())
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICKLY else pytest.param(name, marks=pytest.mark.slow) for name in our_models()],
+)
 def test_a_setting_changes_a_backbones_loss_if_it_is_not_said_to_be_unread(tiny, name):
     kinds = our_models()[name]
     config = tiny(**sizes(name) | ({} if "num_negatives" in unread(kinds) else {"group_negatives": True}))

@@ -9,7 +9,7 @@ from huggingface_hub import try_to_load_from_cache
 from recbole_perpeft.config import Config
 from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.item_file import read_item_texts
-from recbole_perpeft.content.pictures import EXTENSIONS, find_by_column
+from recbole_perpeft.content.pictures import extensions, find_by_column
 from recbole_perpeft.encoder.checkpoint import resolve_checkpoint
 from recbole_perpeft.errors import PerPEFTError
 from recbole_perpeft.identity import PLACES
@@ -85,7 +85,7 @@ def _encoder_files(setting: str, name: str, folder: Path) -> list[Path] | str:
 
 def _pictures(config: Config, folder: Path) -> list[Path]:
     if not config["image_field"]:
-        return [file for file in (folder / config["image_dir"]).iterdir() if file.suffix.lower() in EXTENSIONS]
+        return [file for file in (folder / config["image_dir"]).iterdir() if file.suffix.lower() in extensions()]
     file, fields = folder / f"{config['dataset']}.item", [config["image_field"]]
     encoding, separator = config["encoding"] or "utf-8", config["field_separator"]
     rows = read_item_texts(file, config["ITEM_ID_FIELD"], fields, encoding=encoding, separator=separator)

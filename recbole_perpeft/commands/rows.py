@@ -136,7 +136,7 @@ def make_rows(
 def _those_that_go_with(
     variant: str, model: str, dataset: str, own: dict, shared: dict, for_perpeft: dict, base_model: str
 ) -> dict:
-    """``shared`` without the setting of ``for_perpeft`` that is possible in itself, but not beside a variant's ``own``.
+    """``shared`` without what of ``for_perpeft`` is possible in itself, but not beside a variant's ``own``.
 
     Lengths and rates stay: a row that trains for longer than was asked would be no comparison.
     """
@@ -148,15 +148,20 @@ def _those_that_go_with(
             return error
         return None
 
-    error = error_of(model, {**shared, **own})
-    if error is None or error_of(base_model, {**shared, "peft_type": own.get("peft_type")}) is not None:
+    if error_of(base_model, {**shared, "peft_type": own.get("peft_type")}) is not None:
         return shared  # making the row raises it
-    for key in sorted(for_perpeft.keys() - own.keys() - CHANGEABLE - {"global_epochs"}):
-        rest = {name: value for name, value in shared.items() if name != key}
-        if error_of(model, {**rest, **own}) is None:
-            print(f"{variant}: --for_perpeft {key}={shared[key]} is left out. {error}", flush=True)
-            return rest
-    return shared
+    rest, removable = dict(shared), for_perpeft.keys() - own.keys() - CHANGEABLE - {"global_epochs"}
+    while (error := error_of(model, {**rest, **own})) is not None:
+        named = str(error).partition(":")[0]
+        for key in sorted(removable, key=lambda key: (key != named, key)):
+            without = {name: value for name, value in rest.items() if name != key}
+            if str(error_of(model, {**without, **own})) != str(error):
+                break
+        else:
+            return shared  # making the row raises it
+        print(f"{variant}: --for_perpeft {key}={rest.pop(key)} is left out. {error}", flush=True)
+        removable = removable - {key}
+    return rest
 
 
 def _read_variant(variant: str) -> tuple[str, dict]:

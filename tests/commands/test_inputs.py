@@ -175,6 +175,11 @@ def test_a_setting_that_one_variant_leaves_without_effect_is_left_out_of_its_row
     assert "pairs: --for_perpeft correct_sampling=True is left out. correct_sampling: True is not possible with" in (
         capsys.readouterr().out
     )
+    file.write_text("model: PerPEFTBERT4Rec\n")  # whose loss reads neither
+    common = {key: value for key, value in common.items() if key not in ("num_negatives", "group_negatives")}
+    (row,) = make_rows("PerPEFTSASRec", "tiny", [str(file)], [], ["LORA"], common, shared | {"num_negatives": 4})
+    assert {"correct_sampling", "num_negatives"}.isdisjoint(row.settings)
+    assert capsys.readouterr().out.count("is left out") == 2
     file.write_text("global_epochs: 50\n")
     with pytest.raises(SettingError, match="global_epochs: 50 is more than epochs: 3"):
         make_rows("PerPEFTSASRec", "tiny", [str(file)], [], ["LORA"], common, shared)

@@ -95,7 +95,9 @@ def chain_by_hand(chain, states):
 @pytest.mark.parametrize("widths", [(12, 12), (12, 8), (6, 10)])
 def test_features_are_those_of_the_formula_for_any_widths(widths):
     torch.manual_seed(0)
-    networks = SideNetworks({m: [width] * 3 for m, width in zip(("image", "text"), widths, strict=True)}, 4, "normalised")
+    networks = SideNetworks(
+        {m: [width] * 3 for m, width in zip(("image", "text"), widths, strict=True)}, 4, "normalised"
+    )
     with torch.no_grad():
         for parameter in networks.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
