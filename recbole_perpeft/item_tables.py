@@ -53,8 +53,9 @@ def item_tables(model: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Emb
     model
         The backbone, with its own tables.
     names
-        What they are called; by default all with as many rows as items (or one more, for a mask token) whose name does
-        not begin with ``user``.
+        What they are called; by default those with as many rows as items (or one more, for a mask token) that are named
+        after items, or one number wide. Of a backbone that has none of these, all with so many rows that are not named
+        after users: positions, prototypes and users can be as many as items by chance.
 
     Raises
     ------
@@ -62,12 +63,16 @@ def item_tables(model: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Emb
         If there is none.
     """
     sizes = (model.n_items, model.n_items + 1)
-    found = {
-        name: module
-        for name, module in model.named_children()
-        if isinstance(module, nn.Embedding)
-        and (name in names if names else module.num_embeddings in sizes and not name.startswith("user"))
-    }
+    tables = {name: module for name, module in model.named_children() if isinstance(module, nn.Embedding)}
+    if names:
+        found = {name: module for name, module in tables.items() if name in names}
+    else:
+        sized = {
+            name: module
+            for name, module in tables.items()
+            if module.num_embeddings in sizes and not name.startswith("user")
+        }
+        found = {n: module for n, module in sized.items() if "item" in n or module.embedding_dim == 1} or sized
     if not found:
         raise SettingError(
             f"model: {type(model).__name__} cannot be built: its backbone has no item table, in whose place pictures "

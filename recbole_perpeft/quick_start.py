@@ -148,7 +148,7 @@ def _make_model(config: Config, dataset) -> nn.Module:
         return config.model_class(config, dataset).to(config["device"])
     except PerPEFTError:
         raise
-    except (ValueError, AssertionError, NotImplementedError) as error:  # what RecBole's own constructors refuse
+    except (ValueError, ArithmeticError, AssertionError, NotImplementedError) as error:  # of RecBole's constructors
         raise SettingError(f"model: {config['model']} cannot be built with these settings: {error}") from error
 
 

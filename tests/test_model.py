@@ -248,3 +248,12 @@ def test_one_pass_gives_the_loss_of_all_prefixes_one_by_one(prepare, model, long
 def _items(batch):
     """Items of each row's sequence, without padding."""
     return [row[row > 0].tolist() for row in batch["item_id_list"]]
+
+
+@pytest.mark.parametrize(("model", "length"), [("PerPEFTSASRec", 31), ("PerPEFTLightSANs", 31), ("PerPEFTBERT4Rec", 32)])
+def test_as_many_positions_as_items_are_no_items(prepare, model, length):
+    _, trainer, _, _, _ = prepare(model=model, MAX_ITEM_LIST_LENGTH=length)
+    net = trainer.model
+    assert net.position_embedding.num_embeddings in (net.n_items, net.n_items + 1)
+    assert isinstance(net.position_embedding, torch.nn.Embedding)
+    assert net.item_tower.embedding_dim == net.hidden_size
