@@ -250,7 +250,9 @@ def _items(batch):
     return [row[row > 0].tolist() for row in batch["item_id_list"]]
 
 
-@pytest.mark.parametrize(("model", "length"), [("PerPEFTSASRec", 31), ("PerPEFTLightSANs", 31), ("PerPEFTBERT4Rec", 32)])
+@pytest.mark.parametrize(
+    ("model", "length"), [("PerPEFTSASRec", 31), ("PerPEFTLightSANs", 31), ("PerPEFTBERT4Rec", 32)]
+)
 def test_as_many_positions_as_items_are_no_items(prepare, model, length):
     _, trainer, _, _, _ = prepare(model=model, MAX_ITEM_LIST_LENGTH=length)
     net = trainer.model
