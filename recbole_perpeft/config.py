@@ -13,6 +13,7 @@ from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.evaluation_settings import complete_evaluation
 from recbole_perpeft.find_model import find_model
 from recbole_perpeft.load_columns import columns_to_load
+from recbole_perpeft.metric_checks import check_labels
 from recbole_perpeft.setting_effects import drop_unread, without_effect
 from recbole_perpeft.settings import (
     PROPERTIES,
@@ -166,6 +167,7 @@ class Config(RecBoleConfig):
         check_data_settings(self)
         if self["load_col"] is None and "load_col" not in self.external_config_dict:
             self.final_config_dict["load_col"] = columns_to_load(self)
+        check_labels(self)
 
     def settings(self) -> dict:
         """The settings as plain values, enough to make this Config again with ``config_dict``."""

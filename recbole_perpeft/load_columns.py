@@ -51,9 +51,7 @@ def columns_to_load(config) -> dict[str, list[str] | str]:
                 columns = loaded.setdefault(suffix, list(ids[suffix]))
                 if name not in columns:
                     columns.append(name)
-            elif (key in config.external_config_dict or key == "LABEL_FIELD") and not any(
-                name in columns for columns in loaded.values()
-            ):
+            elif key in config.external_config_dict and not any(name in columns for columns in loaded.values()):
                 if errors or not headers:
                     continue  # which is reported when the data are loaded
                 raise SettingError(f"{key} names the column {name!r}, which no file has. {_seen(headers)}")

@@ -44,16 +44,32 @@ def check_metrics(config) -> None:
             f"metrics: {', '.join(rankings)} is not possible with eval_args mode: labeled, where nothing is ranked. "
             "Set mode: full, or metrics: [AUC]."
         )
-    loaded = (config["load_col"] or {}).get("inter")
-    if "labeled" in modes and not config["threshold"] and loaded and config["LABEL_FIELD"] not in loaded:
-        raise SettingError(
-            f"eval_args mode: labeled needs labels: add the column {config['LABEL_FIELD']} (LABEL_FIELD) to load_col, "
-            "or set threshold: {rating: 3}."
-        )
     share = config["tail_ratio"]
     if isinstance(share, bool) or not isinstance(share, int | float) or share <= 0:
         raise SettingError(
             f"tail_ratio: {share!r} is not possible: it must be a share of the items up to 1, or a number of purchases."
+        )
+
+
+def check_labels(config) -> None:
+    """Refuse an evaluation of labels without labels.
+
+    Parameters
+    ----------
+    config
+        A :class:`~recbole_perpeft.config.Config` whose ``load_col`` is complete.
+
+    Raises
+    ------
+    SettingError
+        Names the column.
+    """
+    loaded = (config["load_col"] or {"inter": "*"}).get("inter", ())
+    labeled = "labeled" in config["eval_args"]["mode"].values()
+    if labeled and not config["threshold"] and loaded != "*" and config["LABEL_FIELD"] not in loaded:
+        raise SettingError(
+            f"eval_args mode: labeled needs labels: a column {config['LABEL_FIELD']} (LABEL_FIELD) in the .inter file, "
+            "which load_col loads, or threshold: {rating: 3}."
         )
 
 

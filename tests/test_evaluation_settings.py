@@ -104,7 +104,7 @@ def test_a_sequence_is_not_split_by_chance():
         (["--topk=7"], "NDCG@7"),
         (["--metrics=[MRR]"], "MRR@20"),
         (["--metrics=gauc"], "gauc"),
-        (["--metrics=[AUC,LogLoss]", "--eval_args={'mode': 'labeled'}"], "AUC"),
+        (["--metrics=[AUC,LogLoss]", "--eval_args={'mode': 'uni100'}"], "AUC"),
     ],
 )
 def test_the_metric_that_selects_follows_those_that_are_measured(model, words, metric):
@@ -129,8 +129,8 @@ def test_the_metric_that_selects_follows_those_that_are_measured(model, words, m
         (["--valid_metric=NDGC@20"], "valid_metric: NDGC@20 is not possible: write NDCG@20"),
         (["--valid_metric=~"], "valid_metric: ~ is not possible"),
         (["--metrics=NDGC"], "Unknown metric in metrics: 'NDGC'. Did you mean 'ndcg'"),
-        (["--metrics=[AUC]"], "metrics: .* is not possible with eval_args: mode: full"),
-        (["--metrics=[AUC,NDCG]"], "metrics: NDCG and AUC cannot be in one run"),
+        (["--metrics=[AUC]"], "metrics: AUC is not possible with eval_args mode: full"),
+        (["--metrics=[AUC,NDCG]"], "metrics: AUC cannot stand beside NDCG"),
         (["--metrics=[]"], "metrics: .* give at least one"),
         (["--topk=~"], "topk: ~ is not possible"),
         (["--topk=[5,'x']"], "topk: 'x' is not possible: it must be a whole number from 1 up"),
