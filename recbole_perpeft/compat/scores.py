@@ -18,15 +18,17 @@ _KEPT_TABLES = ("restore_user_e", "restore_item_e", "restore_entity_e", "i_embed
 
 def apply() -> None:
     """Repair how RecBole's models score. Can be called twice."""
+    from recbole.model import sequential_recommender
     from recbole.model.abstract_recommender import AbstractRecommender
     from recbole.model.general_recommender import ADMMSLIM, FISM, Pop, Random
     from recbole.model.general_recommender import admmslim as admmslim_module
-    from recbole.model.sequential_recommender import CORE, SHAN, GRU4RecCPR, SASRecCPR
+    from recbole.model.sequential_recommender import CORE, SHAN
 
     SHAN.full_sort_predict = _full_sort_predict_of_shan
     CORE.predict = _predict_of_core
     FISM.predict = _predict_of_fism
-    for model in (GRU4RecCPR, SASRecCPR, ADMMSLIM, Pop, Random):
+    of_1_2_1 = [vars(sequential_recommender).get(name) for name in ("GRU4RecCPR", "SASRecCPR")]
+    for model in (ADMMSLIM, Pop, Random, *filter(None, of_1_2_1)):
         model.predict = _pick_from_all
     admmslim_module.add_noise = _as_it_is
     Random.full_sort_predict = _full_sort_predict_of_random
