@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft.errors import SettingError
+from recbole_perpeft.errors import DataError, SettingError
 from recbole_perpeft.quick_start import objective_function, run
 
 
@@ -54,8 +54,8 @@ def test_handlers_of_the_application_stay_and_every_run_has_its_own(tiny, root, 
         assert len(files) == number
         assert [file.read_text().count("test result") for file in files] == [1] * number
         assert capfd.readouterr().err.count("test result") == 1
-    with pytest.raises(SettingError):  # after an error as well
-        run(config_dict={**settings(tiny), "data_path": str(tmp_path / "nowhere")} | {"num_grups": 1})
+    with pytest.raises(DataError):  # after an error as well
+        run(config_dict={**settings(tiny), "data_path": str(tmp_path / "nowhere")})
     assert root.handlers == handlers
 
 
