@@ -48,7 +48,7 @@ def plain(lists, bought, items, tail):
     ("SASRec", {"tail_ratio": 0.3}),
     ("BPR", {"tail_ratio": 3}),
     ("PerPEFTSASRec", {"cold_items": 0.2, "tail_ratio": 0.2}),
-    ("SASRec", {"mask_history": False, "topk": [5, 30]}),
+    ("SASRec", {"mask_history": False, "topk": [5, 30], "valid_metric": "NDCG@5"}),
 ])  # fmt: skip
 def test_metrics_of_lists_are_what_they_are_called(prepare, model, settings):
     settings = {"metrics": ["NDCG", *LIST_METRICS], "metric_decimal_place": 9, **settings}
