@@ -18,6 +18,7 @@ from recbole_perpeft.identity import data_identity, encoder_identity
 from recbole_perpeft.next_steps import next_steps
 from recbole_perpeft.progress import Progress
 from recbole_perpeft.random_state import random_state, random_state_kept
+from recbole_perpeft.ranked_rows import check_scores
 from recbole_perpeft.ranking import RankingCollector
 from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state, resume, usable, written_checkpoint
 from recbole_perpeft.run_log import run_log
@@ -172,6 +173,7 @@ def _fit_and_test(
     config, logger, (train_data, valid_data, test_data) = trainer.config, getLogger(), loaders
     if config["resume"]:
         resume(trainer, config["resume"])
+    check_scores(trainer, valid_data)
     show = config["show_progress"] and verbose
     trainer.watch, progress = watch, Progress(trainer, watch)
     with naming_checkpoint(trainer):
