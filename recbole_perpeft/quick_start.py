@@ -1,8 +1,8 @@
 """Run a model from settings to its test score, as ``recbole.quick_start`` does (which needs ray and is not used)."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from logging import getLogger
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def run(
     """
     watch = Stopwatch()
     config = make_config(model, dataset, config_file_list, config_dict, command_line)
-    with random_state_kept(), run_log(config) as log_file:
+    with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
         return _train_and_test(config, saved, log_file, watch)
 
 
@@ -142,6 +142,18 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     return dataset, trainer, train_data, valid_data, test_data
+
+
+@contextmanager
+def _naming_packages(config: Config) -> Iterator[None]:
+    """Name a package that one of RecBole's models imports as late as in its constructor or its first batch."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"model: {config['model']} needs the Python package {error.name!r}, which is not installed. Install it, or "
+            "choose another model."
+        ) from error
 
 
 def _make_model(config: Config, dataset) -> nn.Module:
