@@ -1,15 +1,17 @@
 """RecBole's atomic files before they are loaded: what their headers say, and what is wrong with a file in one line."""
 
+import codecs
 import csv
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
 from recbole_perpeft.errors import DataError
 
 _TYPES = [kind.value for kind in FeatureType]
-_SEPARATORS = {"\t": "a tab", ",": "','", ";": "';'", "|": "'|'"}
+_SEPARATORS = {"\t": "a tab", ",": "','", ";": "';'", "|": "'|'", " ": "a blank"}
 _NAMES_OF_IDS = {
     "USER_ID_FIELD": ("user", "userid", "uid", "reviewerid", "customerid"),
     "ITEM_ID_FIELD": ("item", "itemid", "iid", "asin", "parentasin", "productid", "movieid", "articleid"),
@@ -37,7 +39,8 @@ def read_header(file: Path, config) -> dict[str, str | None]:
     except LookupError:
         raise DataError(f"encoding: {encoding} is not an encoding that Python knows; try utf-8.") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not in {encoding} ({error}): set encoding, say --encoding=latin-1.") from error
+        other = "utf-16" if Path(file).read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+        raise DataError(f"{file} is not in {encoding} ({error}): set encoding, say --encoding={other}.") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     if line.startswith("\ufeff"):
@@ -47,6 +50,8 @@ def read_header(file: Path, config) -> dict[str, str | None]:
     columns = {}
     for field in line.split(config["field_separator"]):
         name, colon, kind = field.partition(":")
+        if name in columns:
+            raise DataError(f"The header of {file} names the column {name!r} twice: rename one of them.")
         columns[name] = kind if colon else None
     return columns
 
@@ -176,7 +181,7 @@ def check_times(file: Path, config, purchases: pd.DataFrame, kind: FeatureType) 
             f"{file}: {time} (TIME_FIELD) has the type {kind.value}, by which purchases cannot be sorted: make it "
             f"{time}:float, with numbers such as seconds since 1970."
         )
-    missing = purchases.index[purchases[time].isna()]
+    missing = purchases.index[~np.isfinite(purchases[time])]
     if len(missing):
         raise DataError(
             f"{file}, line {missing[0] + 2}: {time} (TIME_FIELD) is missing, as in {len(missing)} of {len(purchases)} "

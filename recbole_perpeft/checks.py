@@ -29,6 +29,13 @@ _CHOICES_OF_ANY = {  # of all models
     "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
 }
 _IN_CAPITALS_TOO = ("learner", "state")
+_TRANSFORMS = {  # of sequences, with the shares that each reads
+    "mask_itemseq": ("mask_ratio", "ft_ratio"),
+    "inverse_itemseq": (),
+    "crop_itemseq": ("eta",),
+    "reorder_itemseq": ("beta",),
+    "user_defined": (),
+}
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 _AT_LEAST = {
@@ -119,6 +126,25 @@ def _check_any(config) -> None:
     if config["log_wandb"] and importlib.util.find_spec("wandb") is None:
         raise SettingError("log_wandb: True needs a package that is not installed: pip install wandb, or set False.")
     _check_shape(config)
+    _check_transform(config)
+
+
+def _check_transform(config) -> None:
+    """Refuse a transform that would fail in the first batch, and say of one that no model's code reads."""
+    chosen, default = config["transform"], config.internal_config_dict.get("transform")
+    if chosen is not None and chosen not in _TRANSFORMS:
+        raise SettingError.unknown("transform", chosen, (*_TRANSFORMS, "~"))
+    if chosen == default:
+        return
+    if default is not None:
+        raise SettingError(f"transform: {_shown(chosen)} is not possible with {config.model}, which reads {default}.")
+    for key in _TRANSFORMS[chosen]:
+        if not (_is_number(config[key]) and 0 <= config[key] <= 1):
+            raise SettingError(f"{key}: {_shown(config[key])} is not possible with transform: {chosen}: set 0 to 1.")
+    if chosen != "user_defined":
+        config.remarks.append(
+            f"transform: {chosen} has no effect on {config.model}, which does not read what it makes."
+        )
 
 
 def _check_type(key: str, value: object, default: object) -> None:

@@ -14,7 +14,7 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.dataset_classes import GeneralDataset, SequenceDataset, SequencePurchases, dataset_class
 from recbole_perpeft.errors import DataError, PerPEFTError, SettingError
 from recbole_perpeft.evaluation_samplers import make_samplers
-from recbole_perpeft.load_columns import check_named_columns, needs_time, reads_labels
+from recbole_perpeft.load_columns import check_named_columns, needs_time, no_labels, reads_labels
 from recbole_perpeft.purchase_filters import draw
 from recbole_perpeft.ranking import FullRankingLoader
 from recbole_perpeft.sampling import GeneralBatchLoader, UserBatchLoader
@@ -61,11 +61,7 @@ def create_dataset(config: Config) -> Dataset:
         )
     _refuse_masked_repeats(config, dataset)
     if reads_labels(config) and dataset.label_field not in dataset.inter_feat:
-        raise DataError(
-            f"{config['model']} learns from labels, or is evaluated on them, and {config['dataset']} has no column "
-            f"{dataset.label_field!r} (LABEL_FIELD). Set threshold, as in {{rating: 4}}; or, if all purchases are "
-            "alike, train_neg_sample_args: {'distribution': 'uniform', 'sample_num': 1} and mode: full in eval_args."
-        )
+        raise DataError(no_labels(config))
     return dataset
 
 

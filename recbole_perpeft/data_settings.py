@@ -5,7 +5,7 @@ import re
 from recbole.utils import InputType, ModelType
 
 from recbole_perpeft.errors import SettingError
-from recbole_perpeft.load_columns import reads_labels, samples_negatives
+from recbole_perpeft.load_columns import check_columns_settings, reads_labels, samples_negatives
 
 _NUMBER = r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+|inf)\s*"
 _INTERVAL = re.compile(rf"\s*[\[(]{_NUMBER},{_NUMBER}[\])]\s*")
@@ -34,6 +34,7 @@ def check_data_settings(config) -> None:
     SettingError
         Names the setting, its value and what to set instead.
     """
+    check_columns_settings(config)
     for key in _INTERVALS:
         if config[key] is not None:
             check_interval(key, config[key])

@@ -35,6 +35,21 @@ class UnseenItemSampler(RepeatableSampler):
         everything = np.arange(1, self.item_num) if distribution == "uniform" else self._get_candidates_list()
         self._candidates = len(set(everything))
 
+    def _get_candidates_list(self) -> list[int]:
+        """Every purchase, as for general models; RecBole leaves out each user's first, which is no target."""
+        return np.concatenate(list(self._sequences.values())).tolist()
+
+    def check(self, part) -> None:
+        """Refuse targets of ``part`` beside which nothing can be drawn, before a model is trained for them.
+
+        Raises
+        ------
+        DataError
+            If a user had bought every item.
+        """
+        users, items = (part.inter_feat[field].tolist() for field in (part.uid_field, part.iid_field))
+        self._refuse_all([self._bought_by(user, item) for user, item in zip(users, items, strict=True)])
+
     def sample_by_user_ids(self, user_ids: np.ndarray, item_ids: np.ndarray, num: int) -> torch.Tensor:
         """``num`` items for each pair of a user and a target, as RecBole orders them, ``[num * pairs]``.
 
@@ -44,6 +59,11 @@ class UnseenItemSampler(RepeatableSampler):
             If a user had bought every item.
         """
         bought = [self._bought_by(user, item) for user, item in zip(user_ids.tolist(), item_ids.tolist(), strict=True)]
+        self._refuse_all(bought)
+        self.used_ids = np.array(bought)  # [pairs] of sets
+        return self.sample_by_key_ids(np.arange(len(bought)), num)
+
+    def _refuse_all(self, bought: list[set[int]]) -> None:
         most = max(map(len, bought))
         if most >= self._candidates:
             raise DataError(
@@ -51,8 +71,6 @@ class UnseenItemSampler(RepeatableSampler):
                 "left to evaluate among: leave such users out with user_inter_num_interval, or set mode: full in "
                 "eval_args."
             )
-        self.used_ids = np.array(bought)  # [pairs] of sets
-        return self.sample_by_key_ids(np.arange(len(bought)), num)
 
     def _bought_by(self, user: int, target: int) -> set[int]:
         """What ``user`` had bought when they bought ``target``, the target included."""
@@ -71,11 +89,17 @@ def make_samplers(config, dataset, parts: list) -> tuple:
     try:
         samplers = list(create_samplers(config, dataset, parts))
         for place, phase in ((1, "valid"), (2, "test")):
-            distribution = config[f"{phase}_neg_sample_args"]["distribution"]
-            if distribution == "none" or not config["mask_history"]:
+            args = config[f"{phase}_neg_sample_args"]
+            distribution, is_drawn = args["distribution"], isinstance(args["sample_num"], int)
+            if distribution == "none":
                 continue
-            if isinstance(dataset, SequencePurchases):
-                samplers[place] = UnseenItemSampler(phase, dataset, distribution)
+            if not config["mask_history"]:
+                if is_drawn and not isinstance(samplers[place], RepeatableSampler):  # which leaves out purchases
+                    samplers[place] = RepeatableSampler(phase, dataset, distribution).set_phase(phase)
+            elif isinstance(dataset, SequencePurchases):
+                if is_drawn:
+                    samplers[place] = UnseenItemSampler(phase, dataset, distribution)
+                    samplers[place].check(parts[place])
             elif isinstance(samplers[place], RepeatableSampler):  # repeatable: True, which forgets what was bought
                 samplers[place] = Sampler(["train", "valid", "test"], parts, distribution).set_phase(phase)
     except ValueError as error:
@@ -85,12 +109,15 @@ def make_samplers(config, dataset, parts: list) -> tuple:
 
 
 def _say_how(config) -> None:
-    args = config["test_neg_sample_args"]
-    if not isinstance(args["sample_num"], int):
-        return
     history = "none of which the user had bought by then" if config["mask_history"] else "bought before or not"
-    getLogger().info(
-        f"eval_args: mode: {config['eval_args']['mode']['test']} tests each target among {args['sample_num']} items, "
-        f"drawn {_DRAWN[args['distribution']]}, {history} (mask_history: {config['mask_history']}). They are drawn "
-        "with replacement, as in RecBole, so fewer than that are different."
-    )
+    said = set()
+    for phase, does in (("test", "tests"), ("valid", "validates")):
+        mode, args = config["eval_args"]["mode"][phase], config[f"{phase}_neg_sample_args"]
+        if not isinstance(args["sample_num"], int) or mode in said:
+            continue
+        said.add(mode)
+        getLogger().info(
+            f"eval_args: mode: {mode} {does} each target among {args['sample_num']} items, drawn "
+            f"{_DRAWN[args['distribution']]}, {history} (mask_history: {config['mask_history']}). They are drawn with "
+            "replacement, as in RecBole, so fewer than that are different."
+        )

@@ -35,6 +35,7 @@ def complete_evaluation(config) -> None:
     for k in final["topk"]:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise SettingError(f"topk: {k!r} is not possible: it must be a whole number from 1 up, or a list of them.")
+    _say_topk_beyond_drawn(config)
     kind = _kind_of(final["metrics"])
     check_metrics(config)
     possible = _possible(final["metrics"], final["topk"], kind)
@@ -42,6 +43,20 @@ def complete_evaluation(config) -> None:
         final["valid_metric"] = _following(final["valid_metric"], possible)
         config.remarks.append(f"valid_metric follows metrics and topk: {final['valid_metric']}.")
     _check_valid_metric(final["valid_metric"], possible, final)
+
+
+def _say_topk_beyond_drawn(config) -> None:
+    """Say of a k at which everybody's only target is found, whatever the model, that it is one."""
+    final = config.final_config_dict
+    if "LS" not in final["eval_args"]["split"]:
+        return  # a user may have several targets, each with items drawn beside it
+    for mode in dict.fromkeys(_modes(final["eval_args"]["mode"]).values()):
+        ranked = int(mode[3:]) + 1 if mode[:3] in ("uni", "pop") else None
+        if ranked is not None and max(final["topk"]) > ranked:
+            config.remarks.append(
+                f"topk: {max(final['topk'])} is more than the {ranked} items that mode: {mode} ranks for a user: "
+                "every target is found, whatever the model."
+            )
 
 
 def check_topk_fits(config, dataset: Dataset) -> None:
@@ -183,7 +198,9 @@ def _check_valid_metric(metric: object, possible: list[str], final: Mapping) -> 
         raise SettingError(f"valid_metric: {'~' if metric is None else metric} is not possible: write {possible[0]}.")
     lacking = [] if name.lower() in (known.lower() for known in final["metrics"]) else [f"{name} to metrics"]
     lacking += [f"{k} to topk"] if k and int(k) not in final["topk"] else []
-    cure = f"Add {' and '.join(lacking)}, or set" if lacking else "Set"
+    kind, more = _kind_of(final["metrics"]), [int(k)] if k else []
+    helps = metric_types[name.lower()] == kind and _is_among(metric, _possible([name], [*final["topk"], *more], kind))
+    cure = f"Add {' and '.join(lacking)}, or set" if lacking and helps else "Set"
     raise SettingError(
         f"valid_metric: {metric} is none of what is measured (metrics: {final['metrics']}, topk: {final['topk']}). "
         f"{cure} {possible[0]}."

@@ -1,6 +1,6 @@
 """Which columns of which atomic files are loaded where ``load_col`` does not say."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from recbole.utils import ModelType
@@ -9,6 +9,11 @@ from recbole_perpeft.atomic_files import check_header
 from recbole_perpeft.errors import DataError, SettingError
 
 _SUFFIXES = ("inter", "user", "item")
+_BY_COLUMN = {
+    "val_interval": "{rating: '[3,inf)'}", "threshold": "{rating: 4}", "seq_len": "{tags: 10}",
+    "discretization": "{age: {method: ED, bucket: 5}}",
+}  # fmt: skip
+_LISTS_OF_COLUMNS = ("normalize_field", "numerical_features")
 
 
 def columns_to_load(config) -> dict[str, list[str] | str]:
@@ -54,10 +59,30 @@ def columns_to_load(config) -> dict[str, list[str] | str]:
             elif key in config.external_config_dict and not any(name in columns for columns in loaded.values()):
                 if errors or not headers:
                     continue  # which is reported when the data are loaded
+                if key not in config.external_config_dict:
+                    raise SettingError(no_labels(config))
                 raise SettingError(f"{key} names the column {name!r}, which no file has. {_seen(headers)}")
     for suffix in config["unload_col"] or ():
         loaded[suffix] = "*"  # RecBole takes all columns but those of unload_col
     return loaded
+
+
+def check_columns_settings(config) -> None:
+    """Refuse a text where columns are to be named by a mapping or a list, which would be read letter by letter.
+
+    Raises
+    ------
+    SettingError
+        With an example.
+    """
+    for key, example in _BY_COLUMN.items():
+        if config[key] and not isinstance(config[key], Mapping):
+            raise SettingError(
+                f"{key}: {config[key]!r} is not possible: write the column and its value, as in {example}."
+            )
+    for key in _LISTS_OF_COLUMNS:
+        if config[key] and not isinstance(config[key], list | tuple):
+            raise SettingError(f"{key}: {config[key]!r} is not possible: write a list of columns, as in [rating].")
 
 
 def check_named_columns(config) -> None:
@@ -88,10 +113,7 @@ def needs_time(config) -> bool:
 
 def named_columns(config) -> dict[str, list[str]]:
     """The names of columns that settings hold, by setting."""
-    named = {
-        key: list(config[key] or ())
-        for key in ("val_interval", "threshold", "normalize_field", "numerical_features", "discretization", "seq_len")
-    }
+    named = {key: list(config[key] or ()) for key in (*_BY_COLUMN, *_LISTS_OF_COLUMNS)}
     named["preload_weight"] = [name for pair in (config["preload_weight"] or {}).items() for name in pair]
     named["unused_col"] = _flat((config["unused_col"] or {}).values())
     for alias in ("user_id", "item_id"):
@@ -109,6 +131,15 @@ def reads_labels(config) -> bool:
         return True
     learns_labels = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
     return learns_labels and not samples_negatives(config)
+
+
+def no_labels(config) -> str:
+    """What to say where labels are read and there are none."""
+    return (
+        f"{config['model']} needs labels, to learn from or to be evaluated on, and {config['dataset']} has no column "
+        f"{config['LABEL_FIELD']!r} (LABEL_FIELD). Set threshold, as in {{rating: 4}}; or, if all purchases are "
+        "alike, train_neg_sample_args: {'distribution': 'uniform', 'sample_num': 1} and mode: full in eval_args."
+    )
 
 
 def samples_negatives(config) -> bool:

@@ -1,8 +1,8 @@
 """Run a model from settings to its test score, as ``recbole.quick_start`` does (which needs ray and is not used)."""
 
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from logging import getLogger
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from recbole_perpeft.identity import data_identity, encoder_identity
 from recbole_perpeft.next_steps import next_steps
 from recbole_perpeft.progress import Progress
 from recbole_perpeft.random_state import random_state, random_state_kept
+from recbole_perpeft.ranked_rows import check_scores
 from recbole_perpeft.ranking import RankingCollector
 from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state, resume, usable, written_checkpoint
 from recbole_perpeft.run_log import run_log
@@ -70,7 +71,7 @@ def run(
     """
     watch = Stopwatch()
     config = make_config(model, dataset, config_file_list, config_dict, command_line)
-    with random_state_kept(), run_log(config) as log_file:
+    with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
         return _train_and_test(config, saved, log_file, watch)
 
 
@@ -143,6 +144,18 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
     return dataset, trainer, train_data, valid_data, test_data
 
 
+@contextmanager
+def _naming_packages(config: Config) -> Iterator[None]:
+    """Name a package that one of RecBole's models imports as late as in its constructor or its first batch."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"model: {config['model']} needs the Python package {error.name!r}, which is not installed. Install it, or "
+            "choose another model."
+        ) from error
+
+
 def _make_model(config: Config, dataset) -> nn.Module:
     try:
         return config.model_class(config, dataset).to(config["device"])
@@ -172,6 +185,7 @@ def _fit_and_test(
     config, logger, (train_data, valid_data, test_data) = trainer.config, getLogger(), loaders
     if config["resume"]:
         resume(trainer, config["resume"])
+    check_scores(trainer, valid_data)
     show = config["show_progress"] and verbose
     trainer.watch, progress = watch, Progress(trainer, watch)
     with naming_checkpoint(trainer):

@@ -10,7 +10,9 @@ from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
 
-from recbole_perpeft.ranking import FullRankingLoader, RankingCollector
+from recbole_perpeft.metric_checks import OF_PROBABILITIES
+from recbole_perpeft.random_state import random_state_kept
+from recbole_perpeft.ranking import FullRankingLoader, RankingCollector, refuse_no_probabilities
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,18 @@ def model_scorer(trainer: Trainer, data) -> Callable[[tuple], tuple]:
     trainer.tot_item_num = data._dataset.item_num
     full = isinstance(data, FullSortEvalDataLoader)
     return trainer._full_sort_batch_eval if full else trainer._neg_sample_batch_eval
+
+
+@torch.no_grad()
+def check_scores(trainer: Trainer, data) -> None:
+    """Refuse metrics that the model's scores do not allow, before it is trained for hours.
+
+    Raises
+    ------
+    SettingError
+        If the scores of a batch of ``data`` are to be probabilities and are not.
+    """
+    if any(name.lower() in OF_PROBABILITIES for name in trainer.config["metrics"]):
+        with random_state_kept():
+            _, scores, *_ = model_scorer(trainer, data)(next(iter(data)))
+        refuse_no_probabilities(trainer.config, scores)

@@ -181,13 +181,7 @@ class RankingCollector(Collector):
 
     def _collect_others(self, scores: torch.Tensor, *arguments) -> None:
         refuse_nan(scores)
-        of_probabilities = [name for name in self.config["metrics"] if name.lower() in OF_PROBABILITIES]
-        if of_probabilities and not 0 <= scores.min() <= scores.max() <= 1:
-            raise SettingError(
-                f"metrics: {', '.join(of_probabilities)} cannot be computed for {self.config['model']}: its scores run "
-                f"from {scores.min():.3g} to {scores.max():.3g}, and only probabilities can be compared with labels. "
-                "Set metrics: [AUC]."
-            )
+        refuse_no_probabilities(self.config, scores)
         of_all, self.register = self.register, self._others
         super().eval_batch_collect(scores, *arguments)
         self.register = of_all
@@ -205,6 +199,23 @@ class RankingCollector(Collector):
             struct.set(key, torch.cat(blocks).cpu())
         self._collected.clear()
         return struct
+
+
+def refuse_no_probabilities(config, scores: torch.Tensor) -> None:
+    """Refuse ``scores`` that are no probabilities where metrics compare them with labels.
+
+    Raises
+    ------
+    SettingError
+        Names the metrics.
+    """
+    of_probabilities = [name for name in config["metrics"] if name.lower() in OF_PROBABILITIES]
+    if of_probabilities and not 0 <= scores.min() <= scores.max() <= 1:
+        raise SettingError(
+            f"metrics: {', '.join(of_probabilities)} cannot be computed for {config['model']}: its scores run from "
+            f"{scores.min():.3g} to {scores.max():.3g}, and only probabilities can be compared with labels. Set "
+            "metrics: [AUC]."
+        )
 
 
 def _hits(best: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor, n_items: int) -> torch.Tensor:

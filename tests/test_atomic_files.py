@@ -26,6 +26,9 @@ ROWS = [f"{u}\t{i}\t{s}" for u, items in random_sequences()[0].items() for s, i 
         (HEADER, [row + "\t" for row in ROWS], r"shop\.inter, line 2: 4 fields where the header has 3 columns"),
         (HEADER, [*ROWS, "u1\ti1\t3\t4\t5"], rf"line {len(ROWS) + 2}: 5 fields where the header has 3"),
         ("\ufeff" + HEADER, ROWS, "set encoding: utf-8-sig"),
+        (HEADER.replace("\t", " "), ROWS, r"not separated by a tab .* but by a blank: set --field_separator=' '"),
+        (f"{HEADER}\tuser_id:token", ROWS, "names the column 'user_id' twice"),
+        (HEADER, [*ROWS, "u1\ti1\tinf"], rf"line {len(ROWS) + 2}: timestamp .TIME_FIELD. is missing"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "Pop"])

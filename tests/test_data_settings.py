@@ -41,6 +41,8 @@ def test_a_filter_loads_the_column_that_it_names(tiny, tmp_path, model):
     ("settings", "message"),
     [
         ({"val_interval": {"ratng": "[3,inf)"}}, r"'ratng', which no file has\. The \.inter file has user_id.*rating"),
+        ({"val_interval": "rating>3"}, r"val_interval: 'rating>3' is not possible: write .*as in \{rating: "),
+        ({"normalize_field": "rating"}, r"normalize_field: 'rating' is not possible: write a list of columns"),
         ({"val_interval": {"rating": 3}}, r"val_interval: rating: 3 is no interval: write '\[5,inf\)'"),
         ({"val_interval": {"device": "app"}}, "device: 'app' must be a list of the values to keep"),
         ({"val_interval": {"brand": ["1"]}, "filter_inter_by_user_or_item": False},
@@ -78,8 +80,8 @@ def test_cold_items_are_not_tested_among_sampled_items(tiny):
 
 def test_a_model_of_labels_needs_some(tiny, tmp_path):
     place, ratings = rated(tmp_path)
-    with pytest.raises(DataError, match="FM learns from labels.*Set threshold"):
-        create_dataset(tiny(model="FM", **place))
+    with pytest.raises(SettingError, match="FM needs labels.*Set threshold"):
+        tiny(model="FM", **place)
     dataset = create_dataset(tiny(model="FM", threshold={"rating": 4}, **place))
     assert dataset.inter_feat["label"].sum() == sum(rating >= 4 for rating in ratings.values())
 

@@ -104,7 +104,7 @@ def test_a_sequence_is_not_split_by_chance():
         (["--topk=7"], "NDCG@7"),
         (["--metrics=[MRR]"], "MRR@20"),
         (["--metrics=gauc"], "gauc"),
-        (["--metrics=[AUC,LogLoss]", "--eval_args={'mode': 'uni100'}"], "AUC"),
+        (["--metrics=[AUC,LogLoss]", "--eval_args={'mode': 'uni9'}"], "AUC"),
     ],
 )
 def test_the_metric_that_selects_follows_those_that_are_measured(model, words, metric):
@@ -135,6 +135,8 @@ def test_the_metric_that_selects_follows_those_that_are_measured(model, words, m
         (["--topk=~"], "topk: ~ is not possible"),
         (["--topk=[5,'x']"], "topk: 'x' is not possible: it must be a whole number from 1 up"),
         (["--topk=0"], "topk: 0 is not possible"),
+        (["--valid_metric=AUC"], r"AUC is none of what is measured \(.*\)\. Set NDCG@20"),
+        (["--metrics=[GAUC]", "--valid_metric=GAUC@5"], r"GAUC@5 is none of what is measured \(.*\)\. Set GAUC\."),
     ],
 )
 def test_metrics_that_cannot_be_are_refused(model, words, message):
@@ -146,3 +148,11 @@ def test_metrics_that_cannot_be_are_refused(model, words, message):
 def test_more_than_all_items_cannot_be_ranked(tiny, model):
     with pytest.raises(SettingError, match="topk: 31 is more than the 30 items of tiny. Set at most 30"):
         prepare_run(tiny(model=model, topk=[31], valid_metric="NDCG@31"))
+
+
+def test_a_k_beyond_what_is_drawn_is_said_to_tell_nothing():
+    remark = "topk: 30 is more than the 21 items that mode: uni20 ranks for a user: every target is found"
+    for model in ("PerPEFTSASRec", "BPR"):
+        args = {"mode": {"valid": "uni20", "test": "full"}}
+        assert any(remark in said for said in demo(model, eval_args=args).remarks)
+        assert not any("every target" in said for said in demo(model, "--topk=21", eval_args=args).remarks)

@@ -10,6 +10,8 @@ import torch
 from benchmarks import metrics_agreement
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.quick_start import prepare as prepare_config
+from recbole_perpeft.random_state import random_state, set_random_state
+from recbole_perpeft.ranked_rows import check_scores
 from tests.test_ranking import LIST_METRICS
 
 PROTOCOL = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
@@ -120,6 +122,21 @@ def test_scores_that_are_no_probabilities_are_not_compared_with_labels(prepare):
     _, trainer, _, _, test_data = prepare(model="BPR", **settings)
     with pytest.raises(SettingError, match="LogLoss cannot be computed for BPR: its scores run from -"):
         trainer.evaluate(test_data, load_best_model=False)
+
+
+@pytest.mark.parametrize(("model", "is_possible"), [("BPR", False), ("PerPEFTSASRec", False), ("NeuMF", True)])
+def test_that_scores_are_no_probabilities_is_seen_before_training(prepare, model, is_possible):
+    settings = {"valid_metric": "LogLoss", "metrics": ["LogLoss"], "eval_args": {**PROTOCOL, "mode": "uni5"}}
+    _, trainer, _, valid_data, _ = prepare(model=model, **settings)
+    state = random_state()
+    if is_possible:
+        check_scores(trainer, valid_data)
+    else:
+        with pytest.raises(SettingError, match=f"LogLoss cannot be computed for {model}: its scores run from"):
+            check_scores(trainer, valid_data)
+    drawn = np.random.random()
+    set_random_state(state)
+    assert drawn == np.random.random()  # what training draws is as it was
     _, trainer, _, _, test_data = prepare(model="NeuMF", **settings)
     assert 0 < trainer.evaluate(test_data, load_best_model=False)["logloss"] < 1
 

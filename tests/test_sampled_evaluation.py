@@ -37,10 +37,29 @@ def test_no_negative_was_bought_by_then(tiny, caplog, model):
     assert "mode: pop20 tests each target among 20 items, drawn by popularity, none of which" in caplog.text
 
 
-def test_without_mask_history_it_is_as_in_recbole(tiny):
-    number, bought = negatives_bought(tiny, "test", model="SASRec", mask_history=False)
+@pytest.mark.parametrize("model", ["SASRec", "BPR", "Pop"])
+def test_without_mask_history_purchases_are_drawn_too(tiny, model):
+    """As RecBole does for sequential models, for general ones alike."""
+    number, bought = negatives_bought(tiny, "test", model=model, mask_history=False)
     assert number == 40 * 20
-    assert bought > 0
+    assert 80 < bought < 200  # of 30 items 5.6 on average were bought: 19 % of 800 are 150
+
+
+def test_what_is_bought_first_only_is_drawn_by_popularity_too(tiny, tmp_path):
+    sequences, items = random_sequences()
+    sequences = {user: ["first", *bought] for user, bought in sequences.items()}
+    sequences |= {f"other{number}": items[number : number + 4] for number in range(20)}
+    write_atomic(tmp_path, "first", sequences, ["first", *items])
+    args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "pop20"}
+    shares = {}
+    for model in ("SASRec", "BPR"):
+        config = tiny(model=model, dataset="first", data_path=str(tmp_path), eval_args=args)
+        dataset = create_dataset(config)
+        first, drawn = dataset.token2id("item_id", "first"), []
+        for interaction, *_ in data_preparation(config, dataset)[2]:
+            drawn.append((interaction["item_id"] == first).numpy())
+        shares[model] = np.concatenate(drawn).mean()
+    assert 0.02 < shares["BPR"] < 2 * shares["SASRec"] < 4 * shares["BPR"]
 
 
 def test_repeatable_does_not_end_the_mask_of_general_models(tiny):
@@ -56,5 +75,8 @@ def test_a_user_who_bought_everything_is_named_not_waited_for(tiny, tmp_path, mo
     sequences, items = random_sequences()
     sequences["all"] = list(np.random.default_rng(0).permutation(items))
     write_atomic(tmp_path, "greedy", sequences, items)
-    with pytest.raises(DataError, match="user_inter_num_interval"):
-        negatives_bought(tiny, "test", model=model, dataset="greedy", data_path=str(tmp_path))
+    args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni20"}
+    config = tiny(model=model, dataset="greedy", data_path=str(tmp_path), eval_args=args)
+    dataset = create_dataset(config)
+    with pytest.raises(DataError, match="user_inter_num_interval"):  # before a model is trained in vain
+        data_preparation(config, dataset)

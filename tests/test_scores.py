@@ -55,6 +55,7 @@ def test_both_scores_of_recboles_models_agree(prepare, name):
         again = model.full_sort_predict(interaction).view(len(interaction), -1)
         two = model.full_sort_predict(interaction[:2]).view(2, -1)
     assert len(everything[:, 1:].unique()) > 5
+    assert pairs.dtype is torch.float32  # which RecBole's trainers collect, in sampled evaluation
     rounding = {"rtol": 1e-4, "atol": 1e-5 * float(everything.std()), "check_dtype": False}
     torch.testing.assert_close(pairs, everything.gather(1, items[:, None]).squeeze(1), **rounding)
     assert torch.equal(everything, again)

@@ -7,6 +7,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.data.transform import MaskItemSequence
 
+from recbole_perpeft.errors import SettingError
 from recbole_perpeft.quick_start import run
 from tests.tiny_data import write_atomic
 
@@ -64,3 +65,22 @@ def test_a_run_ends_where_no_negative_is_left(tiny, glutton_root, model, setting
     settings = {"data_path": str(glutton_root), "content_cache": "cache", **settings}
     config = tiny(model=model, dataset="glutton", **settings)
     assert 0 < run(config_dict=config.settings())["test_result"]["ndcg@10"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("SASRec", {"transform": "crop"}, "Unknown transform 'crop'. Did you mean 'crop_itemseq'"),
+        ("PerPEFTSASRec", {"transform": "crop_itemseq"}, "eta: ~ is not possible with transform: crop_itemseq"),
+        ("BERT4Rec", {"transform": None}, "transform: ~ is not possible with BERT4Rec, which reads mask_itemseq"),
+    ],
+)
+def test_a_transform_that_cannot_be_is_refused_before_loading(tiny, model, settings, message):
+    with pytest.raises(SettingError, match=message):
+        tiny(model=model, **settings)
+
+
+def test_a_transform_that_nothing_reads_is_said_to_have_no_effect(tiny):
+    said = "transform: reorder_itemseq has no effect on SASRec, which does not read what it makes."
+    assert said in tiny(model="SASRec", transform="reorder_itemseq", beta=0.5).remarks
+    assert not any("transform" in remark for remark in tiny(model="BERT4Rec").remarks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recbole_perpeft.checks import check_seed
 from recbole_perpeft.commands.chart import write_chart
-from recbole_perpeft.commands.rows import METHOD, known_variants, make_rows, settings_of
+from recbole_perpeft.commands.rows import METHOD, check_same_protocol, known_variants, make_rows, settings_of
 from recbole_perpeft.commands.runs import do_runs, output_folder
 from recbole_perpeft.commands.table import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.config import Config
@@ -82,6 +82,7 @@ def compare(
     rows = make_rows(model, dataset, variants, models, pefts, settings or {}, for_perpeft or {})
     if not rows:
         raise SettingError("There is nothing to compare: give --variants or --models.")
+    check_same_protocol(rows, dataset)
     config = Config(rows[0].model, dataset, config_dict=rows[0].settings)
     check_folder(config)
     metric = config["valid_metric"].lower()

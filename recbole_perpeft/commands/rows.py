@@ -9,11 +9,17 @@ from recbole_perpeft.commands.runs import Run
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.find_model import find_model
-from recbole_perpeft.identity import CHANGEABLE
+from recbole_perpeft.identity import CHANGEABLE, shown
 from recbole_perpeft.settings import PROPERTIES, known_settings, parse_value, read_yaml
 
 METHOD = "perpeft"  # the variant that the others are compared with
 VARIANTS = PROPERTIES / "variant"
+# what is measured, and how: one table is about one of each
+_OF_ALL_ROWS = (
+    "eval_args", "metrics", "topk", "valid_metric", "mask_history", "user_sample", "cold_items", "rm_dup_inter",
+    "val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval", "item_inter_num_interval",
+    "benchmark_filename",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,26 @@ def make_rows(
     if twice:
         raise SettingError(f"Row {twice!r} is asked for twice. Keep one, or give its YAML file another name.")
     return rows
+
+
+def check_same_protocol(rows: Sequence[Row], dataset: str) -> None:
+    """Refuse rows that would be measured in different ways or on different data, before one of them is run.
+
+    Raises
+    ------
+    SettingError
+        Names the setting, and the rows.
+    """
+    configs = [Config(row.model, dataset, config_dict=row.settings) for row in rows]
+    sampled = any(config["user_sample"] or config["cold_items"] for config in configs)
+    for key in (*_OF_ALL_ROWS, *(["sample_seed"] if sampled else [])):
+        first = configs[0][key]
+        for row, config in zip(rows, configs, strict=True):
+            if config[key] != first:
+                raise SettingError(
+                    f"Rows {rows[0].name!r} and {row.name!r} cannot be compared: {key} differs ({shown(first)} and "
+                    f"{shown(config[key])}). Give it to all rows, as --{key}=…, or leave it out."
+                )
 
 
 def _those_that_go_with(

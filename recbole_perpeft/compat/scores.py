@@ -78,8 +78,8 @@ def _predict_of_fism(self, interaction: Interaction) -> torch.Tensor:
 
 
 def _pick_from_all(self, interaction: Interaction) -> torch.Tensor:
-    """Score of each row's item among those of all, ``[n]``."""
-    scores = self.full_sort_predict(interaction).view(len(interaction), -1)  # [n, n_items]
+    """Score of each row's item among those of all, ``[n]``, of the type that RecBole's trainers collect."""
+    scores = self.full_sort_predict(interaction).view(len(interaction), -1).float()  # [n, n_items]
     items = interaction[self.ITEM_ID].to(scores.device)
     return scores.gather(1, items[:, None]).squeeze(1)
 

@@ -17,6 +17,7 @@ from recbole_perpeft.content.errors import ContentError
 MAX_LINES_PER_RECORD = 1000  # so that one unbalanced quotation mark cannot swallow a whole file
 SHOWN_CHARACTERS = 80
 TAB = "\t"
+SEPARATORS = (TAB, ",", ";", "|", " ")
 
 
 def read_item_texts(
@@ -65,6 +66,11 @@ def read_item_texts(
     header = _csv_split(lines[0], separator) or lines[0].split(separator)
     all_quoted = all(_unquote(name, separator, always=True) != name for name in header)
     columns = [_unquote(name, separator, always=True).partition(":")[0] for name in header]
+    if len(columns) == 1 and (other := next((mark for mark in SEPARATORS if mark in lines[0]), None)):
+        raise ContentError(
+            f"The columns of {path} are not separated by {_named(separator)} (field_separator), as the purchases are, "
+            f"but by {_named(other)}: write all files of the data set with the same one."
+        )
     id_position = _position(item_id_field, columns, path)
     positions = {field: _position(field, columns, path) for field in fields}
 
@@ -79,7 +85,7 @@ def read_item_texts(
             shown = lines[start][:SHOWN_CHARACTERS] + ("…" if len(lines[start]) > SHOWN_CHARACTERS else "")
             raise ContentError(
                 f"{path}, line {start + 1}: {len(record)} columns where the header has {len(columns)}: "
-                f"{shown!r}. A {'tab' if separator == TAB else repr(separator)} or line break inside a value must be "
+                f"{shown!r}. {_named(separator).capitalize()} or line break inside a value must be "
                 "replaced by a space, or the value put in quotation marks."
             )
         item_id = _unquote(record[id_position], separator, all_quoted)
@@ -110,6 +116,10 @@ def _decode(path: Path, encoding: str) -> str:
             f"{path}, line {line}: the byte 0x{data[error.start]:02x} is not {encoding}. Set `encoding` to "
             "the file's own encoding (for example `encoding: latin-1`) or convert the file to UTF-8."
         ) from None
+
+
+def _named(separator: str) -> str:
+    return "a tab" if separator == TAB else repr(separator)
 
 
 def _position(field: str, columns: list[str], path: Path) -> int:

@@ -182,6 +182,21 @@ def test_every_variant_makes_a_config_for_the_demo(variant):
     Config(row.model, "demo", config_dict=row.settings)
 
 
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ("eval_args={'mode':'uni10'}", "Rows 'Pop' and .* cannot be compared: eval_args differs"),
+        ("user_sample=20", r"user_sample differs \(~ and 20\)\. Give it to all rows, as --user_sample=…"),
+        ("topk=10", "topk differs"),
+        ("mask_history=False", "mask_history differs"),
+    ],
+)
+def test_rows_that_are_measured_in_different_ways_are_refused_before_they_are_run(tmp_path, own, message):
+    with pytest.raises(SettingError, match=message):
+        compare("demo", tmp_path / "out", [], ["Pop", f"BPR:{own}"], seeds=[0])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_another_process_writes_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     with (

@@ -217,3 +217,10 @@ def test_undecodable_bytes(tmp_path):
 def test_unknown_encoding(tmp_path):
     with pytest.raises(ContentError, match="`encoding: utf-88` is not an encoding"):
         read_item_texts(tmp_path / "shop.item", "item_id", ["title"], encoding="utf-88")
+
+
+def test_another_separator_than_the_purchases_is_named(tmp_path):
+    file = tmp_path / "shop.item"
+    file.write_text("item_id:token\ttitle:token_seq\ni1\tred, wool\n")
+    with pytest.raises(ContentError, match=r"not separated by ',' \(field_separator\).*but by a tab: write all files"):
+        read_item_texts(file, "item_id", ["title"], separator=",")
