@@ -12,8 +12,7 @@ from recbole_perpeft.data_settings import check_data_settings
 from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.evaluation_settings import complete_evaluation
 from recbole_perpeft.find_model import find_model
-from recbole_perpeft.load_columns import columns_to_load
-from recbole_perpeft.metric_checks import check_labels
+from recbole_perpeft.load_columns import check_labels, columns_to_load
 from recbole_perpeft.setting_effects import drop_unread, without_effect
 from recbole_perpeft.settings import (
     PROPERTIES,

@@ -59,8 +59,6 @@ def columns_to_load(config) -> dict[str, list[str] | str]:
             elif key in config.external_config_dict and not any(name in columns for columns in loaded.values()):
                 if errors or not headers:
                     continue  # which is reported when the data are loaded
-                if key not in config.external_config_dict:
-                    raise SettingError(no_labels(config))
                 raise SettingError(f"{key} names the column {name!r}, which no file has. {_seen(headers)}")
     for suffix in config["unload_col"] or ():
         loaded[suffix] = "*"  # RecBole takes all columns but those of unload_col
@@ -131,6 +129,24 @@ def reads_labels(config) -> bool:
         return True
     learns_labels = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
     return learns_labels and not samples_negatives(config)
+
+
+def check_labels(config) -> None:
+    """Refuse a run that reads labels and has none.
+
+    Parameters
+    ----------
+    config
+        A :class:`~recbole_perpeft.config.Config` whose ``load_col`` is complete.
+
+    Raises
+    ------
+    SettingError
+        Says which column or setting would give some.
+    """
+    loaded = (config["load_col"] or {"inter": "*"}).get("inter", ())
+    if reads_labels(config) and not config["threshold"] and loaded != "*" and config["LABEL_FIELD"] not in loaded:
+        raise SettingError(no_labels(config))
 
 
 def no_labels(config) -> str:

@@ -51,27 +51,5 @@ def check_metrics(config) -> None:
         )
 
 
-def check_labels(config) -> None:
-    """Refuse an evaluation of labels without labels.
-
-    Parameters
-    ----------
-    config
-        A :class:`~recbole_perpeft.config.Config` whose ``load_col`` is complete.
-
-    Raises
-    ------
-    SettingError
-        Names the column.
-    """
-    loaded = (config["load_col"] or {"inter": "*"}).get("inter", ())
-    labeled = "labeled" in config["eval_args"]["mode"].values()
-    if labeled and not config["threshold"] and loaded != "*" and config["LABEL_FIELD"] not in loaded:
-        raise SettingError(
-            f"eval_args mode: labeled needs labels: a column {config['LABEL_FIELD']} (LABEL_FIELD) in the .inter file, "
-            "which load_col loads, or threshold: {rating: 3}."
-        )
-
-
 def _as_list(value) -> list:
     return value if isinstance(value, list) else [value]
