@@ -68,6 +68,8 @@ def parse_value(key: str, text: str, default: object = None) -> object:
     default
         The setting's default; if it is a text, so is the result.
     """
+    if text == default:  # such as RecBole's '' and 'None', which are texts
+        return text
     if text in ("None", "null", "~", ""):
         return None
     if key in _TEXT_KEYS or isinstance(default, str):
