@@ -134,7 +134,7 @@ class PerPEFTTrainer(CheckpointTrainer):
         self.logger.info(f"{moved} users changed their group, sizes now {sizes}")
 
     def _use_groups(self, train_data) -> None:
-        groups = self.model.user_groups.cpu().numpy()
+        groups = self.model.user_groups.cpu().numpy().copy()  # the buffer follows whatever state is loaded later
         train_data.set_groups(groups, self.config["group_negatives"])
         sentences = small_groups_report(groups, self.config["num_groups"], train_data.pools.too_small)
         for sentence in sentences:
