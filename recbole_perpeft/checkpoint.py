@@ -1,6 +1,7 @@
 """Checkpoint files: what was trained and where training stands, and whether that fits a run."""
 
 import os
+import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain, count
@@ -85,7 +86,11 @@ def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "set
     try:
         state = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds on a broken or foreign file
-        raise CheckpointError(f"{file} is no checkpoint of a PerPEFT model, or is damaged: {error}") from error
+        # torch's advice for a file with other objects is to run their code
+        foreign = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors and plain values" if foreign else f"{type(error).__name__} {error}"
+        reason = reason.partition("\n")[0].strip()
+        raise CheckpointError(f"{file} is no checkpoint of a PerPEFT model, or is damaged: {reason}.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = f"format {state['format']}" if isinstance(state, dict) and "format" in state else "another file"
         raise CheckpointError(

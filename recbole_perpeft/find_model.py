@@ -45,7 +45,17 @@ def find_model(name: str) -> type:
         )
     if name not in recbole_models() or name.lower() not in _recbole_modules():
         raise SettingError.unknown("model", name, [*ours, *recbole_models()])
-    return get_model(name)
+    try:
+        return get_model(name)
+    except ModuleNotFoundError as error:
+        raise missing_package(name, error) from error
+
+
+def missing_package(name: str, error: ModuleNotFoundError) -> SettingError:
+    """What is said of a model of RecBole that needs a package which is not there, at its import or in its training."""
+    return SettingError(
+        f"model: {name} needs the package {error.name}, which is not installed. Install it, or choose another model."
+    )
 
 
 @cache

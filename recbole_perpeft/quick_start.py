@@ -14,6 +14,7 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
 from recbole_perpeft.errors import PerPEFTError, SettingError
 from recbole_perpeft.evaluation_settings import check_topk_fits
+from recbole_perpeft.find_model import missing_package
 from recbole_perpeft.identity import data_identity, encoder_identity
 from recbole_perpeft.next_steps import next_steps
 from recbole_perpeft.progress import Progress
@@ -189,7 +190,10 @@ def _fit_and_test(
     show = config["show_progress"] and verbose
     trainer.watch, progress = watch, Progress(trainer, watch)
     with naming_checkpoint(trainer):
-        score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
+        try:
+            score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
+        except ModuleNotFoundError as error:  # RecBole's NCL imports faiss here
+            raise missing_package(config["model"], error) from error
     if not _has_best(trainer, saved):
         logger.warning("Without checkpoints (saved) RecBole's trainers keep no best state: the last epoch's is tested.")
     before_test = random_state()

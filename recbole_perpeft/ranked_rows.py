@@ -60,10 +60,15 @@ def ranked_rows(config, train_data, data, score: Callable[[tuple], tuple]) -> Ra
     for batch in data:
         interaction, scores, positive_u, positive_i = score(batch)
         collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
-        of_rows = interaction[config["USER_ID_FIELD"]].cpu()
-        # candidates of a sampled evaluation follow each other user by user
-        users.append(of_rows if len(of_rows) == len(scores) else of_rows.unique_consecutive())
-    return RankedRows(torch.cat(users).numpy(), collector.get_data_struct())
+        users.append(users_of_rows(interaction[config["USER_ID_FIELD"]], scores))
+    return RankedRows(np.concatenate(users), collector.get_data_struct())
+
+
+def users_of_rows(users: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
+    """User id of each of the ``scores [rows, n_items]`` of a batch, whose interaction has ``users``, ``[rows]``."""
+    users = users.cpu()
+    # candidates of a sampled evaluation follow each other user by user
+    return (users if len(users) == len(scores) else users.unique_consecutive()).numpy()
 
 
 def model_scorer(trainer: Trainer, data) -> Callable[[tuple], tuple]:

@@ -11,6 +11,7 @@ from recbole.trainer import Trainer
 from recbole_perpeft import checkpoint
 from recbole_perpeft.checkpoint_trainer import CheckpointTrainer
 from recbole_perpeft.config import Config
+from recbole_perpeft.errors import CheckpointError
 from recbole_perpeft.recbole_checkpoint import is_recbole_checkpoint, read_recbole_checkpoint
 from recbole_perpeft.settings import known_settings, merge_settings, parse_value, read_settings_files
 
@@ -90,7 +91,14 @@ def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
         getLogger().warning(f"{file} does not tell which data it was made with: an older build wrote it.")
     known = {key: value for key, value in inputs.items() if key in state["identity"]}
     checkpoint.check(file, state, trainer.config.settings(), known, to_train)
-    trainer.resume_checkpoint(file)
+    try:
+        trainer.resume_checkpoint(file)
+    except ValueError as error:  # of the optimiser's state, which comes after the model's: RecVAE trains with two
+        if to_train:
+            raise CheckpointError(
+                f"{file} cannot be trained on from: the state that RecBole wrote for {trainer.config['model']}'s "
+                f"optimiser does not fit it ({error}). It can be loaded and measured; train again without it."
+            ) from error
 
 
 def written_checkpoint(trainer: Trainer) -> str | None:

@@ -81,7 +81,7 @@ def comparison_summary(trainer, train_data, valid_data, test_data, drawn_from: t
         "global_result": None,
         "groups": [],
         "users_ranked": len(np.unique(test_data._dataset.inter_feat[dataset.uid_field].numpy())),
-        "items_ranked": _candidates(config, test_data),
+        "items_ranked": candidates(config, test_data),
         "training_purchases": int(counts.sum()),
     }
     if isinstance(trainer, PerPEFTTrainer) and trainer.part == "stage 3":
@@ -103,7 +103,7 @@ def _by_group(trainer: PerPEFTTrainer, valid: RankedRows, test: RankedRows) -> l
     return groups
 
 
-def _candidates(config, data) -> int:
+def candidates(config, data) -> int:
     """Items that each user's ranking is made of, or draws from."""
     if config["cold_items"]:
         return len(data._dataset.cold_ids())

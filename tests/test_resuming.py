@@ -1,6 +1,7 @@
 """From a checkpoint alone: going on, measuring again, and what a run that ended before its time says about it."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_another_protocol_measures_but_does_not_train_on(given, caplog, capfd):
         trainer.fit(train_data, valid_data, verbose=False)
 
 
-@pytest.mark.parametrize("model", ["SASRec", "LightGCN", "Pop", "ItemKNN"])
+@pytest.mark.parametrize("model", ["SASRec", "LightGCN", "Pop", "ItemKNN", "RecVAE"])
 def test_a_checkpoint_of_a_model_of_recbole_gives_the_printed_score(given, tiny, model):
     result = run(config_dict=given(model, epochs=2, metric_decimal_place=9))
     config, trainer, _, _, test_data = load(result["checkpoint"])
@@ -125,3 +126,18 @@ def test_a_pickle_that_is_no_checkpoint_is_not_opened(tmp_path):
     with pytest.raises(CheckpointError, match="is no checkpoint of a PerPEFT model, or is damaged"):
         load(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_of_another_program_is_named_without_advice_to_run_it(tmp_path):
+    for name, content in (("pickle", {"state_dict": Path("x")}), ("number", 3)):
+        torch.save(content, tmp_path / name)
+        with pytest.raises(CheckpointError, match="is no checkpoint of ") as refused:
+            load(tmp_path / name)
+        assert "\n" not in str(refused.value)
+        assert "trust" not in str(refused.value)
+
+
+def test_a_checkpoint_that_recbole_cannot_train_on_from_says_so(given):
+    file = run(config_dict=given("RecVAE", epochs=1))["checkpoint"]
+    with pytest.raises(CheckpointError, match="cannot be trained on from: .*RecVAE's optimiser"):
+        run(config_dict={"resume": file, "epochs": 2})

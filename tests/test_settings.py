@@ -34,6 +34,12 @@ def test_values_arrive_as_they_were_typed(key, text, value):
     assert parse_value(key, text, known_settings().get(key)) == value
 
 
+def test_a_text_default_that_is_typed_or_comes_from_a_checkpoint_stays_what_it_is():
+    texts = {key: default for key, default in known_settings().items() if isinstance(default, str)}
+    assert (texts["pre_model_path"], texts["fredom_type"]) == ("", "None")  # of RecBole's ConvNCF and FEARec
+    assert {key: parse_value(key, default, default) for key, default in texts.items()} == texts
+
+
 def test_our_overall_settings_leave_recboles_model_settings_alone():
     ours = set(yaml.safe_load((PROPERTIES / "overall.yaml").read_text()))
     for file in (RECBOLE_PROPERTIES / "model").glob("*.yaml"):

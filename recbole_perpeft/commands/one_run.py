@@ -19,7 +19,10 @@ from recbole_perpeft.commands.costs import Costs
 from recbole_perpeft.commands.run_process import checkpoint_of
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import CheckpointError, MisfitError, PerPEFTError, SettingError
+from recbole_perpeft.random_state import random_state, set_random_state
+from recbole_perpeft.ranked_rows import model_scorer, users_of_rows
 from recbole_perpeft.report import count
+from recbole_perpeft.run_summary import candidates
 from recbole_perpeft.sources import sources_hash
 from recbole_perpeft.stage_1 import file_of
 from recbole_perpeft.trainer import PerPEFTTrainer
@@ -79,7 +82,9 @@ def measure(
         "peak_memory_mib": costs.notes["peak_memory_mib"],
     }
     if test:
+        drawn_from = random_state()
         metrics = trainer.evaluate(test_data, load_best_model=True)
+        set_random_state(drawn_from)  # a sampled evaluation draws the same candidates again
         ranks = ranks_of_targets(trainer, test_data)
         result["test"] = {name: float(value) for name, value in metrics.items()}
         result["ranks"] = {user: rank for user, (_, rank) in ranks.items()}
@@ -87,7 +92,7 @@ def measure(
         result["data"] = {
             "test purchases": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],
             "users": len(ranks),
-            "items": test_data._dataset.item_num - 1,
+            "items": candidates(config, test_data),
             "history masked": bool(config["mask_history"]),
         }
     return result
@@ -95,17 +100,17 @@ def measure(
 
 def ranks_of_targets(trainer: Trainer, data) -> dict[str, tuple[str, float]]:
     """Each user's held-out item and its rank, 1 for the best, the mean rank of those that score equal."""
-    trainer.model.eval()
-    trainer.tot_item_num = data._dataset.item_num
-    dataset, ranks = data._dataset, {}
+    dataset, ranks, score = data._dataset, {}, model_scorer(trainer, data)
     with torch.no_grad():
         for batch in data:
-            interaction, scores, rows, items = trainer._full_sort_batch_eval(batch)
+            interaction, scores, rows, items = score(batch)
             rows, items = rows.to(scores.device), items.to(scores.device)
             of_targets = scores[rows, items]
             above = (scores[rows] > of_targets[:, None]).sum(dim=1)  # [targets]
             level = (scores[rows] == of_targets[:, None]).sum(dim=1)  # with the target itself
-            users = dataset.id2token(dataset.uid_field, interaction[dataset.uid_field].cpu()[rows.cpu()].numpy())
+            users = dataset.id2token(
+                dataset.uid_field, users_of_rows(interaction[dataset.uid_field], scores)[rows.cpu().numpy()]
+            )
             tokens = dataset.id2token(dataset.iid_field, items.cpu().numpy())
             for user, item, rank in zip(
                 users.tolist(), tokens.tolist(), (above + (level + 1) / 2).tolist(), strict=True

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from recbole_perpeft.encoder.errors import EncoderError
@@ -76,7 +77,8 @@ class TowerStates:
         torch.Tensor
             ``[n, number, widest]``, without gradient. A state less wide than the widest ends in zeros.
         """
-        with _observed(self._layers) as seen:
+        # of its own graph: of one that is under way, checkpoint() would compute everything again
+        with saved_tensors_hooks(_unchanged, _unchanged), _observed(self._layers) as seen:
             read = self._read(seen, self._foundation.encode(self._modality, batch))  # [n, positions]
         weights = read / read.sum(dim=1, keepdim=True)
         states = [_pool(_as_positions(seen[place]).detach().float(), weights) for place in self._places(number)]
@@ -98,6 +100,10 @@ def gradients_at(
     """Gradients of features ``[n, d]``, whose numbers weigh differently, at states: where the features read these."""
     towards = torch.linspace(1, 2, features.shape[1], device=features.device)
     return torch.autograd.grad((features * towards).sum(), states, allow_unused=allow_unused)
+
+
+def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _stacks(modules: dict[str, nn.Module]) -> list[list[nn.Module]]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.encoder.hidden_states import TowerStates
 from recbole_perpeft.encoder.side_network import SideNetworks
+from recbole_perpeft.encoding_window import encode_in_portions
 from tests.encoder.conftest import ITEMS, SOURCES, train, trained
 from tests.training import fit, same
 
@@ -222,6 +223,13 @@ def test_training_never_runs_the_foundation_model_and_a_warm_run_prepares_nothin
     torch.testing.assert_close(warm.encode(ITEMS, 0), features)
     train(warm, torch.optim.AdamW([p for _, p in warm.adapter_parameters(0)]), 0, steps=2, seed=0)
     assert (calls, warm.runner.items_prepared, warm.items_encoded, warm.content.pictures_decoded) == ([], 0, 0, 0)
+
+
+def test_states_are_made_within_a_step_that_encodes_in_portions(build, tmp_path):
+    encoder = build(peft_type="IISAN", cache=tmp_path)
+    features = encode_in_portions(lambda items: encoder.encode(items, 0), ITEMS, 2, torch.zeros(1))
+    features.sum().backward()
+    torch.testing.assert_close(features, encoder.encode(ITEMS, 0))
 
 
 def test_states_are_kept_in_the_precision_of_the_encoder(build, tmp_path):
