@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.utils import get_dataloader
 from recbole.sampler import KGSampler
@@ -17,6 +17,7 @@ from recbole_perpeft.evaluation_samplers import make_samplers
 from recbole_perpeft.load_columns import check_named_columns, needs_time, no_labels, reads_labels
 from recbole_perpeft.purchase_filters import draw
 from recbole_perpeft.ranking import FullRankingLoader
+from recbole_perpeft.sampled_ranking import SampledRankingLoader
 from recbole_perpeft.sampling import GeneralBatchLoader, UserBatchLoader
 
 __all__ = ["GeneralDataset", "SequenceDataset", "check_folder", "create_dataset", "data_preparation"]
@@ -127,7 +128,8 @@ def _sample_of_users(config: Config, valid: Dataset) -> Dataset:
 
 def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):
     loader = get_dataloader(config, phase)
-    return (FullRankingLoader if loader is FullSortEvalDataLoader else loader)(config, part, sampler, shuffle=False)
+    ours = {FullSortEvalDataLoader: FullRankingLoader, NegSampleEvalDataLoader: SampledRankingLoader}
+    return ours.get(loader, loader)(config, part, sampler, shuffle=False)
 
 
 def check_folder(config: Config) -> Path:

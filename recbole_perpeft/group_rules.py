@@ -70,8 +70,9 @@ class GroupRule(nn.Module):
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Have the buffers that the state has: none, of a model whose users were not grouped yet."""
-        self._buffers.clear()
+        """Have the buffers that a model's state has: none, if its users were not grouped yet."""
+        if f"{prefix.removesuffix('group_rule.')}user_groups" in state_dict:  # not a part of a state, for strict=False
+            self._buffers.clear()
         for key, value in state_dict.items():
             if key.startswith(prefix):
                 self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))

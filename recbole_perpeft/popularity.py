@@ -35,15 +35,12 @@ def popularity_scorer(counts: np.ndarray, item_field: str) -> Callable[[tuple], 
     Parameters
     ----------
     counts
-        Purchases of each item in training, ``[n_items]``. Equal ones come in a random order, the same for all users.
+        Purchases of each item in training, ``[n_items]``.
     item_field
         Name of the item ids in a batch.
     """
-    chance = np.random.default_rng(0).permutation(len(counts))
-    places = np.empty(len(counts), dtype=np.float32)  # exact up to 16 million items
-    places[np.lexsort((chance, counts))] = np.arange(len(counts))
-    places[0] = -np.inf  # padding
-    of_items = torch.from_numpy(places)
+    of_items = torch.from_numpy(counts.astype(np.float32))
+    of_items[0] = -torch.inf  # padding
 
     def score(batch: tuple) -> tuple:
         interaction, masked_or_rows, positive_u, positive_i = batch

@@ -18,7 +18,7 @@ from recbole_perpeft.find_model import missing_package
 from recbole_perpeft.identity import data_identity, encoder_identity
 from recbole_perpeft.next_steps import next_steps
 from recbole_perpeft.progress import Progress
-from recbole_perpeft.random_state import random_state, random_state_kept
+from recbole_perpeft.random_state import random_state_kept
 from recbole_perpeft.ranked_rows import check_scores
 from recbole_perpeft.ranking import RankingCollector
 from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state, resume, usable, written_checkpoint
@@ -196,7 +196,6 @@ def _fit_and_test(
             raise missing_package(config["model"], error) from error
     if not _has_best(trainer, saved):
         logger.warning("Without checkpoints (saved) RecBole's trainers keep no best state: the last epoch's is tested.")
-    before_test = random_state()
     with watch.part("test"):
         test_result = trainer.evaluate(test_data, load_best_model=_has_best(trainer, saved), show_progress=show)
     found = {
@@ -212,7 +211,7 @@ def _fit_and_test(
         logger.info(set_color("test result", "yellow") + f": {found['test_result']}")
         found |= training_summary(trainer, progress)
         with watch.part("comparison"):
-            found |= comparison_summary(trainer, *loaders, before_test)
+            found |= comparison_summary(trainer, *loaders)
         found["seconds"] = watch.seconds()
         logger.info(run_report(found, config, next_steps(config, trainer, saved)))
         for sentence in verdicts(found, config):

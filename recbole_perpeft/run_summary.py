@@ -7,7 +7,6 @@ from recbole.utils import EvaluatorType
 
 from recbole_perpeft.popularity import popularity_scorer, purchase_counts
 from recbole_perpeft.progress import Progress
-from recbole_perpeft.random_state import set_random_state
 from recbole_perpeft.ranked_rows import RankedRows, model_scorer, ranked_rows
 from recbole_perpeft.trainer import PerPEFTTrainer
 
@@ -49,15 +48,13 @@ def training_summary(trainer, progress: Progress) -> dict[str, Any]:
     return summary
 
 
-def comparison_summary(trainer, train_data, valid_data, test_data, drawn_from: tuple) -> dict[str, Any]:
+def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, Any]:
     """The model's test beside popularity's and beside that of one module for all users; scores by group.
 
     Parameters
     ----------
     trainer
         Its model was tested just now and holds the best state.
-    drawn_from
-        The random state before the test: a sampled evaluation draws the same candidates for everybody.
 
     Returns
     -------
@@ -72,7 +69,6 @@ def comparison_summary(trainer, train_data, valid_data, test_data, drawn_from: t
         return {}
 
     def ranked(data, scorer=None) -> RankedRows:
-        set_random_state(drawn_from)
         return ranked_rows(config, train_data, data, scorer or model_scorer(trainer, data))
 
     counts = purchase_counts(dataset)

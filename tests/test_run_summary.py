@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from recbole import data as recbole_data
 
 from recbole_perpeft.config import Config
@@ -14,9 +15,9 @@ from recbole_perpeft.popularity import popularity_scorer, purchase_counts
 from recbole_perpeft.progress import Progress
 from recbole_perpeft.quick_start import prepare as prepare_run
 from recbole_perpeft.quick_start import run
-from recbole_perpeft.random_state import random_state, set_random_state
 from recbole_perpeft.ranked_rows import ranked_rows
 from recbole_perpeft.stopwatch import Stopwatch, in_words
+from recbole_perpeft.top_items import top_items
 from tests.tiny_data import random_sequences
 
 GROUPS_PAY = {"seed": 1}  # with which stage 3 beats stage 1 on random purchases
@@ -29,9 +30,9 @@ def gain(rank, k=10):
 
 
 def most_bought_first(counts):
-    """Item ids, equal counts in the order of a seeded shuffle; row 0 is padding."""
-    chance = np.random.default_rng(0).permutation(len(counts))
-    return [item for item in sorted(range(len(counts)), key=lambda item: (-counts[item], -chance[item])) if item]
+    """Item ids, equal counts in the order of all rankings; row 0 is padding."""
+    chance = top_items(torch.zeros(1, len(counts)), len(counts))[0].tolist()
+    return [item for item in sorted(range(len(counts)), key=lambda item: (-counts[item], chance.index(item))) if item]
 
 
 @pytest.mark.parametrize(
@@ -75,13 +76,12 @@ def test_purchases_are_counted_alike_in_data_of_recbole(tiny, model):
 def test_popularity_ranks_the_candidates_that_a_sampled_evaluation_drew(tiny, model):
     config = tiny(model=model, eval_args=SAMPLED, loss_type="CE" if model == "SASRec" else "BPR")
     _, _, train_data, _, test_data = prepare_run(config)
-    counts, state = purchase_counts(train_data._dataset), random_state()
+    counts = purchase_counts(train_data._dataset)
     order, gains = most_bought_first(counts), []
     for interaction, rows, positive_u, positive_i in test_data:
         for row, target in zip(positive_u.tolist(), positive_i.tolist(), strict=True):
             drawn = set(interaction["item_id"][rows == row].tolist())
             gains.append(gain([item for item in order if item in drawn].index(target) + 1))
-    set_random_state(state)
     found = ranked_rows(config, train_data, test_data, popularity_scorer(counts, "item_id"))
     assert found.metrics(config)["ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-4)
     assert sorted(found.users) == list(range(1, 41))

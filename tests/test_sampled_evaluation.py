@@ -80,3 +80,30 @@ def test_a_user_who_bought_everything_is_named_not_waited_for(tiny, tmp_path, mo
     dataset = create_dataset(config)
     with pytest.raises(DataError, match="user_inter_num_interval"):  # before a model is trained in vain
         data_preparation(config, dataset)
+
+
+def candidates_of(tiny, **settings):
+    """User token to the set of item tokens that they rank in the test, drawn twice; numpy's state stays."""
+    protocol = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni12"}
+    config = tiny(eval_args=protocol, **settings)
+    dataset = create_dataset(config)
+    _, valid_data, test_data = data_preparation(config, dataset)
+    drawn = []
+    for loader in (test_data, valid_data, test_data):
+        before = np.random.get_state()[1].copy()
+        of_user = {}
+        for interaction, *_ in loader:
+            pairs = zip(interaction["user_id"].tolist(), interaction["item_id"].tolist(), strict=True)
+            for user, item in pairs:
+                of_user.setdefault(dataset.id2token("user_id", user), set()).add(dataset.id2token("item_id", item))
+        assert (np.random.get_state()[1] == before).all()
+        drawn.append(of_user)
+    assert drawn[0] == drawn[2] != drawn[1]
+    return drawn[0]
+
+
+def test_candidates_are_the_same_for_every_model_seed_and_size_of_blocks(tiny):
+    first = candidates_of(tiny)
+    assert first == candidates_of(tiny, model="SASRec", seed=7, eval_batch_size=40)
+    assert first != candidates_of(tiny, sample_seed=7)
+    assert len({frozenset(items) for items in first.values()}) == 40

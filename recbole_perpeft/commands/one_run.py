@@ -19,7 +19,6 @@ from recbole_perpeft.commands.costs import Costs
 from recbole_perpeft.commands.run_process import checkpoint_of
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import CheckpointError, MisfitError, PerPEFTError, SettingError
-from recbole_perpeft.random_state import random_state, set_random_state
 from recbole_perpeft.ranked_rows import model_scorer, users_of_rows
 from recbole_perpeft.report import count
 from recbole_perpeft.run_summary import candidates
@@ -82,9 +81,7 @@ def measure(
         "peak_memory_mib": costs.notes["peak_memory_mib"],
     }
     if test:
-        drawn_from = random_state()
         metrics = trainer.evaluate(test_data, load_best_model=True)
-        set_random_state(drawn_from)  # a sampled evaluation draws the same candidates again
         ranks = ranks_of_targets(trainer, test_data)
         result["test"] = {name: float(value) for name, value in metrics.items()}
         result["ranks"] = {user: rank for user, (_, rank) in ranks.items()}
