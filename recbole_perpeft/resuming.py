@@ -91,6 +91,11 @@ def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
         getLogger().warning(f"{file} does not tell which data it was made with: an older build wrote it.")
     known = {key: value for key, value in inputs.items() if key in state["identity"]}
     checkpoint.check(file, state, trainer.config.settings(), known, to_train)
+    if to_train:
+        getLogger().warning(
+            f"{trainer.config['model']} goes on from its best epoch, which is all that RecBole keeps, with other draws: "
+            "it does not end as a run that was never interrupted."
+        )
     try:
         trainer.resume_checkpoint(file)
     except ValueError as error:  # of the optimiser's state, which comes after the model's: RecVAE trains with two

@@ -26,6 +26,10 @@ _REPLACED = {  # settings of RecBole that models of this package have no use for
     **_NEVER_SAVED,
 }  # fmt: skip
 
+_OF_TRAINING = (
+    "epochs", "train_batch_size", "learner", "learning_rate", "weight_decay", "clip_grad_norm", "stopping_step",
+    "eval_step",
+)  # fmt: skip
 _NEGATIVES = ("num_negatives", "group_negatives", "catalogue_negatives", "correct_sampling")
 _IMAGE = ("image_dir", "image_field", "image_encoder", "image_pooling", "content_workers")
 _TEXT = ("text_fields", "text_template", "text_encoder", "text_pooling", "max_text_length")
@@ -178,6 +182,9 @@ def without_effect(config) -> list[str]:
         for key in given.keys() & set(keys) - sentences.keys():
             if reason := taken_by(config):
                 sentences[key] = f"{key}: {given[key]} has no effect with {reason}."
+    if config["MODEL_TYPE"] == ModelType.TRADITIONAL:
+        for key in given.keys() & set(_OF_TRAINING) - sentences.keys():
+            sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which counts and is not trained."
     if "MAX_ITEM_LIST_LENGTH" in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         length = given["MAX_ITEM_LIST_LENGTH"]
         sentences["MAX_ITEM_LIST_LENGTH"] = (

@@ -145,6 +145,7 @@ def test_a_setting_that_others_leave_without_effect_is_named(words, named):
 @pytest.mark.parametrize(
     ("model", "word", "named"),
     [
+        ("Pop", "--epochs=40", ["epochs: 40 has no effect on Pop, which counts and is not trained."]),
         ("SASRec", "--num_groups=4", ["num_groups: 4 has no effect on SASRec, which does not read it."]),
         ("BPR", "--hidden_size=32", ["hidden_size: 32 has no effect on BPR, which does not read it."]),
         (
