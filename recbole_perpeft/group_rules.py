@@ -69,14 +69,11 @@ class GroupRule(nn.Module):
         for name, value in values.items():
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Have the buffers that a model's state has: none, if its users were not grouped yet."""
-        if f"{prefix.removesuffix('group_rule.')}user_groups" in state_dict:  # not a part of a state, for strict=False
-            self._buffers.clear()
-        for key, value in state_dict.items():
-            if key.startswith(prefix):
-                self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def shape_as(self, state: dict[str, torch.Tensor]) -> None:
+        """Have the buffers that ``state`` has, of any content: none, of a model whose users were not grouped yet."""
+        self._buffers.clear()
+        for name, value in state.items():
+            self.register_buffer(name, torch.empty_like(value))
 
 
 class RandomGroups(GroupRule):

@@ -30,6 +30,7 @@ class GroupedUsersMixin:
         self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
         self.register_buffer("regroupings", torch.zeros((), dtype=torch.long))
         self.group_rule = GROUP_RULES[config["grouping"]](self.num_groups, config["seed"])
+        self.register_load_state_dict_pre_hook(_shape_rule)
         self.register_load_state_dict_post_hook(_place_rule)
 
     # -- who belongs where ------------------------------------------------------------------------------------------
@@ -210,6 +211,14 @@ class GroupedUsersMixin:
     def _reading(self, prefixes: Interaction) -> AbstractContextManager:
         """While ``prefixes`` are read; nothing to do for backbones that read each by itself."""
         return nullcontext()
+
+
+def _shape_rule(model: nn.Module, state_dict: dict, prefix: str, *others) -> None:
+    """What a rule keeps depends on whether users are grouped, so a state brings its own; a part of one does not."""
+    if f"{prefix}user_groups" in state_dict:
+        start = f"{prefix}group_rule."
+        kept = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
+        model.group_rule.shape_as(kept)
 
 
 def _place_rule(model: nn.Module, incompatible_keys: object) -> None:

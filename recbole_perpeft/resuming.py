@@ -93,7 +93,7 @@ def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
     checkpoint.check(file, state, trainer.config.settings(), known, to_train)
     if to_train:
         getLogger().warning(
-            f"{trainer.config['model']} goes on from its best epoch, which is all that RecBole keeps, with other draws: "
+            f"{trainer.config['model']} goes on from its best epoch, all that RecBole keeps, with other draws: "
             "it does not end as a run that was never interrupted."
         )
     try:

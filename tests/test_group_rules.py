@@ -10,7 +10,7 @@ from benchmarks.new_users import hold_out
 from recbole_perpeft.data import create_dataset, data_preparation
 from recbole_perpeft.personalisation import best_groups
 from recbole_perpeft.quick_start import load
-from tests.training import fit, move_modules, scatter_groups
+from tests.training import KMEANS, fit, move_modules, same, scatter_groups
 
 SMALL = {"embedding_size": 16, "learning_rate": 0.05, "group_negatives": False}
 
@@ -127,3 +127,11 @@ def test_users_who_are_held_out_altogether_are_tested_and_nowhere_else(tiny):
     assert set(train_data.histories) == set(range(1, 41)) - held
     assert set(valid_data._dataset.inter_feat["user_id"].tolist()) == set(range(1, 41)) - held
     assert set(test_data._dataset.inter_feat["user_id"].tolist()) == set(range(1, 41))
+
+
+def test_a_part_of_a_state_leaves_the_rule_as_it_is(prepare):
+    model = fit(prepare, **KMEANS)[0].model
+    before = {key: value.clone() for key, value in model.state_dict().items() if key.startswith("group_rule.")}
+    assert before
+    model.load_state_dict({"item_tower.id_embedding.weight": model.item_tower.id_embedding.weight}, strict=False)
+    assert same(before, {key: value for key, value in model.state_dict().items() if key.startswith("group_rule.")})
