@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from recbole.utils import init_seed
 
-from recbole_perpeft import checkpoint
 from recbole_perpeft.commands.one_run import gain, ranks_of_targets
 from recbole_perpeft.commands.rows import settings_of
 from recbole_perpeft.commands.significance import difference
 from recbole_perpeft.commands.table import pipes
 from recbole_perpeft.config import Config
 from recbole_perpeft.data import create_dataset, data_preparation
+from recbole_perpeft.identity import data_identity, encoder_identity
 from recbole_perpeft.trainer import PerPEFTTrainer
 
 VARIANTS = {
@@ -74,12 +74,13 @@ def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file
     config = Config(model, dataset, config_dict={**settings, "show_progress": False})
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
+    inputs = data_identity(config, data)
     held = hold_out(data, share, config["seed"])
     train_data, valid_data, test_data = data_preparation(config, data)
     init_seed(config["seed"], config["reproducibility"])
     net = config.model_class(config, train_data._dataset).to(config["device"])
     trainer = PerPEFTTrainer(config, net)
-    trainer.identity = checkpoint.identity(config, train_data._dataset, net)
+    trainer.identity = inputs | encoder_identity(net)
     trainer.share_stage_1(stage_1_file)
     score, _ = trainer.fit(train_data, valid_data, saved=False)
     trainer.restore_best()
