@@ -122,11 +122,6 @@ class PerPEFTDGCF(GraphMixin, DGCF):
 
     backbone_name = "DGCF"
 
-    def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        # of items and of users, for its correlation loss; RecBole's exceeds them if there are few of either
-        self.cor_batch_size = min(self.cor_batch_size, self.n_users, self.n_items)
-
 
 class PerPEFTSpectralCF(GraphMixin, SpectralCF):
     """SpectralCF (Zheng et al., RecSys 2018)."""

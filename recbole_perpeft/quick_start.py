@@ -81,7 +81,7 @@ def objective_function(
 ) -> dict:
     """What RecBole's ``HyperTuning`` calls with each candidate; returns what it expects."""
     config = make_config(config_file_list=config_file_list, config_dict=config_dict)
-    with random_state_kept(), run_log(config, verbose=False):
+    with random_state_kept(), run_log(config, verbose=False), _naming_packages(config):
         return {"model": config["model"], **_train_and_test(config, saved)}
 
 
@@ -151,10 +151,7 @@ def _naming_packages(config: Config) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise SettingError(
-            f"model: {config['model']} needs the Python package {error.name!r}, which is not installed. Install it, or "
-            "choose another model."
-        ) from error
+        raise missing_package(config["model"], error) from error
 
 
 def _make_model(config: Config, dataset) -> nn.Module:
@@ -190,10 +187,7 @@ def _fit_and_test(
     show = config["show_progress"] and verbose
     trainer.watch, progress = watch, Progress(trainer, watch)
     with naming_checkpoint(trainer):
-        try:
-            score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
-        except ModuleNotFoundError as error:  # RecBole's NCL imports faiss here
-            raise missing_package(config["model"], error) from error
+        score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
     if not _has_best(trainer, saved):
         logger.warning("Without checkpoints (saved) RecBole's trainers keep no best state: the last epoch's is tested.")
     with watch.part("test"):

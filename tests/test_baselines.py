@@ -1,13 +1,9 @@
 """RecBole's baselines that count instead of training: their scores against plain numpy, of training purchases only."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft.errors import SettingError
-from recbole_perpeft.quick_start import run
 from tests.tiny_data import random_sequences, write_atomic
 
 REPEATS = {"rm_dup_inter": None, "mask_history": False}
@@ -91,10 +87,3 @@ def test_admmslim_and_slim_learn_from_purchases_without_noise(scores_of):
                                center_columns=False)  # fmt: skip
     ridge, _ = scores_of("EASE", reg_weight=5.0)  # what it converges to without its further penalties
     np.testing.assert_allclose(scores, ridge, rtol=1e-2, atol=2e-3)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("faiss") is not None, reason="faiss is installed")
-def test_a_package_that_a_model_lacks_is_named(tiny):
-    settings = {"train_batch_size": 64, "epochs": 1, "use_gpu": False, "show_progress": False, "topk": 5}
-    with pytest.raises(SettingError, match="model: NCL needs the Python package 'faiss', which is not installed"):
-        run("NCL", "tiny", config_dict={**settings, "data_path": tiny().base_data_path})

@@ -12,7 +12,7 @@ from recbole_perpeft.compat import libraries
 from recbole_perpeft.quick_start import run
 
 
-@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BPR", "LightGCN", "NeuMF", "MultiVAE", "EASE", "Pop"])
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BPR", "LightGCN", "DGCF", "NeuMF", "MultiVAE", "EASE", "Pop"])
 def test_recboles_models_run_to_a_test_score(tiny, model):
     settings = {"epochs": 2, "global_epochs": 1}
     result = run(config_dict=tiny(model=model, **settings).settings())

@@ -1,4 +1,4 @@
-"""Negatives that RecBole draws until one is found, where there is none to find: users and items without any."""
+"""Draws in training that have no end where nothing is left to draw, or ask for more than there is."""
 
 import functools
 
@@ -9,13 +9,15 @@ from recbole.data.interaction import Interaction
 def apply() -> None:
     """Let every drawing of negatives in training end. Can be called twice."""
     from recbole.data.transform import MaskItemSequence
-    from recbole.model.general_recommender import LINE
+    from recbole.model.general_recommender import LINE, dgcf
 
     if not hasattr(MaskItemSequence._neg_sample, "__wrapped__"):
         MaskItemSequence._neg_sample = _if_any_is_left(MaskItemSequence._neg_sample)
         MaskItemSequence.__call__ = _own_item_for_none(MaskItemSequence.__call__)
     if not hasattr(LINE.sampler, "__wrapped__"):
         LINE.sampler = _nobody_for_none(LINE.sampler)
+    if not hasattr(dgcf.sample_cor_samples, "__wrapped__"):
+        dgcf.sample_cor_samples = _no_more_than_all(dgcf.sample_cor_samples)
 
 
 def _if_any_is_left(draw):
@@ -40,6 +42,16 @@ def _own_item_for_none(transform):
         return interaction
 
     return call
+
+
+def _no_more_than_all(draw):
+    """DGCF's draw of as many users as items for its correlation loss, where there are fewer of either."""
+
+    @functools.wraps(draw)
+    def sample(n_users: int, n_items: int, number: int) -> tuple[list[int], list[int]]:
+        return draw(n_users, n_items, min(number, n_users, n_items))
+
+    return sample
 
 
 def _nobody_for_none(draw):
