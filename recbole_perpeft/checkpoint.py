@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from recbole_perpeft.errors import CheckpointError, MisfitError
-from recbole_perpeft.identity import CHANGEABLE, PROTOCOL, differing, shown
+from recbole_perpeft.identity import CHANGEABLE, PROTOCOL, differing
+from recbole_perpeft.settings import shown
 from recbole_perpeft.sources import sources_hash
 
 FORMAT = 6

@@ -114,8 +114,3 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
     return one == other
-
-
-def shown(value: object) -> str:
-    """A setting's value as YAML has it."""
-    return "~" if value is None else str(value)

@@ -17,14 +17,14 @@ def check_metrics(config) -> None:
     Parameters
     ----------
     config
-        A :class:`~recbole_perpeft.config.Config` whose ``metrics`` are known.
+        A :class:`~recbole_perpeft.config.Config` whose ``metrics`` are a list of known ones.
 
     Raises
     ------
     SettingError
         Names the setting, its value and what is possible.
     """
-    kinds = {name: metric_types.get(str(name).lower()) for name in _as_list(config["metrics"])}
+    kinds = {name: metric_types.get(str(name).lower()) for name in config["metrics"]}
     rankings = [name for name, kind in kinds.items() if kind is EvaluatorType.RANKING]
     values = [name for name, kind in kinds.items() if kind is EvaluatorType.VALUE]
     if rankings and values:
@@ -49,7 +49,3 @@ def check_metrics(config) -> None:
         raise SettingError(
             f"tail_ratio: {share!r} is not possible: it must be a share of the items up to 1, or a number of purchases."
         )
-
-
-def _as_list(value) -> list:
-    return value if isinstance(value, list) else [value]

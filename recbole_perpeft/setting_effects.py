@@ -13,7 +13,7 @@ from recbole.utils import ModelType
 from recbole_perpeft.conditioning import GROUP_VECTOR, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.negatives import SHARED
-from recbole_perpeft.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml
+from recbole_perpeft.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
 
 _DATA = "the data are read from the atomic files in every run"
 _NEVER_SAVED = dict.fromkeys(("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _DATA)
@@ -84,7 +84,7 @@ def drop_unread(config) -> None:
 
 def _said(*keys: str) -> Callable[[dict], str]:
     """Names these settings with their values."""
-    return lambda config: " and ".join(f"{key}: {_shown(config[key])}" for key in keys)
+    return lambda config: " and ".join(f"{key}: {shown(config[key])}" for key in keys)
 
 
 def _when(condition: Callable[[dict], bool], *keys: str) -> Callable[[dict], str | None]:
@@ -201,10 +201,6 @@ def _given(config) -> dict:
         for key, value in config.external_config_dict.items()
         if value is not None and (key in by_hand or value != defaults.get(key))
     }
-
-
-def _shown(value: object) -> object:
-    return "~" if value is None else value
 
 
 # -- settings of other models ---------------------------------------------------------------------------------------

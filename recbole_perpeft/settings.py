@@ -116,6 +116,11 @@ def merge_settings(*sources: Mapping) -> dict:
     return merged
 
 
+def shown(value: object) -> str:
+    """A setting's value as YAML has it."""
+    return "~" if value is None else str(value)
+
+
 def read_yaml(file: str | Path, what: str = "Settings file") -> dict:
     """The settings of one YAML file, which errors call ``what``.
 

@@ -9,8 +9,8 @@ from recbole_perpeft.commands.runs import Run
 from recbole_perpeft.config import Config
 from recbole_perpeft.errors import SettingError
 from recbole_perpeft.find_model import find_model
-from recbole_perpeft.identity import CHANGEABLE, shown
-from recbole_perpeft.settings import PROPERTIES, known_settings, parse_value, read_yaml
+from recbole_perpeft.identity import CHANGEABLE
+from recbole_perpeft.settings import PROPERTIES, known_settings, parse_value, read_yaml, shown
 
 METHOD = "perpeft"  # the variant that the others are compared with
 VARIANTS = PROPERTIES / "variant"
