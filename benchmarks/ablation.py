@@ -23,7 +23,7 @@ from scipy.stats import ttest_1samp
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
-from recbole_perpeft.settings import known_settings, parse_value
+from recbole_perpeft.config.settings import known_settings, parse_value
 
 WAYS = {
     "all layers": {"num_negatives": 128, "peft_layers": None, "share_items": False, "batches_per_encoding": 1},

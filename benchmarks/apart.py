@@ -15,12 +15,12 @@ from itertools import chain
 
 import torch
 
-from recbole_perpeft.averaging import in_place
-from recbole_perpeft.commands.exit_status import exit_status
-from recbole_perpeft.commands.table import pipes
-from recbole_perpeft.errors import SettingError
-from recbole_perpeft.item_tower import MultimodalItemEmbedding
+from recbole_perpeft.experiments.tables import pipes
+from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
 from recbole_perpeft.quick_start import load
+from recbole_perpeft.trainer.weight_average import in_place
+from recbole_perpeft.utils.errors import SettingError
+from recbole_perpeft.utils.exit_status import exit_status
 
 
 @contextmanager

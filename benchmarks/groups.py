@@ -20,10 +20,10 @@ from dataset.make.catalogue import make_catalogue  # noqa: E402
 from dataset.make.demo import N_ITEMS, N_USERS, SEED  # noqa: E402
 from dataset.make.purchases import make_purchases  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
-from recbole_perpeft.commands.rows import settings_of  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
-from recbole_perpeft.group_rules import GROUP_RULES  # noqa: E402
-from recbole_perpeft.personalisation import stage_2_groups  # noqa: E402
+from recbole_perpeft.experiments.variants import settings_of  # noqa: E402
+from recbole_perpeft.grouping.assignment import stage_2_groups  # noqa: E402
+from recbole_perpeft.grouping.methods import GROUP_RULES  # noqa: E402
 
 WAYS = ("kmeans", "coherence", "random")
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.parts import synchronise
-from recbole_perpeft.cores import n_cores
+from recbole_perpeft.utils.cores import n_cores
 
 _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 _MATRIX_REPEATS = 7

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from recbole.evaluator import Evaluator
 
-from recbole_perpeft.ranking import RankingCollector
+from recbole_perpeft.evaluation.collector import RankingCollector
 
 METRICS = ("NDCG", "Recall", "MAP", "MRR")
 CUTS = (1, 5, 20, 50)

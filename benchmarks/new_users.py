@@ -29,14 +29,14 @@ import numpy as np
 import torch
 from recbole.utils import init_seed
 
-from recbole_perpeft.commands.one_run import gain, ranks_of_targets
-from recbole_perpeft.commands.rows import settings_of
-from recbole_perpeft.commands.significance import difference
-from recbole_perpeft.commands.table import pipes
 from recbole_perpeft.config import Config
-from recbole_perpeft.data import create_dataset, data_preparation
-from recbole_perpeft.identity import data_identity, encoder_identity
-from recbole_perpeft.trainer import PerPEFTTrainer
+from recbole_perpeft.config.identity import data_identity, encoder_identity
+from recbole_perpeft.data.preparation import create_dataset, data_preparation
+from recbole_perpeft.experiments.significance import difference
+from recbole_perpeft.experiments.tables import pipes
+from recbole_perpeft.experiments.variants import settings_of
+from recbole_perpeft.experiments.worker import gain, ranks_of_targets
+from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 
 VARIANTS = {
     "coherence, regrouped": {"grouping": "coherence", "regroup_epochs": 2},

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmark
 
 from benchmarks.synthetic import make_shop  # noqa: E402
 from recbole_perpeft.encoder import EncoderError, ItemEncoder, build_item_encoder, load_foundation  # noqa: E402
-from recbole_perpeft.encoder.peft_methods import usable_peft_types  # noqa: E402
-from recbole_perpeft.projector import projector  # noqa: E402
-from recbole_perpeft.report import count  # noqa: E402
+from recbole_perpeft.encoder.peft.methods import usable_peft_types  # noqa: E402
+from recbole_perpeft.model.projector import projector  # noqa: E402
+from recbole_perpeft.trainer.stage_report import count  # noqa: E402
 
 HIDDEN, INNER = 32, 64  # the paper's widths of the projector
 GROUPS = 8

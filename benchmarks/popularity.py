@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recbole_perpeft.commands.exit_status import exit_status
-from recbole_perpeft.commands.one_run import gain, ranks_of_targets
-from recbole_perpeft.commands.table import pipes
-from recbole_perpeft.negatives import NegativePools
+from recbole_perpeft.data.negative_pools import NegativePools
+from recbole_perpeft.experiments.tables import pipes
+from recbole_perpeft.experiments.worker import gain, ranks_of_targets
 from recbole_perpeft.quick_start import load
+from recbole_perpeft.utils.exit_status import exit_status
 
 METRIC = "ndcg@20"
 BOUGHT = {

@@ -30,7 +30,8 @@ from recbole.trainer import Trainer  # noqa: E402
 from benchmarks.machine import describe  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
-from recbole_perpeft.ranking import FullRankingLoader, RankingCollector  # noqa: E402
+from recbole_perpeft.data.eval_dataloader import FullRankingLoader
+from recbole_perpeft.evaluation.collector import RankingCollector  # noqa: E402
 
 NAME = "random"
 TOP_K = 20

@@ -14,13 +14,13 @@ from benchmarks.parts import CONTENT, FORWARD, OPTIMISER, synchronise
 from benchmarks.synthetic import NAME, Shop
 from recbole_perpeft.config import Config
 from recbole_perpeft.content import ItemContent
-from recbole_perpeft.data import create_dataset, data_preparation
-from recbole_perpeft.encoder.checkpoint import quiet_transformers
-from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.state_store import StateStore
+from recbole_perpeft.data.dataloader import UserBatchLoader
+from recbole_perpeft.data.preparation import create_dataset, data_preparation
+from recbole_perpeft.data.user_batch import UserBatch
+from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.model_folder import quiet_transformers
+from recbole_perpeft.encoder.foundation.state_store import StateStore
 from recbole_perpeft.quick_start import prepare
-from recbole_perpeft.sampling import UserBatchLoader
-from recbole_perpeft.user_batch import UserBatch
 
 PAPER = "properties/variant/paper.yaml"
 SEED = 2020

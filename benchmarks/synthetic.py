@@ -14,7 +14,7 @@ from dataset.make.demo import SIDE, write_atomic_files, write_pictures
 from dataset.make.encoder_files import build_tokenizer, save_encoder
 from dataset.make.purchases import make_purchases
 from dataset.make.titles import write_titles
-from recbole_perpeft.encoder.checkpoint import quiet_transformers
+from recbole_perpeft.encoder.foundation.model_folder import quiet_transformers
 
 NAME = "shop"
 DEMO_ENCODER = Path(__file__).parent.parent / "dataset" / "demo" / "encoder"

@@ -17,9 +17,9 @@ from pathlib import Path
 import yaml
 
 from recbole_perpeft.commands.compare import compare
-from recbole_perpeft.commands.exit_status import exit_status
-from recbole_perpeft.commands.rows import make_rows, settings_of
 from recbole_perpeft.commands.tune import tune
+from recbole_perpeft.experiments.variants import make_rows, settings_of
+from recbole_perpeft.utils.exit_status import exit_status
 
 SEARCHED = {
     "learning_rate": ("loguniform", [0.0005, 0.004]),

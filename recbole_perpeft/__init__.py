@@ -1,6 +1,6 @@
 """RecBole recommenders that see item pictures and titles, through one PEFT module per user group (PerPEFT)."""
 
-from recbole_perpeft import compat
+from recbole_perpeft.utils import compat
 
 compat.apply()
 

@@ -1,11 +1,11 @@
 """``python -m recbole_perpeft compare …`` and ``python -m recbole_perpeft tune …``."""
 
 import sys
+from importlib import import_module
 
-from recbole_perpeft.commands import compare, tune
-from recbole_perpeft.commands.exit_status import exit_status
+from recbole_perpeft.utils.exit_status import exit_status
 
-COMMANDS = {"compare": compare.main, "tune": tune.main}
+COMMANDS = ("compare", "tune")  # each a module of commands/ with a main; only the one that is asked for is imported
 
 
 def main(arguments: list[str]) -> int:
@@ -13,7 +13,8 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         print(f"Usage: python -m recbole_perpeft {{{','.join(COMMANDS)}}} …; add --help for each.", file=sys.stderr)
         return 2
-    return exit_status(lambda: COMMANDS[arguments[0]](arguments[1:]))
+    command = import_module(f"recbole_perpeft.commands.{arguments[0]}")
+    return exit_status(lambda: command.main(arguments[1:]))
 
 
 if __name__ == "__main__":

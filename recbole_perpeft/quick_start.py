@@ -11,24 +11,31 @@ from recbole.utils import get_environment, get_trainer, init_seed, set_color
 from torch import nn
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.data import create_dataset, data_preparation
-from recbole_perpeft.errors import PerPEFTError, SettingError
-from recbole_perpeft.evaluation_settings import check_topk_fits
-from recbole_perpeft.find_model import missing_package
-from recbole_perpeft.identity import data_identity, encoder_identity
-from recbole_perpeft.next_steps import next_steps
-from recbole_perpeft.progress import Progress
-from recbole_perpeft.random_state import random_state_kept
-from recbole_perpeft.ranked_rows import check_scores
-from recbole_perpeft.ranking import RankingCollector
-from recbole_perpeft.resuming import make_config, naming_checkpoint, read_state, resume, usable, written_checkpoint
-from recbole_perpeft.run_log import run_log
-from recbole_perpeft.run_report import run_report, verdicts
-from recbole_perpeft.run_summary import comparison_summary, training_summary
-from recbole_perpeft.settings import merge_settings
-from recbole_perpeft.sources import sources_hash
-from recbole_perpeft.stopwatch import Stopwatch
-from recbole_perpeft.trainer import PerPEFTTrainer
+from recbole_perpeft.config.evaluation_settings import check_topk_fits
+from recbole_perpeft.config.identity import data_identity, encoder_identity
+from recbole_perpeft.config.registry import missing_package
+from recbole_perpeft.config.settings import merge_settings
+from recbole_perpeft.config.sources import sources_hash
+from recbole_perpeft.data.preparation import create_dataset, data_preparation
+from recbole_perpeft.evaluation.collector import RankingCollector
+from recbole_perpeft.evaluation.ranked_rows import check_scores
+from recbole_perpeft.report.next_steps import next_steps
+from recbole_perpeft.report.progress import Progress
+from recbole_perpeft.report.run_report import run_report, verdicts
+from recbole_perpeft.report.run_summary import comparison_summary, training_summary
+from recbole_perpeft.trainer.resuming import (
+    make_config,
+    naming_checkpoint,
+    read_state,
+    resume,
+    usable,
+    written_checkpoint,
+)
+from recbole_perpeft.trainer.trainer import PerPEFTTrainer
+from recbole_perpeft.utils.errors import PerPEFTError, SettingError
+from recbole_perpeft.utils.random_state import random_state_kept
+from recbole_perpeft.utils.run_log import run_log
+from recbole_perpeft.utils.stopwatch import Stopwatch
 
 
 def run(
@@ -56,9 +63,9 @@ def run(
     dict
         RecBole's: ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``; and
         ``checkpoint``, the file that was written (None without). Beside them those of
-        :func:`~recbole_perpeft.run_summary.training_summary` and
-        :func:`~recbole_perpeft.run_summary.comparison_summary`, and ``seconds``: ``all`` of this process and what they
-        went to.
+        :func:`~recbole_perpeft.report.run_summary.training_summary` and
+        :func:`~recbole_perpeft.report.run_summary.comparison_summary`, and ``seconds``: ``all`` of this process and
+        what they went to.
 
     Raises
     ------

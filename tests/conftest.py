@@ -10,8 +10,8 @@ import torch
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
-from recbole_perpeft.find_model import find_model
-from recbole_perpeft.setting_effects import unread
+from recbole_perpeft.config.registry import find_model
+from recbole_perpeft.config.setting_effects import unread
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 

@@ -21,7 +21,7 @@ from benchmarks.synthetic import make_shop
 from dataset.make.aspects import ASPECTS, INDEX, N_VALUES
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import DataError
+from recbole_perpeft.utils.errors import DataError
 
 EXACT = {
     "precision": "fp32",

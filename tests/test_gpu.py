@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 import torch
 
-from recbole_perpeft.find_model import our_models
+from recbole_perpeft.config.registry import our_models
 from recbole_perpeft.quick_start import load
-from tests.test_backbones import sizes
+from tests.model.test_backbones import sizes
 from tests.training import FAST, NO_DROPOUT, PEFTS, fit, gradients, gradients_of_portions, scatter_groups
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from recbole_perpeft.encoding_window import encode_in_portions
+from recbole_perpeft.model.gradient_cache import encode_in_portions
 
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
 COHERENCE = {"grouping": "coherence", "group_negatives": False}

@@ -4,15 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_perpeft.checks import check_seed
-from recbole_perpeft.commands.chart import write_chart
-from recbole_perpeft.commands.rows import METHOD, check_same_protocol, known_variants, make_rows, settings_of
-from recbole_perpeft.commands.runs import do_runs, output_folder
-from recbole_perpeft.commands.table import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.config import Config
-from recbole_perpeft.data import check_folder
-from recbole_perpeft.errors import SettingError
-from recbole_perpeft.settings import merge_settings, read_settings_files
+from recbole_perpeft.config.checks import check_seed
+from recbole_perpeft.config.settings import merge_settings, read_settings_files
+from recbole_perpeft.data.preparation import check_folder
+from recbole_perpeft.experiments.chart import write_chart
+from recbole_perpeft.experiments.scheduler import do_runs, output_folder
+from recbole_perpeft.experiments.tables import check_same_data, markdown, summarise, write_table
+from recbole_perpeft.experiments.variants import METHOD, check_same_protocol, known_variants, make_rows, settings_of
+from recbole_perpeft.utils.errors import SettingError
 
 DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and
 compare them.
@@ -51,7 +51,7 @@ def compare(
     out
         Folder of the results.
     variants, models, pefts, model, for_perpeft
-        See :func:`~recbole_perpeft.commands.rows.make_rows`.
+        See :func:`~recbole_perpeft.experiments.variants.make_rows`.
     seeds
         Each row is run with each.
     settings

@@ -8,18 +8,18 @@ from typing import Any
 
 import yaml
 
-from recbole_perpeft.checks import check_seed
 from recbole_perpeft.commands.compare import add_common_arguments, common_settings
-from recbole_perpeft.commands.inputs import Inputs
-from recbole_perpeft.commands.runs import Run, do_runs, output_folder
-from recbole_perpeft.commands.study import open_study, trials_again
-from recbole_perpeft.commands.table import pipes, write_texts
 from recbole_perpeft.config import Config
-from recbole_perpeft.data import check_folder
-from recbole_perpeft.errors import SettingError
-from recbole_perpeft.setting_effects import unread
-from recbole_perpeft.settings import YAML_LOADER, known_settings
-from recbole_perpeft.stage_1 import GROUP_SETTINGS
+from recbole_perpeft.config.checks import check_seed
+from recbole_perpeft.config.setting_effects import unread
+from recbole_perpeft.config.settings import YAML_LOADER, known_settings
+from recbole_perpeft.data.preparation import check_folder
+from recbole_perpeft.experiments.inputs import Inputs
+from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
+from recbole_perpeft.experiments.study import open_study, trials_again
+from recbole_perpeft.experiments.tables import pipes, write_texts
+from recbole_perpeft.trainer.stage_1_cache import GROUP_SETTINGS
+from recbole_perpeft.utils.errors import SettingError
 
 DESCRIPTION = """Search settings by the validation score; the test purchases are never looked at.
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recbole_perpeft.content.store import digest
-from recbole_perpeft.cores import n_cores
+from recbole_perpeft.utils.cores import n_cores
 
 _SETTLED = 2 * 10**9  # nanoseconds: a file written within the same tick of the clock would look as before
 

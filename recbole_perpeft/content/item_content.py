@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recbole_perpeft.content.device_rows import DeviceRows, to_device
 from recbole_perpeft.content.store import content_hash, digest, open_array
+from recbole_perpeft.utils.device_rows import DeviceRows, to_device
 
 
 class ItemContent:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from recbole_perpeft.content.errors import ContentError
+from recbole_perpeft.utils.errors import ContentError
 
 MAX_LINES_PER_RECORD = 1000  # so that one unbalanced quotation mark cannot swallow a whole file
 SHOWN_CHARACTERS = 80

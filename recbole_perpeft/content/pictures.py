@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from recbole_perpeft.content.errors import ContentError
+from recbole_perpeft.utils.errors import ContentError
 
 # What Pillow reads with its own decoders, and knows by a signature in the file: no data, documents or programs.
 # (MPO, of phones, it opens as a JPEG.)

@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from recbole_perpeft.content.errors import ContentError
 from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.pictures import UnreadablePicture, open_picture
 from recbole_perpeft.content.resizing import find_resizing
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
 from recbole_perpeft.content.unusable_pictures import FILE_NAME, UnusablePicture, add_to_list, read_list, report
-from recbole_perpeft.cores import n_cores
+from recbole_perpeft.utils.cores import n_cores
+from recbole_perpeft.utils.errors import ContentError
 
 CHUNK = 64  # pictures per task and per write: 10 MB at 224 x 224
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from recbole_perpeft.content.errors import ContentError
 from recbole_perpeft.content.item_content import ItemContent
 from recbole_perpeft.content.item_file import read_item_texts
 from recbole_perpeft.content.pictures import find_by_column, find_by_item_id
@@ -14,6 +13,7 @@ from recbole_perpeft.content.store import digest
 from recbole_perpeft.content.texts import check_template, join_texts
 from recbole_perpeft.content.tokens import ensure_tokens
 from recbole_perpeft.content.unusable_pictures import FILE_NAME, read_list, report
+from recbole_perpeft.utils.errors import ContentError
 
 MODALITIES = ("image", "text")
 MISSING_CONTENT = ("error", "neutral")

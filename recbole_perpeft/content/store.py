@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 
-from recbole_perpeft.content.errors import ContentError
+from recbole_perpeft.utils.errors import ContentError
 
 FORMAT_VERSION = 1
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}

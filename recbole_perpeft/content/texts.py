@@ -3,7 +3,7 @@
 import string
 from collections.abc import Mapping, Sequence
 
-from recbole_perpeft.content.errors import ContentError
+from recbole_perpeft.utils.errors import ContentError
 
 
 def check_template(template: str | None, fields: Sequence[str]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from recbole_perpeft.content.errors import ContentError
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
+from recbole_perpeft.utils.errors import ContentError
 
 CHUNK = 2048  # texts per call of the tokenizer
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from recbole_perpeft.content import ItemContent
-from recbole_perpeft.encoder.errors import EncoderError
-from recbole_perpeft.encoder.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.state_store import StateStore
 from recbole_perpeft.encoder.runner import FoundationRunner
-from recbole_perpeft.encoder.state_store import StateStore
+from recbole_perpeft.utils.errors import EncoderError
 
 
 class ItemEncoder(nn.Module):

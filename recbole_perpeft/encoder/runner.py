@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from recbole_perpeft.content import ItemContent
-from recbole_perpeft.content.device_rows import to_device
 from recbole_perpeft.content.store import digest
-from recbole_perpeft.encoder.foundation_model import FoundationModel
-from recbole_perpeft.encoder.hidden_states import TowerStates
-from recbole_perpeft.encoder.state_store import StateStore, ensure_states
+from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.hidden_states import TowerStates
+from recbole_perpeft.encoder.foundation.state_store import StateStore, ensure_states
+from recbole_perpeft.utils.device_rows import to_device
 
 # Texts are encoded with others whose length rounds up to the same multiple of this.
 _LENGTH_STEP = 8

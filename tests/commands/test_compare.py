@@ -11,14 +11,14 @@ from filelock import FileLock
 from scipy.stats import ttest_rel
 
 from recbole_perpeft.__main__ import main
-from recbole_perpeft.commands import run_process, runs
 from recbole_perpeft.commands.compare import common_settings, compare
-from recbole_perpeft.commands.rows import known_variants, make_rows
-from recbole_perpeft.commands.runs import Run, do_runs, output_folder
-from recbole_perpeft.commands.significance import difference
-from recbole_perpeft.commands.table import markdown, summarise
 from recbole_perpeft.config import Config
-from recbole_perpeft.errors import DataError, PerPEFTError, SettingError
+from recbole_perpeft.experiments import run_process, scheduler
+from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
+from recbole_perpeft.experiments.significance import difference
+from recbole_perpeft.experiments.tables import markdown, summarise
+from recbole_perpeft.experiments.variants import known_variants, make_rows
+from recbole_perpeft.utils.errors import DataError, PerPEFTError, SettingError
 
 
 def test_a_comparison_does_every_run_once_and_reports_what_failed(common, tmp_path, capsys):
@@ -221,11 +221,11 @@ def test_results_of_another_version_are_refused(tmp_path):
 def test_runs_on_other_test_purchases_do_not_stand_in_one_table(common, tmp_path, monkeypatch, at_once):
     def result(name, users):
         data = {"test purchases": "x", "users": users, "items": 30, "history masked": True}
-        return results_of([(1, 2, 3)])[0] | {"format": runs.FORMAT, "name": name, "data": data}
+        return results_of([(1, 2, 3)])[0] | {"format": scheduler.FORMAT, "name": name, "data": data}
 
     other = iter([result("first", 40), result("second", 39)])
     instead = at_once(lambda job, file: file.write_text(json.dumps(next(other))) and None)
-    monkeypatch.setattr(runs, "RunProcess", instead)
+    monkeypatch.setattr(scheduler, "RunProcess", instead)
     with pytest.raises(DataError, match="'first' and 'second' cannot be compared: users differ \\(40 and 39\\)"):
         compare("tiny", tmp_path / "out", ["perpeft", "frozen"], seeds=[0], settings=common)
 

@@ -1,0 +1,280 @@
+"""Values of settings that are possible."""
+
+import importlib.util
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from recbole.utils import ModelType
+
+from recbole_perpeft.config.choices import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR, registered
+from recbole_perpeft.config.settings import known_settings
+from recbole_perpeft.utils.errors import SettingError
+
+_CHOICES = {
+    "personalised_by": PERSONALISED_BY,
+    "prefix_window": ("random", "last"),
+    "missing_content": ("error", "neutral"),
+    "iisan_form": ("normalised", "authors"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+}
+
+_CHOICES_OF_ANY = {  # of all models
+    "learner": ("adam", "adamw", "sgd", "adagrad", "rmsprop"),  # RecBole takes adam for any other, without a word
+    "state": ("debug", "info", "warning", "error", "critical"),
+    "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
+}
+_IN_CAPITALS_TOO = ("learner", "state")
+_TRANSFORMS = {  # of sequences, with the shares that each reads
+    "mask_itemseq": ("mask_ratio", "ft_ratio"),
+    "inverse_itemseq": (),
+    "crop_itemseq": ("eta",),
+    "reorder_itemseq": ("beta",),
+    "user_defined": (),
+}
+_OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+
+_AT_LEAST = {
+    "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
+    "num_negatives": 0, "projector_size": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
+    "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "encoding_batch_size": 1,
+    "valid_user_sample": 1, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
+    "train_batch_size": 1, "eval_batch_size": 1, "eval_step": 0, "worker": 0, "metric_decimal_place": 0,
+    "loss_decimal_place": 0, "hidden_size": 1, "inner_size": 1, "embedding_size": 1, "n_heads": 1, "n_layers": 0,
+    "num_layers": 1,
+}  # fmt: skip
+
+_ALONE = ("metrics", "topk", "modalities")  # lists that may be written as their only member
+_NONE_TAKES_ALL = ("num_negatives", "peft_layers")
+_LAST_SEED = 2**32 - 1  # numpy's
+
+
+def check_values(config, is_ours: bool) -> None:
+    """Refuse values that would fail hours later, or deep inside torch; fill in what follows from others.
+
+    Parameters
+    ----------
+    config
+        A :class:`~recbole_perpeft.config.Config`.
+    is_ours
+        Whether its model is one of this package.
+
+    Raises
+    ------
+    SettingError
+        Names the setting, its value and what is possible.
+    """
+    for key, least in _AT_LEAST.items():
+        for value in config[key] if isinstance(config[key], list) else [config[key]]:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                unquoted = f" The shell put it in place of a ~: write '{key}=~'." if value == str(Path.home()) else ""
+                raise SettingError(
+                    f"{key}: {value!r} is not possible: it must be a whole number from {least} up.{unquoted}"
+                )
+    share = config["cold_items"]
+    if share is not None and not (_is_number(share) and 0 < share < 1):
+        raise SettingError(f"cold_items: {share!r} is not possible: it must be between 0 and 1, or ~.")
+    _check_any(config)
+    if is_ours:
+        _check_ours(config)
+    else:
+        _check_built_in(config)
+
+
+def check_seed(key: str, seed: object) -> None:
+    """Refuse what cannot seed numpy, torch and scikit-learn alike.
+
+    Raises
+    ------
+    SettingError
+        Names the setting ``key``.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _LAST_SEED:
+        raise SettingError(f"{key}: {_shown(seed)} is not possible: it must be a whole number from 0 to {_LAST_SEED}.")
+
+
+def _check_any(config) -> None:
+    """What holds for RecBole's own models too."""
+    for key, allowed in _CHOICES_OF_ANY.items():
+        value = str(config[key]).lower() if key in _IN_CAPITALS_TOO else config[key]
+        if config[key] is not None and value not in allowed:
+            raise SettingError.unknown(key, config[key], allowed)
+    check_seed("seed", config["seed"])
+    check_seed("sample_seed", config["sample_seed"])
+    for key in config.external_config_dict.keys() & config.final_config_dict.keys():
+        _check_type(key, config[key], config.internal_config_dict.get(key))
+    for key in ("learning_rate", "weight_decay"):
+        if config[key] < 0:
+            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
+    for key in ("checkpoint_dir", "data_path"):
+        if not isinstance(config[key], str):
+            raise SettingError(f"{key}: {_shown(config[key])} is not possible: it must name a folder.")
+    gpus = config["gpu_id"]
+    listed = ",".join(map(str, gpus)) if isinstance(gpus, list | tuple) else str(gpus)
+    if not re.fullmatch(r"(-1|\s*\d+\s*(,\s*\d+\s*)*)?", listed):
+        raise SettingError(f"gpu_id: {gpus!r} is not possible: write the number of a GPU, such as 0, or 0,1.")
+    if config["load_col"] is not None and not isinstance(config["load_col"], Mapping):
+        raise SettingError(f"load_col: {config['load_col']!r} is not possible: write {{inter: [user_id, item_id, …]}}.")
+    clip = config["clip_grad_norm"]
+    known = {"max_norm", "norm_type", "error_if_nonfinite"}
+    if clip and not (isinstance(clip, dict) and _is_number(clip.get("max_norm")) and clip.keys() <= known):
+        raise SettingError(f"clip_grad_norm: {clip} is not possible: write {{max_norm: 1.0}}.")
+    if config["log_wandb"] and importlib.util.find_spec("wandb") is None:
+        raise SettingError("log_wandb: True needs a package that is not installed: pip install wandb, or set False.")
+    _check_shape(config)
+    _check_transform(config)
+
+
+def _check_transform(config) -> None:
+    """Refuse a transform that would fail in the first batch, and say of one that no model's code reads."""
+    chosen, default = config["transform"], config.internal_config_dict.get("transform")
+    if chosen is not None and chosen not in _TRANSFORMS:
+        raise SettingError.unknown("transform", chosen, (*_TRANSFORMS, "~"))
+    if chosen == default:
+        return
+    if default is not None:
+        raise SettingError(f"transform: {_shown(chosen)} is not possible with {config.model}, which reads {default}.")
+    for key in _TRANSFORMS[chosen]:
+        if not (_is_number(config[key]) and 0 <= config[key] <= 1):
+            raise SettingError(f"{key}: {_shown(config[key])} is not possible with transform: {chosen}: set 0 to 1.")
+    if chosen != "user_defined":
+        config.remarks.append(
+            f"transform: {chosen} has no effect on {config.model}, which does not read what it makes."
+        )
+
+
+def _check_type(key: str, value: object, default: object) -> None:
+    """Refuse a value of another kind than the default's, which would fail deep inside."""
+    if isinstance(default, bool):
+        fits, kind = isinstance(value, bool), "True or False"
+    elif isinstance(default, int | float):
+        fits = (value is None and _may_be_none(key)) or (_is_number(value) and math.isfinite(value))
+        kind = "a number"
+        if fits and "dropout" in key and value is not None:
+            fits, kind = 0 <= value <= 1, "a number from 0 to 1"
+    elif isinstance(default, list) and key not in _ALONE:
+        fits, kind = value is None or isinstance(value, list | tuple), f"a list, such as [{value}]"
+    else:
+        return
+    if not fits:
+        raise SettingError(f"{key}: {_shown(value)} is not possible: it must be {kind}.")
+
+
+def _may_be_none(key: str) -> bool:
+    return key in _NONE_TAKES_ALL or known_settings().get(key) is None
+
+
+def _check_built_in(config) -> None:
+    """What RecBole checks after the data are loaded, or in the first step."""
+    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not hasattr(config.model_class, "input_type")
+    if sequential and config["loss_type"] not in ("BPR", "CE"):
+        raise SettingError.unknown("loss_type", config["loss_type"], ("BPR", "CE"))
+    negatives = config["train_neg_sample_args"]
+    if negatives in (None, "None"):
+        return
+    if not isinstance(negatives, Mapping):
+        raise SettingError(
+            f"train_neg_sample_args: {negatives!r} is not possible: write {{distribution: uniform, sample_num: 1}}."
+        )
+    for key in negatives:
+        if key not in _OF_NEGATIVES:
+            raise SettingError.unknown("part of train_neg_sample_args", key, _OF_NEGATIVES)
+    drawn, number = negatives.get("distribution", "uniform"), negatives.get("sample_num", 1)
+    if drawn not in ("uniform", "popularity", "none", "None", None):
+        raise SettingError.unknown("distribution in train_neg_sample_args", drawn, ("uniform", "popularity", "none"))
+    if number not in ("none", "None", None) and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise SettingError(f"train_neg_sample_args: sample_num: {number!r} is not possible: set a whole number from 1.")
+
+
+def _check_shape(config) -> None:
+    """Attention splits a hidden state among its heads, and reads the last of its layers."""
+    heads = config["n_heads"]
+    if not heads or "n_heads" not in config.internal_config_dict:
+        return
+    if config["n_layers"] == 0:
+        raise SettingError("n_layers: 0 is not possible: it must be a whole number from 1 up.")
+    width = "hidden_size" if "hidden_size" in config.internal_config_dict else "embedding_size"
+    if config[width] % heads:
+        raise SettingError(
+            f"n_heads: {heads} is not possible with {width}: {config[width]}, which it must divide without a rest."
+        )
+
+
+def _check_ours(config) -> None:
+    """What holds for models of this package."""
+    model_class = config.model_class
+    loss, possible = config["loss_type"], model_class.losses
+    if possible and loss not in registered("loss_type"):
+        raise SettingError.unknown("loss_type", loss, possible)
+    if possible and loss not in possible:
+        raise SettingError(
+            f"loss_type: {loss} is not possible with {config.model}, whose loss is {' or '.join(possible)}."
+        )
+    for key, allowed in {**_CHOICES, "grouping": registered("grouping")}.items():
+        if key in config and config[key] not in allowed:
+            raise SettingError.unknown(key, config[key], allowed)
+    own_rate = [] if config["peft_learning_rate"] is None else ["peft_learning_rate"]
+    for key in (*own_rate, "content_weight", "l2_emb"):
+        if not (_is_number(config[key]) and config[key] >= 0):
+            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
+    epochs = config["averaging_epochs"]
+    if epochs is not None and not (_is_number(epochs) and epochs > 0):
+        raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
+    for key in ("group_sharing", "group_mixing", "catalogue_negatives", "learning_rate_decay"):
+        if key in config and not (_is_number(config[key]) and 0 <= config[key] <= 1):
+            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 to 1.")
+    takes_negatives = model_class.negatives_with(config["loss_type"]) is not None
+    if takes_negatives and not config["num_negatives"] and config["loss_type"] != "CE":
+        value = "~" if config["num_negatives"] is None else 0
+        raise SettingError(
+            f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
+        )
+    if config["catalogue_negatives"] and config["num_negatives"] is None and config["loss_type"] == "CE":
+        raise SettingError(
+            f"catalogue_negatives: {config['catalogue_negatives']} is not possible with num_negatives: ~, where "
+            "nothing is drawn: all items of the group compete, or all. Set it to 0, or group_negatives: False."
+        )
+    if config["correct_sampling"] and config["loss_type"] != "CE":
+        raise SettingError(
+            f"correct_sampling: True is not possible with loss_type: {config['loss_type'] or '~'}: it is for CE, whose "
+            "negatives are a sample of the items of a softmax. Set it to False."
+        )
+    if config["batches_per_step"] > 1 and config["batches_per_encoding"] > 1:
+        raise SettingError(
+            f"batches_per_step: {config['batches_per_step']} is not possible with batches_per_encoding: "
+            f"{config['batches_per_encoding']}, which takes a step on each batch. Set one of them to 1."
+        )
+    by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
+    for key, off in (("regroup_epochs", "~"), ("group_mixing", "0")):
+        if config[key] and by_user:
+            raise SettingError(
+                f"{key}: {config[key]} is not possible with personalised_by: {config['personalised_by']}: groups see "
+                f"items alike. Set it to {off}, or personalise by group."
+            )
+    if model_class.whole_table and by_user:
+        raise SettingError(
+            f"personalised_by: {config['personalised_by']} is not possible with {config.model}, which needs all "
+            "items in every step. Personalise by group."
+        )
+    if config["num_negatives"] is None and by_user:
+        raise SettingError(
+            f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
+            "every item once for each user of a batch. Set 1 or more."
+        )
+    only_epochs = "epochs" in config.external_config_dict and "global_epochs" not in config.external_config_dict
+    if config["global_epochs"] is None or only_epochs:
+        config["global_epochs"] = -(-config["epochs"] // 3)
+    if config["global_epochs"] > config["epochs"]:
+        raise SettingError(
+            f"global_epochs: {config['global_epochs']} is more than epochs: {config['epochs']}. epochs counts all "
+            f"stages, so set epochs to at least {config['global_epochs']}."
+        )
+
+
+def _shown(value: object) -> str:
+    return "~" if value is None else repr(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,22 @@
+"""Values of settings that more than one room knows, and where the registries of the others are."""
+
+from importlib import import_module
+
+GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR = "group_peft", "group_projector", "group_vector"
+USER_PROJECTOR, USER_VECTOR = "user_projector", "user_vector"
+PERSONALISED_BY = (GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR, USER_PROJECTOR, USER_VECTOR)
+
+# kinds of negatives: of all rows together, one beside each row, or rows of their own with labels
+SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
+
+# by name, for what is registered is built on top of this room
+_REGISTRIES = {
+    "grouping": ("recbole_perpeft.grouping.methods", "GROUP_RULES"),
+    "loss_type": ("recbole_perpeft.model.loss", "LOSSES"),
+}
+
+
+def registered(key: str) -> tuple[str, ...]:
+    """The values of setting ``key`` that have an entry in its registry."""
+    module, registry = _REGISTRIES[key]
+    return tuple(getattr(import_module(module), registry))

@@ -1,0 +1,66 @@
+"""Models by name: this package's and RecBole's."""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from recbole.utils import get_model
+
+from recbole_perpeft.config.settings import RECBOLE_PROPERTIES
+from recbole_perpeft.utils.errors import SettingError
+
+
+def our_models() -> dict[str, type]:
+    """Model classes of this package by name."""
+    modules = [import_module(f"recbole_perpeft.model.{kind}_recommender") for kind in ("sequential", "general")]
+    both = {**vars(modules[0]), **vars(modules[1])}
+    return {name: value for name, value in both.items() if getattr(value, "backbone_name", None)}
+
+
+@cache
+def recbole_models() -> tuple[str, ...]:
+    """Names of RecBole's own models."""
+    with_settings = {path.stem for path in (RECBOLE_PROPERTIES / "model").glob("*.yaml")}
+    return tuple(sorted(with_settings | {"Random"}))
+
+
+def find_model(name: str) -> type:
+    """The model class called ``name``, ours or RecBole's.
+
+    Raises
+    ------
+    SettingError
+        If neither has a model of that name (the message names the nearest), or its backbone has no item table.
+    """
+    ours = our_models()
+    if name in ours:
+        return ours[name]
+    backbone = name.removeprefix("PerPEFT")
+    if backbone != name and backbone in recbole_models():
+        known = ", ".join(model.backbone_name for model in ours.values())
+        raise SettingError(
+            f"model: {name} does not exist: the item tower stands in the place of item embeddings, and RecBole's "
+            f"{backbone} has none or is of a kind that is not covered. Choose a PerPEFT model on one of: {known}."
+        )
+    if name not in recbole_models() or name.lower() not in _recbole_modules():
+        raise SettingError.unknown("model", name, [*ours, *recbole_models()])
+    try:
+        return get_model(name)
+    except ModuleNotFoundError as error:
+        raise missing_package(name, error) from error
+
+
+def missing_package(name: str, error: ModuleNotFoundError) -> SettingError:
+    """What is said of a model of RecBole that needs a package which is not there, at its import or in its training."""
+    return SettingError(
+        f"model: {name} needs the package {error.name}, which is not installed. Install it, or choose another model."
+    )
+
+
+@cache
+def _recbole_modules() -> frozenset[str]:
+    import recbole.model
+
+    folders = Path(recbole.model.__file__).parent.glob("*_recommender")
+    return frozenset(info.name for info in pkgutil.iter_modules([str(folder) for folder in folders]))

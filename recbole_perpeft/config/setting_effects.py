@@ -1,0 +1,233 @@
+"""Which settings can do something, given the model and the other settings: what is refused, dropped or named."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from recbole.model import abstract_recommender, layers
+from recbole.utils import ModelType
+
+from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, USER_PROJECTOR, USER_VECTOR
+from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
+from recbole_perpeft.utils.errors import SettingError
+
+_DATA = "the data are read from the atomic files in every run"
+_NEVER_SAVED = dict.fromkeys(("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"), _DATA)
+
+_REPLACED = {  # settings of RecBole that models of this package have no use for
+    "train_batch_size": "batches are made of users: set users_per_batch",
+    "train_neg_sample_args": "negatives are drawn for each group: set num_negatives and group_negatives",
+    "shuffle": "batches are shuffled in every epoch",
+    "enable_scaler": "gradients are not scaled",
+    **_NEVER_SAVED,
+}  # fmt: skip
+
+_OF_TRAINING = (
+    "epochs", "train_batch_size", "learner", "learning_rate", "weight_decay", "clip_grad_norm", "stopping_step",
+    "eval_step",
+)  # fmt: skip
+_NEGATIVES = ("num_negatives", "group_negatives", "catalogue_negatives", "correct_sampling")
+_IMAGE = ("image_dir", "image_field", "image_encoder", "image_pooling", "content_workers")
+_TEXT = ("text_fields", "text_template", "text_encoder", "text_pooling", "max_text_length")
+_PEFT = ("peft_config", "peft_layers", "peft_learning_rate")
+
+# -- the backbone ---------------------------------------------------------------------------------------------------
+
+
+def unread(model_class: type) -> dict[str, str]:
+    """Settings of this package that no value of the others lets act on a PerPEFT model, each with the reason.
+
+    They follow from what the model's class says of itself: ``losses``, ``negatives_with``, ``whole_table`` and
+    ``trains_by_user``.
+    """
+    kinds = {model_class.negatives_with(loss) for loss in model_class.losses or (None,)}
+    reasons = {}
+    if kinds == {None}:
+        reasons |= dict.fromkeys(_NEGATIVES, "its loss is its own and takes no negatives")
+    elif SHARED not in kinds:
+        reasons["correct_sampling"] = "it is for loss_type: CE, whose negatives are a sample of the items of a softmax"
+    if not model_class.losses:
+        general = model_class.type == ModelType.GENERAL
+        whose = "general recommenders keep the loss that they come with" if general else "its loss is its own"
+        reasons["loss_type"] = whose
+    if getattr(model_class, "trains_by_user", False):
+        reason = "it trains on users with all their purchases"
+        reasons |= {"prefixes_per_user": reason, "prefix_window": reason}
+    if SHARED not in kinds and not (model_class.whole_table and model_class.reads_others):
+        reasons["refresh_steps"] = "none of its steps reads items outside the batch"
+    return reasons
+
+
+def drop_unread(config) -> None:
+    """Take out of ``config`` what cannot act on its PerPEFT model, so that no log or checkpoint shows it.
+
+    Raises
+    ------
+    SettingError
+        If such a setting was given and asks for something.
+    """
+    for key, reason in unread(config.model_class).items():
+        value = config.external_config_dict.get(key)
+        if value:
+            raise SettingError(
+                f"{key}: {value} is not possible with {config.model}: {reason}. Set it to ~ or leave it out."
+            )
+        config.final_config_dict.pop(key, None)
+
+
+# -- other settings -------------------------------------------------------------------------------------------------
+
+
+def _said(*keys: str) -> Callable[[dict], str]:
+    """Names these settings with their values."""
+    return lambda config: " and ".join(f"{key}: {shown(config[key])}" for key in keys)
+
+
+def _when(condition: Callable[[dict], bool], *keys: str) -> Callable[[dict], str | None]:
+    """Names the settings ``keys`` where the condition holds."""
+    return lambda config: _said(*keys)(config) if condition(config) else None
+
+
+def _adapts_nothing(config) -> bool:
+    return config["peft_type"] is None or str(config["peft_type"]).upper() == "NONE"
+
+
+def _reads_others(config) -> bool:
+    """Whether steps with sampled negatives read items outside the batch: in a softmax they do not compete."""
+    model_class = config.model_class
+    shared = model_class.negatives_with(config["loss_type"]) == SHARED
+    return model_class.whole_table and model_class.reads_others and not shared
+
+
+def _takes_all_epochs(config) -> bool:
+    return config["global_epochs"] >= config["epochs"]
+
+
+def _content_weighs_nothing(config) -> bool:
+    grouped = config["num_groups"] > 1 and not _takes_all_epochs(config)
+    return config["content_weight"] == 0 and not (grouped and config["grouping"] == "coherence")
+
+
+_ONE_GROUP = _when(lambda config: config["num_groups"] == 1, "num_groups")
+_NO_STAGE_3 = _when(_takes_all_epochs, "global_epochs", "epochs")
+_NONE = _when(_adapts_nothing, "peft_type")
+_NO_CONTENT = _when(_content_weighs_nothing, "content_weight")
+_NO_IMAGE = _when(lambda config: "image" not in config["modalities"], "modalities")
+_NO_TEXT = _when(lambda config: "text" not in config["modalities"], "modalities")
+_NO_VALIDATION = _when(lambda config: config["eval_step"] == 0, "eval_step")
+
+# Settings, and what takes their effect: a function that names it, or gives None where they have one.
+_NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
+    (("grouping", "regroup_epochs", "group_sharing", "group_mixing"), _ONE_GROUP),
+    (("grouping", "regroup_epochs", "group_sharing", "group_mixing"), _NO_STAGE_3),
+    (("group_negatives", "catalogue_negatives"), _ONE_GROUP),
+    (("group_negatives", "catalogue_negatives"), _NO_STAGE_3),
+    (("personalised_by",), lambda c: _ONE_GROUP(c) if c["personalised_by"] != GROUP_VECTOR else None),
+    (("personalised_by",), lambda c: _NO_STAGE_3(c) if c["personalised_by"] != GROUP_VECTOR else None),
+    (("global_epochs",), lambda c: _ONE_GROUP(c) if c["learning_rate_decay"] == 1 else None),
+    (("learning_rate_decay",), _NO_STAGE_3),
+    (("regroup_epochs",), lambda c: (
+        _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
+    (("group_sharing",), _when(lambda c: c["personalised_by"] in (USER_PROJECTOR, USER_VECTOR), "personalised_by")),
+    (("catalogue_negatives",), _when(lambda c: not c["group_negatives"], "group_negatives")),
+    (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
+    (("prefix_window",), _when(lambda c: c["prefixes_per_user"] is None, "prefixes_per_user")),
+    (("refresh_steps",), _when(
+        lambda c: c["num_negatives"] is not None and not _reads_others(c), "num_negatives")),
+    ((*_PEFT, "refresh_steps", "encoding_batch_size"), _NONE),
+    (("peft_layers",), _when(lambda c: str(c["peft_type"]).upper() == "IISAN", "peft_type")),
+    (("iisan_form",), _when(lambda c: str(c["peft_type"]).upper() != "IISAN", "peft_type")),
+    (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
+    ((*_PEFT, "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
+    (_IMAGE, _NO_IMAGE),
+    (_TEXT, _NO_TEXT),
+    (("image_dir",), _when(lambda c: c["image_field"] is not None, "image_field")),
+    (("encoder",), _when(lambda c: c["image_encoder"] is not None, "image_encoder")),
+    (("encoder",), _when(lambda c: c["text_encoder"] is not None, "text_encoder")),
+]  # fmt: skip
+
+_NEEDS_OF_ANY = [  # the same, of RecBole's own models too
+    (("valid_user_sample", "stopping_step", "valid_metric"), _NO_VALIDATION),
+    (("wandb_project",), _when(lambda c: not c["log_wandb"], "log_wandb")),
+    (("gpu_id",), _when(lambda c: not c["use_gpu"], "use_gpu")),
+]
+
+
+def without_effect(config) -> list[str]:
+    """A sentence for each setting that was given, but cannot change anything.
+
+    Parameters
+    ----------
+    config
+        A :class:`~recbole_perpeft.config.Config`, of any model.
+    """
+    given, ours = _given(config), hasattr(config.model_class, "backbone_name")
+    external, defaults = config.external_config_dict, config.internal_config_dict
+    sentences = {
+        key: f"{key}: {external[key]} has no effect on {config['model']}: {instead}."
+        for key, instead in (_REPLACED if ours else _NEVER_SAVED).items()
+        if key in external and external[key] != defaults.get(key)
+    }
+    if ours:
+        for key, reason in unread(config.model_class).items():
+            if external.get(key) is not None:
+                sentences[key] = f"{key}: {external[key]} has no effect on {config['model']}: {reason}."
+    for key in given.keys() & _not_read_by(config.model_class) - sentences.keys():
+        sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which does not read it."
+    for keys, taken_by in (_NEEDS if ours else []) + _NEEDS_OF_ANY:
+        for key in given.keys() & set(keys) - sentences.keys():
+            if reason := taken_by(config):
+                sentences[key] = f"{key}: {given[key]} has no effect with {reason}."
+    if config["MODEL_TYPE"] == ModelType.TRADITIONAL:
+        for key in given.keys() & set(_OF_TRAINING) - sentences.keys():
+            sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which counts and is not trained."
+    if "MAX_ITEM_LIST_LENGTH" in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        length = given["MAX_ITEM_LIST_LENGTH"]
+        sentences["MAX_ITEM_LIST_LENGTH"] = (
+            f"MAX_ITEM_LIST_LENGTH: {length} has no effect on {config['model']}, which reads no sequences."
+        )
+    return [sentences[key] for key in config.external_config_dict if key in sentences]
+
+
+def _given(config) -> dict:
+    """All of files and command line; of dictionaries, which may hold every setting, what differs from the defaults."""
+    by_hand, defaults = {**config.file_config_dict, **config.cmd_config_dict}, config.internal_config_dict
+    return {
+        key: value
+        for key, value in config.external_config_dict.items()
+        if value is not None and (key in by_hand or value != defaults.get(key))
+    }
+
+
+# -- settings of other models ---------------------------------------------------------------------------------------
+
+
+@cache
+def _not_read_by(model_class: type) -> frozenset[str]:
+    """Of the settings that YAML files of models name, those that neither ``model_class`` nor all models read."""
+    ours, recboles = PROPERTIES / "model", RECBOLE_PROPERTIES / "model"
+    name = getattr(model_class, "backbone_name", model_class.__name__)
+    files = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
+    files += [PROPERTIES / "overall.yaml", recboles / f"{name}.yaml"]
+    if hasattr(model_class, "backbone_name"):
+        files += [ours / "PerPEFT.yaml", ours / "PerPEFTGeneral.yaml"]
+    of_models = _keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])
+    return frozenset(of_models - _keys_of(files) - _quoted_by(model_class) - {"resume"})
+
+
+def _keys_of(files: Iterable[Path]) -> set[str]:
+    return {key for file in files if file.is_file() for key in read_yaml(file)}
+
+
+def _quoted_by(model_class: type) -> set[str]:
+    """Words in quotes where a class and its bases are written, and settings that layers read."""
+    texts = []
+    for cls in model_class.__mro__:
+        with suppress(TypeError, OSError):  # built in, or written in a notebook
+            abstract = cls.__module__ == abstract_recommender.__name__  # with classes for other kinds of models
+            texts.append(inspect.getsource(cls) if abstract else Path(inspect.getsourcefile(cls)).read_text())
+    words = {word for text in texts for word in re.findall(r"""["']([\w-]+)["']""", text)}
+    return words | set(re.findall(r"""config\[["']([\w-]+)["']\]""", inspect.getsource(layers)))

@@ -1,0 +1,293 @@
+"""Training batches: users of one group together, all their prefixes at once, negatives from what the group buys."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+from recbole.data.transform import construct_transform
+
+from recbole_perpeft.config.choices import PAIRS, SHARED
+from recbole_perpeft.data.negative_pools import NegativePools
+from recbole_perpeft.data.user_batch import UserBatch, shared_passes
+from recbole_perpeft.utils.errors import SettingError
+
+
+class GroupBatches:
+    """Batch sampler: positions of users, every batch of one group, batches of all groups shuffled together.
+
+    Parameters
+    ----------
+    groups
+        Group of each position, ``[n]``.
+    users_per_batch
+        Users of a batch; a group's last batch of an epoch may be smaller.
+    seed
+        With the epoch it decides the order; the same seed and epoch give the same batches in any process.
+    purchases
+        Item ids of each position; None leaves it to chance who shares a batch. With them, users are put in the order
+        of the least of their items under a random order of the items (MinHash: two users' least items are the same
+        with the probability of their Jaccard similarity), so that batches hold users who share items.
+    """
+
+    def __init__(self, groups: np.ndarray, users_per_batch: int, seed: int, purchases: list[np.ndarray] | None = None):
+        self.groups, self.purchases, self.users_per_batch = groups, purchases, users_per_batch
+        self.seed, self.epoch = seed, 0
+
+    def __len__(self) -> int:
+        return int(sum(-(-size // self.users_per_batch) for size in np.bincount(self.groups)))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch, 0])
+        batches = []
+        order = rng.permutation(len(self.groups))
+        if self.purchases is not None:
+            rank = rng.permutation(1 + max(int(items.max()) for items in self.purchases))  # of every item
+            order = order[np.argsort([rank[self.purchases[at]].min() for at in order], kind="stable")]
+        for group in np.unique(self.groups):
+            users = order[self.groups[order] == group]
+            batches += [users[at : at + self.users_per_batch] for at in range(0, len(users), self.users_per_batch)]
+        for index in rng.permutation(len(batches)):
+            yield batches[index].tolist()
+
+
+class UserBatchLoader(AbstractDataLoader):
+    """Trains on all prefixes of ``users_per_batch`` users of one group at a time.
+
+    All prefixes of a user hold the same distinct items as one causal pass over his sequence, and give a causal
+    backbone's outputs at every position, but work for every RecBole backbone.
+
+    Parameters
+    ----------
+    config
+        Reads ``users_per_batch``, ``prefixes_per_user``, ``loss_type``, ``num_negatives`` and ``seed``.
+    dataset
+        The training part of a :class:`~recbole_perpeft.data.preparation.SequenceDataset`.
+
+    Raises
+    ------
+    SettingError
+        If there are more groups than users.
+    DataError
+        If a user bought everything, and the loss needs a negative for every purchase.
+    """
+
+    def __init__(self, config, dataset):
+        self.config, self._dataset, self.shuffle = config, dataset, True
+        self._sampler = self.model = None
+        self._transform = construct_transform(config)
+        self._negatives = config.model_class.negatives_with(config["loss_type"])  # their kind, or None
+        self.histories = dataset.training_sequences()
+        rows_by_user = dataset.inter_feat[dataset.uid_field].numpy()
+        order = np.argsort(rows_by_user, kind="stable")
+        self.users, starts = np.unique(rows_by_user[order], return_index=True)  # [n_users_with_prefixes]
+        if config["num_groups"] > len(self.users):
+            raise SettingError(
+                f"num_groups: {config['num_groups']} is more than the {len(self.users)} users who train. "
+                f"Set it to at most {len(self.users)}."
+            )
+        self._rows = np.split(order, starts[1:])
+        self._prefixes = dataset.inter_feat
+        self._set_plan(np.zeros(dataset.user_num, dtype=np.int64), self._all_items(config["num_groups"]))
+        if self._negatives not in (SHARED, None):
+            self.pools.check(dataset.field2id_token[dataset.uid_field])
+        torch.utils.data.DataLoader.__init__(
+            self,
+            dataset=range(len(self.users)),
+            batch_sampler=self._batches,
+            collate_fn=self.collate_fn,
+            num_workers=config["worker"],
+        )
+
+    def _all_items(self, num_groups: int) -> NegativePools:
+        cold = self._dataset.cold_ids()  # which nothing may teach the model to rank low
+        return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories, cold)
+
+    def _set_plan(self, groups: np.ndarray, pools: NegativePools) -> None:
+        self.groups, self.pools, self._weights = groups, pools, {}
+        of_users = groups[self.users]
+        if hasattr(self, "_batches"):
+            self._batches.groups = of_users
+        else:
+            shared = [self.histories[user] for user in self.users] if self.config["share_items"] else None
+            self._batches = GroupBatches(of_users, self.config["users_per_batch"], self.config["seed"], shared)
+
+    def set_groups(self, groups: np.ndarray, group_negatives: bool) -> None:
+        """Batch by these groups from now on, with negatives from each group's purchases or from all items.
+
+        Parameters
+        ----------
+        groups
+            Group of every user id, ``[n_users]``.
+        """
+        pools = self._all_items(self.config["num_groups"])
+        if group_negatives and self._negatives:
+            pools = pools.of_groups(groups, self.config["catalogue_negatives"])
+        self._set_plan(groups, pools)
+
+    @property
+    def group_pools(self) -> list[np.ndarray] | None:
+        """What negatives of each group come from; None where the loss takes none."""
+        return self.pools.pools if self._negatives else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Batches and negatives are those of ``epoch``, whatever ran before."""
+        self._batches.epoch = epoch
+
+    def windows(self, size: int) -> Iterator[list[UserBatch]]:
+        """The epoch's batches, ``size`` of one group at a time; a group's last may be fewer.
+
+        Batches come in their shuffled order; a group's wait until there are enough of them.
+        """
+        waiting: dict[int, list[UserBatch]] = {}
+        for batch in self:
+            window = waiting.setdefault(batch.group, [])
+            window.append(batch)
+            if len(window) == size:
+                yield waiting.pop(batch.group)
+        yield from waiting.values()
+
+    def portions(self, size: int) -> Iterator[list[UserBatch]]:
+        """The epoch's batches in their shuffled order, ``size`` of any groups at a time; the last may be fewer."""
+        batches = iter(self)
+        while some := list(islice(batches, size)):
+            yield some
+
+    def _rng_of(self, positions: list[int]) -> np.random.Generator:
+        return np.random.default_rng([self.config["seed"], self._batches.epoch, 1, *positions])
+
+    def collate_fn(self, positions: list[int]) -> UserBatch:
+        """The batch of the users at ``positions``."""
+        rng = self._rng_of(positions)
+        most = self.config["prefixes_per_user"]
+        rows = [self._window(self._rows[position], most, rng) for position in positions]
+        data = self._prefixes[np.concatenate(rows)]
+        users, group = self.users[positions], int(self.groups[self.users[positions[0]]])
+        owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
+        return self._with_negatives(data, users, owner, group, rng)
+
+    def _log_weights(self, group: int) -> np.ndarray | None:
+        """The logarithm of how many items each one stands for as a negative, ``[n_items]``.
+
+        That is one over how likely it is in a batch (Horvitz and Thompson, 1952), bought by another user or drawn.
+        Purchases beyond ``prefixes_per_user`` count as if they were in the batch, and users as if drawn by chance.
+        """
+        if not self.config["correct_sampling"] or self.config["num_negatives"] is None:
+            return None
+        if group not in self._weights:
+            n_items, members = self._dataset.item_num, self.users[self.groups[self.users] == group]
+            bought = np.concatenate([np.unique(self.histories[user]) for user in members])
+            chosen = min((self.config["users_per_batch"] - 1) / max(len(members) - 1, 1), 1.0)
+            absent = (1 - chosen) ** np.bincount(bought, minlength=n_items)  # [n_items]
+            absent *= 1 - self.pools.shared_probability(self.config["num_negatives"], group, n_items)
+            with np.errstate(divide="ignore"):
+                weights = -np.log1p(-absent)
+            self._weights[group] = np.where(np.isfinite(weights), weights, 0).astype(np.float32)
+        return self._weights[group]
+
+    def _window(self, rows: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
+        """All prefixes of a user or, beyond ``prefixes_per_user``, successive ones that start anywhere."""
+        if most is None or len(rows) <= most:
+            return rows
+        start = len(rows) - most if self.config["prefix_window"] == "last" else rng.integers(len(rows) - most + 1)
+        return rows[start : start + most]
+
+    def _with_negatives(self, data, users, owner, group: int, rng) -> UserBatch:
+        """Add negatives; unless the backbone needs all items, relabel every id to its row in a table of the batch's."""
+        dataset, number, target = self._dataset, self.config["num_negatives"], self._dataset.iid_field
+        fields, id_fields = self._fields(data)
+        extra = np.empty(0, dtype=np.int64)
+        if self._negatives == SHARED and number:
+            extra = self.pools.draw_shared(number, group, rng)
+        elif self._negatives not in (SHARED, None):
+            extra = self.pools.draw(users[np.tile(owner, number)], group, rng)
+            fields, owner = self._with_drawn(fields, owner, torch.from_numpy(extra))
+            id_fields += [self.config["NEG_PREFIX"] + target] * (self._negatives == PAIRS)
+        seen = [fields[key].numpy().ravel() for key in id_fields]
+        items = np.union1d(extra, np.concatenate([*seen, *self._further_items(users)]))
+        items = items[(items > 0) & (items < dataset.item_num)]  # [m] without padding and mask tokens
+        whole = self.config.model_class.whole_table or number is None
+        if whole:
+            barred = self.pools.outside(group, dataset.item_num)  # [n_items]
+            if number is not None:
+                barred = np.ones_like(barred)
+                barred[items] = False
+            barred = np.tile(barred, (len(users), 1))  # [users, n_items]
+            columns = [self.histories[user] for user in users]
+        else:
+            for key in id_fields:
+                ids = fields[key].numpy()
+                fields[key] = torch.from_numpy(np.where(ids > 0, np.searchsorted(items, ids) + 1, 0))
+            barred = np.zeros((len(users), len(items) + 1), dtype=bool)  # [users, m + 1]
+            columns = [np.flatnonzero(np.isin(items, self.histories[user])) + 1 for user in users]
+        weights = self._log_weights(group)
+        if weights is not None:
+            weights = torch.from_numpy(weights if whole else weights[np.r_[0, items]])  # [columns]
+        barred[:, 0] = True
+        barred[np.repeat(np.arange(len(users)), [len(c) for c in columns]), np.concatenate(columns)] = True
+        passes, pass_of = self._passes(fields, owner)
+        of_rows = {"owner": owner, "barred": barred, "users": users, "passes": passes, "pass_of": pass_of}
+        of_rows = {name: torch.from_numpy(values) for name, values in of_rows.items()} | {"log_weights": weights}
+        return UserBatch(fields, torch.from_numpy(items), group, whole, id_fields, **of_rows)
+
+    def _with_drawn(self, fields: dict, owner: np.ndarray, negatives: torch.Tensor) -> tuple[dict, np.ndarray]:
+        """Rows with their negatives ``[num_negatives n]``: beside them, or as rows of their own with labels."""
+        number, target = self.config["num_negatives"], self._dataset.iid_field
+        times = number if self._negatives == PAIRS else 1 + number
+        many = {key: values.repeat(times, *[1] * (values.dim() - 1)) for key, values in fields.items()}
+        if self._negatives == PAIRS:
+            many[self.config["NEG_PREFIX"] + target] = negatives
+        else:
+            positives = fields[target]
+            many[target] = torch.cat([positives, negatives])
+            many[self.config["LABEL_FIELD"]] = (torch.arange(len(many[target])) < len(positives)).float()
+        return many, np.tile(owner, times)
+
+    # -- what depends on the kind of recommender --------------------------------------------------------------------
+
+    def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
+        """What the backbone reads of the rows, and which of it are item ids; the second are the targets."""
+        dataset = self._dataset
+        sequence, target = dataset.item_id_list_field, dataset.iid_field
+        names = [dataset.uid_field, sequence, dataset.item_list_length_field, target]
+        given = set(data.interaction)
+        data = self._transform(dataset, data)  # such as masked sequences
+        added = [key for key in data.interaction if key not in given]
+        fields = {key: data[key] for key in (*names, *added)}
+        if self.config["loss_type"] == "CE":  # which does not read what RecBole draws for BPR
+            added = [key for key in added if key != self.config["NEG_ITEMS"]]
+        if self.config.model_class.trims_sequences:
+            fields[sequence] = fields[sequence][:, : int(fields[dataset.item_list_length_field].max())]
+        return fields, [sequence, target, *(key for key in added if target in key)]
+
+    def _further_items(self, users: np.ndarray) -> list[np.ndarray]:
+        """Items that the backbone looks up beside those of the fields."""
+        return []
+
+    def _passes(self, fields: dict, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return shared_passes(owner, fields[self._dataset.item_list_length_field].numpy())
+
+
+class GeneralBatchLoader(UserBatchLoader):
+    """The same for general recommenders: all training purchases of the users, each a row, or a row for each user."""
+
+    def collate_fn(self, positions: list[int]) -> UserBatch:
+        """The batch of the users at ``positions``."""
+        if not self.config.model_class.trains_by_user:
+            return super().collate_fn(positions)
+        users = self.users[positions]
+        data = self._prefixes[np.array([self._rows[position][0] for position in positions])]
+        group = int(self.groups[users[0]])
+        return self._with_negatives(data, users, np.arange(len(users)), group, self._rng_of(positions))
+
+    def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
+        names = self._dataset.uid_field, self._dataset.iid_field
+        return {key: data[key] for key in names}, [names[1]]
+
+    def _further_items(self, users: np.ndarray) -> list[np.ndarray]:
+        return [self.histories[user] for user in users] if self.config.model_class.trains_by_user else []
+
+    def _passes(self, fields: dict, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(len(owner)), np.arange(len(owner))

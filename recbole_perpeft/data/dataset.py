@@ -1,0 +1,143 @@
+"""The data set of each kind of model: RecBole's class, with this package's order, filters and samples of purchases."""
+
+import numpy as np
+import torch
+from recbole.data import dataset as recbole_datasets
+from recbole.data.dataset import Dataset, KGSeqDataset, KnowledgeBasedDataset, SequentialDataset
+from recbole.data.dataset.customized_dataset import DIENDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
+
+from recbole_perpeft.data.cold_items import hold_out
+from recbole_perpeft.data.purchase_filters import PurchaseFilters
+
+
+class GeneralPurchases(PurchaseFilters):
+    """A mixin for models whose rows are purchases."""
+
+    def training_sequences(self) -> dict[int, np.ndarray]:
+        """User id to their training purchases, oldest first; to be asked of the training part."""
+        users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
+        # rows are in order of time but for shuffled ones (order: RO) and those of pre-split files
+        times = self.inter_feat[self.time_field].numpy() if self.time_field in self.inter_feat else np.zeros(len(users))
+        order = np.lexsort((times, users))
+        there, starts = np.unique(users[order], return_index=True)
+        return dict(zip(there.tolist(), np.split(items[order], starts[1:]), strict=True))
+
+    @property
+    def sequences(self) -> dict[int, np.ndarray]:
+        """As :meth:`training_sequences`."""
+        return self.training_sequences()
+
+    def cold_ids(self) -> np.ndarray:
+        """None: cold items are for sequential recommenders."""
+        return np.empty(0, dtype=np.int64)
+
+
+class SequencePurchases(PurchaseFilters):
+    """A mixin for sequential models, whose rows are prefixes; it remembers every user's purchases in order.
+
+    Attributes
+    ----------
+    sequences : dict[int, numpy.ndarray]
+        User id to their item ids, oldest first, held-out ones included. RecBole's own prefixes are cut to
+        ``MAX_ITEM_LIST_LENGTH`` items, too short a memory for masking a history.
+    """
+
+    cold_tokens: np.ndarray | None = None
+
+    def _filter_by_inter_num(self):
+        super()._filter_by_inter_num()
+        share, seed = self.config["cold_items"], self.config["sample_seed"]
+        if not share:
+            return
+        fields = self.uid_field, self.iid_field, self.time_field
+        with self._reported(f"cold_items: {share}"):
+            self.inter_feat, self.cold_tokens = hold_out(self.inter_feat, *fields, share, seed)
+        self.logger.info(
+            f"cold_items: {len(self.cold_tokens)} items are held out of training, drawn with sample_seed {seed}."
+        )
+
+    def cold_ids(self) -> np.ndarray:
+        """Ids of the cold items (``cold_items``), ``[n]``; of those that some user bought last."""
+        known = self.field2token_id[self.iid_field]
+        tokens = () if self.cold_tokens is None else self.cold_tokens
+        return np.array([known[str(token)] for token in tokens if str(token) in known], dtype=np.int64)
+
+    def data_augmentation(self):
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
+        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
+        self.sequences = dict(zip(users[starts].tolist(), np.split(items, starts[1:]), strict=True))
+        self._augment(starts)
+
+    def _augment(self, starts: np.ndarray) -> None:
+        """What RecBole's ``data_augmentation`` gives, without its loops over rows (seconds on large data).
+
+        Every purchase but a user's first is the target of one row, whose lists hold what they had bought before.
+
+        Parameters
+        ----------
+        starts
+            First row of each user in ``inter_feat``, which is sorted by user and time.
+        """
+        self._aug_presets()
+        n = len(self.inter_feat)
+        first_of_user = np.repeat(starts, np.diff(np.r_[starts, n]))  # [n]
+        targets = np.setdiff1d(np.arange(n), starts)  # [rows]
+        begins = np.maximum(first_of_user[targets], targets - self.max_item_list_len)  # [rows]
+        lengths = torch.from_numpy(targets - begins)
+        places = torch.from_numpy(begins[:, None] + np.arange(self.max_item_list_len))  # [rows, positions]
+        within = torch.arange(self.max_item_list_len) < lengths[:, None]  # [rows, positions]
+        rows = self.inter_feat[targets]
+        lists = {self.item_list_length_field: lengths}
+        for field in self.inter_feat:
+            if field != self.uid_field:
+                values = self.inter_feat[field][places.clamp(max=n - 1)]  # [rows, positions, ...]
+                lists[getattr(self, f"{field}_list_field")] = torch.where(
+                    within.view(*within.shape, *[1] * (values.dim() - 2)), values, torch.zeros_like(values)
+                )
+        rows.update(Interaction(lists))
+        self.inter_feat = rows
+
+    def training_sequences(self) -> dict[int, np.ndarray]:
+        """User id to their training purchases, oldest first; to be asked of the training part.
+
+        A user's prefixes are split in time order and every one has one target, so the training purchases are the
+        first item and one more per training prefix.
+        """
+        users, counts = np.unique(self.inter_feat[self.uid_field].numpy(), return_counts=True)
+        return {user: self.sequences[user][: n + 1] for user, n in zip(users.tolist(), counts.tolist(), strict=True)}
+
+
+class GeneralDataset(GeneralPurchases, Dataset):
+    """Of general, traditional and context-aware models."""
+
+
+class KnowledgeDataset(GeneralPurchases, KnowledgeBasedDataset):
+    """Of models with a knowledge graph."""
+
+
+class SequenceDataset(SequencePurchases, SequentialDataset):
+    """Of sequential models."""
+
+
+class KnowledgeSequenceDataset(SequencePurchases, KGSeqDataset):
+    """Of sequential models with features of entities: GRU4RecKG and KSR."""
+
+
+class NegativeSequenceDataset(SequencePurchases, DIENDataset):
+    """Of DIEN, which draws a negative for every item of a sequence."""
+
+    def _augment(self, starts):
+        DIENDataset.data_augmentation(self)
+
+
+_CLASSES = (NegativeSequenceDataset, KnowledgeSequenceDataset, SequenceDataset, KnowledgeDataset, GeneralDataset)
+
+
+def dataset_class(model: str, model_type: ModelType) -> type[PurchaseFilters]:
+    """The class for a model, on top of the one that RecBole takes for it."""
+    by_type = {ModelType.SEQUENTIAL: SequentialDataset, ModelType.KNOWLEDGE: KnowledgeBasedDataset}
+    recbole_class = getattr(recbole_datasets, f"{model}Dataset", by_type.get(model_type, Dataset))
+    return next(ours for ours in _CLASSES if issubclass(recbole_class, ours.__bases__[1]))

@@ -1,0 +1,136 @@
+"""Where negatives come from: the whole catalogue, or what a group's users bought in training."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recbole_perpeft.utils.errors import DataError
+
+
+@dataclass(frozen=True)
+class NegativePools:
+    """Where negatives come from: for each group the items that its users bought in training.
+
+    Parameters
+    ----------
+    pools
+        One sorted array of item ids per group.
+    histories
+        User id to his training purchases.
+    catalogue
+        All items, of which ``catalogue_share`` of the negatives are drawn whatever the group. What a group never bought
+        is no negative of its otherwise, and nothing holds its scores down.
+    too_small
+        Groups one of whose users bought all that the group did, with the number of these items. Nothing of it would be
+        a negative for that user, so the pool of such a group is the catalogue.
+    """
+
+    pools: list[np.ndarray]
+    histories: dict[int, np.ndarray]
+    catalogue: np.ndarray
+    catalogue_share: float = 0
+    too_small: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def whole_catalogue(
+        cls, n_items: int, num_groups: int, histories: dict[int, np.ndarray], left_out: np.ndarray
+    ) -> "NegativePools":
+        """All items but those ``left_out`` for every group (stage 1, and without group negatives)."""
+        catalogue = np.setdiff1d(np.arange(1, n_items), left_out)
+        return cls([catalogue] * num_groups, histories, catalogue)
+
+    def of_groups(self, groups: np.ndarray, catalogue_share: float) -> "NegativePools":
+        """Each group's own purchases; all items, for a group one of whose users bought all that it did.
+
+        Parameters
+        ----------
+        groups
+            Group of every user id, ``[n_users]``.
+        """
+        bought = [[] for _ in self.pools]
+        for user, items in self.histories.items():
+            bought[groups[user]].append(items)
+        pools = [np.unique(np.concatenate(b)) if b else np.empty(0, np.int64) for b in bought]
+        users = {int(groups[user]) for user, items in self.histories.items() if _all_of(pools[groups[user]], items)}
+        too_small = {group: len(pools[group]) for group in sorted(users)}
+        for group in too_small:
+            pools[group] = self.catalogue
+        return NegativePools(pools, self.histories, self.catalogue, catalogue_share, too_small)
+
+    def check(self, names: np.ndarray) -> None:
+        """Refuse users who bought the whole catalogue: whatever the group, nothing can be drawn for them.
+
+        Parameters
+        ----------
+        names
+            Of every user id, ``[n_users]``.
+
+        Raises
+        ------
+        DataError
+            Names the first of them and the cure.
+        """
+        users = [user for user, items in self.histories.items() if _all_of(self.catalogue, items)]
+        if users:
+            others = f" and {len(users) - 1} more" if len(users) > 1 else ""
+            raise DataError(
+                f"User {names[users[0]]}{others} bought all {len(self.catalogue)} items in training: no negative is "
+                "left to draw. Set loss_type: CE, where the model has it, which draws none for each purchase, or leave "
+                "such users out (an upper limit in user_inter_num_interval)."
+            )
+
+    def draw(self, users: np.ndarray, group: int, rng: np.random.Generator) -> np.ndarray:
+        """One negative for each of ``users`` (with repeats), uniform without his own purchases over the pool, or over
+        the catalogue for the share of them that comes from there.
+
+        The check is by item: the authors' code checks an index, so a user's purchases can come back as negatives.
+        """
+        drawn = self._draw(self.pools[group], users, rng)
+        if self.catalogue_share:
+            rows = np.flatnonzero(rng.random(len(users)) < self.catalogue_share)
+            drawn[rows] = self._draw(self.catalogue, users[rows], rng)
+        return drawn
+
+    def _draw(self, pool: np.ndarray, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        drawn = rng.choice(pool, size=len(users))
+        for user in np.unique(users):
+            rows = np.flatnonzero(users == user)
+            clash = rows[np.isin(drawn[rows], self.histories[user])]
+            if len(clash):
+                drawn[clash] = rng.choice(np.setdiff1d(pool, self.histories[user]), size=len(clash))
+        return drawn
+
+    def shared_probability(self, number: int, group: int, n_items: int) -> np.ndarray:
+        """How likely each catalogue id is one of ``number`` shared negatives, ``[n_items]``."""
+        pool, (of_pool, everywhere) = self.pools[group], self._split(number, group)
+        probability = np.zeros(n_items)
+        probability[pool] = of_pool / max(len(pool), 1)
+        others = len(self.catalogue) - of_pool
+        probability[self.catalogue] += (1 - probability[self.catalogue]) * everywhere / max(others, 1)
+        return probability
+
+    def outside(self, group: int, n_items: int) -> np.ndarray:
+        """Which catalogue ids are not in the group's pool, bool ``[n_items]``."""
+        mask = np.ones(n_items, dtype=bool)
+        mask[self.pools[group]] = False
+        return mask
+
+    def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
+        """``number`` different items, some of the catalogue, the others of the pool (all of it, if it has fewer)."""
+        of_pool, everywhere = self._split(number, group)
+        drawn = rng.choice(self.pools[group], size=of_pool, replace=False)
+        if not everywhere:
+            return drawn
+        others = np.setdiff1d(self.catalogue, drawn)
+        return np.concatenate([drawn, rng.choice(others, size=everywhere, replace=False)])
+
+    def _split(self, number: int, group: int) -> tuple[int, int]:
+        """How many of ``number`` shared negatives come from the pool, and how many of all other items."""
+        everywhere = round(number * self.catalogue_share)
+        of_pool = min(number - everywhere, len(self.pools[group]))
+        return of_pool, min(everywhere, len(self.catalogue) - of_pool)
+
+
+def _all_of(pool: np.ndarray, items: np.ndarray) -> bool:
+    """Whether ``items`` hold all of ``pool``; a longer pool holds something else."""
+    return len(pool) <= len(items) and bool(np.isin(pool, items).all())

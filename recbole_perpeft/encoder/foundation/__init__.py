@@ -1,0 +1,1 @@
+"""The frozen foundation model: loading, what it computes, and in which precision."""

@@ -1,0 +1,1 @@
+"""Side networks over hidden states that are computed once (IISAN)."""

@@ -1,0 +1,93 @@
+"""The best items of every user, by one rule for all models: what becomes of equal scores, and of none."""
+
+from functools import lru_cache
+
+import torch
+
+from recbole_perpeft.utils.errors import TrainingError
+
+_FOLD = 10  # items of which only the best goes on in the first step of _largest
+_WORTH_FOLDING = 4  # times k that the folded items should be
+
+
+def top_items(scores: torch.Tensor, k: int) -> torch.Tensor:
+    """The ``k`` best of every row of ``scores [rows, n]``, best first, ``[rows, k]``.
+
+    Equal scores are ranked in a random order of the items that is the same for all users, models and machines. The
+    order in which ``topk`` gives them depends on the machine and favours ids that stand first, or last, in a file.
+    Where fewer than k items have a score above minus infinity, 0 (padding) stands for the rest.
+
+    Raises
+    ------
+    TrainingError
+        If a score is not a number, which ``topk`` would rank above all others.
+    """
+    values, items = _largest(scores, min(k + 1, scores.shape[1]))  # one more, to see a tie at the end of the list
+    if torch.isnan(values[:, 0]).any():  # the largest there is
+        refuse_nan(scores)
+    equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)  # [rows, k]
+    values, items = values[:, :k], items[:, :k]
+    tied = equal.any(dim=1).nonzero().squeeze(1)
+    if len(tied):
+        items[tied] = _in_fixed_order(scores[tied], values[tied], items[tied])
+    return items.masked_fill(values == -torch.inf, 0)
+
+
+def refuse_nan(scores: torch.Tensor) -> None:
+    """Refuse scores that are not numbers.
+
+    Raises
+    ------
+    TrainingError
+        If there is one.
+    """
+    broken = torch.isnan(scores)
+    if broken.any():
+        raise TrainingError(
+            f"{int(broken.sum())} of {scores.numel()} scores are not numbers (NaN), so items cannot be ranked: lower "
+            "learning_rate, or set clip_grad_norm: {max_norm: 1.0}."
+        )
+
+
+def _largest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As ``scores.topk(k)``, ``[rows, k]`` each, but faster on long rows.
+
+    The best k are among the columns of a folded row, ``n / 10`` of them with 10 items each, that have the k best
+    maxima.
+    """
+    rows, n = scores.shape
+    width = n // _FOLD
+    if width < _WORTH_FOLDING * k:
+        return scores.topk(k)
+    folded = scores[:, : width * _FOLD].view(rows, _FOLD, width)
+    columns = folded.amax(dim=1).topk(k, sorted=False).indices  # [rows, k]
+    offsets = torch.arange(0, width * _FOLD, width, device=scores.device)  # [10]
+    rest = torch.arange(width * _FOLD, n, device=scores.device)  # what the fold leaves over
+    candidates = torch.cat(
+        [(columns.unsqueeze(1) + offsets.unsqueeze(1)).flatten(1), rest.expand(rows, -1)], dim=1
+    )  # [rows, 10 k + rest]
+    values, places = scores.gather(1, candidates).topk(k)
+    return values, candidates.gather(1, places)
+
+
+def _in_fixed_order(scores: torch.Tensor, values: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """The best items of ``scores [rows, n]``, ``[rows, k]``, with equal scores in the fixed order.
+
+    ``values`` and ``items [rows, k]`` are the best in any order of equal scores: right above the last of them.
+    """
+    n, k = scores.shape[1], values.shape[1]
+    rank = _fixed_order(n, scores.device)
+    last = values[:, -1:]  # [rows, 1]
+    at_last = torch.where(scores == last, n - rank, 0).topk(k)  # of all that have the last score, the k first in order
+    candidates = torch.cat([items, at_last.indices], dim=1)  # [rows, 2 k]
+    lasts = torch.where(at_last.values > 0, last, -torch.inf)
+    found = torch.cat([torch.where(values > last, values, -torch.inf), lasts], dim=1)  # [rows, 2 k]
+    by_rank = rank[candidates].argsort(dim=1)
+    by_score = found.gather(1, by_rank).argsort(dim=1, descending=True, stable=True)
+    return candidates.gather(1, by_rank.gather(1, by_score))[:, :k]
+
+
+@lru_cache(maxsize=4)
+def _fixed_order(n: int, device: torch.device) -> torch.Tensor:
+    """Place of each of ``n`` items in the order in which equal scores are ranked, ``[n]``."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(device)

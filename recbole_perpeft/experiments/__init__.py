@@ -1,0 +1,1 @@
+"""What compare and tune share: rows, runs beside one another, tables."""

@@ -1,0 +1,37 @@
+"""Which group each user who trains belongs to, from the model and the training purchases alone."""
+
+import numpy as np
+
+from recbole_perpeft.grouping.clustering import regroup_users
+
+
+def stage_2_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
+    """Group the users under the global model, by the model's :class:`~recbole_perpeft.grouping.methods.GroupRule`.
+
+    Parameters
+    ----------
+    model
+        A PerPEFT model at the end of stage 1.
+    train_data
+        Its :class:`~recbole_perpeft.data.dataloader.UserBatchLoader`.
+
+    Returns
+    -------
+    tuple
+        User ids ``[n]`` and their groups ``[n]``.
+    """
+    sequences = train_data.histories
+    model.eval()
+    with model.item_tower.catalogue(0):  # it is kept: all groups start from it
+        groups = model.group_rule.fit(model, sequences)
+    return np.fromiter(sequences, dtype=np.int64), groups
+
+
+def best_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
+    """The group whose module predicts each user's training purchases best: user ids ``[n]`` and groups ``[n]``."""
+    prefixes = train_data._prefixes
+    users, row_of = np.unique(prefixes[train_data._dataset.uid_field].numpy(), return_inverse=True)
+    losses = model.losses_by_group(prefixes).numpy()  # [prefixes, num_groups]
+    sums = np.zeros((len(users), losses.shape[1]))
+    np.add.at(sums, row_of, losses)
+    return users, regroup_users(sums / np.bincount(row_of)[:, None])

@@ -1,0 +1,49 @@
+"""Reading all prefixes of a user in one pass, for backbones in which nothing depends on what comes later."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_perpeft.data.user_batch import UserBatch, shared_passes
+
+
+class CausalMixin:
+    """For backbones that gather their output from one for each position, which depends on nothing that comes later.
+
+    All prefixes of a user are then read from one pass over the longest of them.
+    """
+
+    _passes: tuple[torch.Tensor, torch.Tensor] | None = None  # as in UserBatch: passes, pass_of
+
+    def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
+        """As :meth:`PerPEFTMixin.calculate_loss`."""
+        with self._by(batch.passes, batch.pass_of):
+            return super().calculate_loss(batch)
+
+    def forward(self, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
+        """Representation of each sequence ``[n, length]``, ``[n, hidden_size]``."""
+        if self._passes is None:
+            return super().forward(item_seq, item_seq_len)
+        self._lengths = item_seq_len  # [n]
+        passes, _ = self._passes
+        return super().forward(item_seq[passes], item_seq_len[passes])
+
+    def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
+        """The output ``[n, hidden_size]`` at the end of each sequence, of ``[passes, length, hidden_size]``."""
+        if self._passes is None:
+            return super().gather_indexes(output, gather_index)
+        return output[self._passes[1], self._lengths - 1]
+
+    def _reading(self, prefixes: Interaction) -> AbstractContextManager:
+        users, lengths = (prefixes[field].cpu().numpy() for field in (self.USER_ID, self.ITEM_SEQ_LEN))
+        return self._by(*(torch.from_numpy(rows).to(self.device) for rows in shared_passes(users, lengths)))
+
+    @contextmanager
+    def _by(self, passes: torch.Tensor, pass_of: torch.Tensor) -> Iterator[None]:
+        self._passes = passes, pass_of
+        try:
+            yield
+        finally:
+            self._passes = None

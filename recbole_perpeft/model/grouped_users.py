@@ -1,0 +1,226 @@
+"""The users of a PerPEFT model: their groups, and what the model makes of their purchases."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import nn
+from torch.nn import functional as F
+
+from recbole_perpeft.grouping.methods import GROUP_RULES, best_predicted
+from recbole_perpeft.model.kept_outputs import keeping_outputs
+
+
+class GroupedUsersMixin:
+    """Knows the group of every user, those who did not train included; a base of the PerPEFT mixins.
+
+    Attributes
+    ----------
+    user_groups : torch.LongTensor
+        Group of every user id, ``[n_users]``; all 0 until users are grouped, then -1 for those who did not train.
+    group_rule : GroupRule
+        How users are grouped in stage 2, and users who did not train after it.
+    regroupings : torch.LongTensor
+        How often users were moved to the group that predicts them best; from the first time on new users are too.
+    """
+
+    def _have_groups(self, config, n_users: int) -> None:
+        self.num_groups = config["num_groups"]
+        self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
+        self.register_buffer("regroupings", torch.zeros((), dtype=torch.long))
+        self.group_rule = GROUP_RULES[config["grouping"]](self.num_groups, config["seed"])
+        self.register_load_state_dict_pre_hook(_shape_rule)
+        self.register_load_state_dict_post_hook(_place_rule)
+
+    # -- who belongs where ------------------------------------------------------------------------------------------
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether stage 2 has been: then padding, who did not train, is in no group."""
+        return bool(self.user_groups[0] < 0)
+
+    def _groups_of(self, interaction: Interaction) -> torch.Tensor:
+        """Group of each row's user, ``[n]``; of users who did not train, by :meth:`groups_of_new`."""
+        users = interaction[self.USER_ID]
+        groups = self.user_groups[users]
+        new = groups < 0
+        if new.any():
+            groups[new] = self.groups_of_new(users[new], self._histories(interaction)[new])
+        return groups
+
+    @torch.no_grad()
+    def groups_of_new(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+        """The groups of users who did not train, by the rule by which those who did are in theirs now.
+
+        That is the rule of ``grouping``, and from the first regrouping on how well each group's module predicts what
+        they bought. Users of whom there is nothing to go by (no purchase; one, where purchases are to be predicted from
+        those before) get the largest group.
+
+        Parameters
+        ----------
+        users
+            User ids ``[n]``.
+        histories
+            Their purchases, oldest first, ``[n, length]``, padded with zeros at the end.
+
+        Returns
+        -------
+        torch.LongTensor
+            ``[n]``.
+        """
+        # sampled evaluation has a row for each of a user's candidates
+        rows, row_of = torch.cat([users[:, None], histories], dim=1).unique(dim=0, return_inverse=True)
+        groups = torch.full_like(rows[:, 0], -1)
+        known = (rows[:, 1:] > 0).any(dim=1)
+        if known.any():
+            assign = best_predicted if self.regroupings else self.group_rule.assign
+            groups[known] = assign(self, rows[known, 0], rows[known, 1:])
+        return groups.masked_fill(groups < 0, self._largest_group())[row_of]
+
+    def _largest_group(self) -> int:
+        return int(self.user_groups[self.user_groups >= 0].bincount().argmax())
+
+    def _histories(self, interaction: Interaction) -> torch.Tensor:
+        """What each row's user bought before, oldest first, ``[n, length]``, padded with zeros."""
+        return interaction[self.ITEM_SEQ]
+
+    def personalise(self, users: np.ndarray, groups: np.ndarray) -> None:
+        """Put ``users [n]`` into ``groups [n]``; every group starts from a copy of the global module and projector."""
+        self.user_groups.fill_(-1)
+        self.move(users, groups)
+        self.item_tower.personalise(self.num_groups)
+
+    def regroup(self, users: np.ndarray, groups: np.ndarray) -> int:
+        """Put ``users [n]`` into ``groups [n]`` that follow from how well each predicts them; gives how many moved."""
+        before = self.user_groups.clone()
+        self.move(users, groups)
+        self.regroupings += 1
+        return int((self.user_groups != before).sum())
+
+    def move(self, users: np.ndarray, groups: np.ndarray) -> None:
+        """Put ``users [n]`` into ``groups [n]``."""
+        device = self.user_groups.device
+        self.user_groups[torch.from_numpy(users).to(device)] = torch.from_numpy(groups).to(device)
+
+    def backbone_parameters(self) -> dict[str, nn.Parameter]:
+        """All that is not of the item tower, by name."""
+        return {name: value for name, value in self.named_parameters() if not name.startswith("item_tower.")}
+
+    # -- what they bought -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
+        """Final sequence representation of each user under group 0's module (paper: what is clustered).
+
+        It is what the backbone's ``forward`` gives on the way to the scores of his training purchases.
+
+        Parameters
+        ----------
+        sequences
+            User id to his training purchases, oldest first.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``[len(sequences), d]``, in the order of ``sequences``; their purchases' mean embedding, of backbones whose
+            scores come about without ``forward``.
+        """
+        self.eval()
+        length, users = self.max_seq_length, torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
+        padded = torch.zeros(len(sequences), length, dtype=torch.long)
+        for row, items in enumerate(sequences.values()):
+            last = torch.from_numpy(items[-length:].copy())
+            padded[row, : len(last)] = last
+        parts = []
+        with self.item_tower.catalogue(0):
+            for rows in torch.arange(len(padded)).split(batch_size):
+                some = users[rows].to(self.device), padded[rows].to(self.device)
+                parts.append(self.representations_of(*some).cpu())
+        return torch.cat(parts).numpy()
+
+    def representations_of(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+        """As :meth:`user_representations`, of padded ``histories [n, length]`` with the table in use, ``[n, d]``."""
+        lengths = (histories > 0).sum(dim=1)
+        fields = {self.USER_ID: users, self.ITEM_SEQ: histories, self.ITEM_SEQ_LEN: lengths}
+        return self._representations(Interaction(fields))
+
+    def _representations(self, interaction: Interaction) -> torch.Tensor:
+        """What ``forward`` makes of each row's sequence, with the table in use, ``[n, d]``."""
+        outputs: list[torch.Tensor] = []
+        with keeping_outputs(self, outputs):
+            super().full_sort_predict(interaction)
+        if not outputs:
+            return self._mean_purchases(interaction[self.ITEM_SEQ])
+        return torch.cat(outputs).flatten(1)
+
+    def _mean_purchases(self, items: torch.Tensor) -> torch.Tensor:
+        """Mean row, in the table in use, of each row of ``items [n, length]``, padding left out, ``[n, width]``."""
+        rows = F.embedding(items, self.item_tower.weight)  # [n, length, width], zeros for padding
+        return rows.sum(dim=1) / (items > 0).sum(dim=1, keepdim=True).clamp(min=1)
+
+    @torch.no_grad()
+    def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
+        """How well each group's module predicts purchases: cross entropy over all items.
+
+        Parameters
+        ----------
+        prefixes
+            Rows with a target each, ``[n]``.
+
+        Returns
+        -------
+        torch.FloatTensor
+            ``[n, num_groups]``.
+        """
+        self.eval()
+        losses = torch.empty(len(prefixes), self.num_groups)
+        for group in range(self.num_groups):
+            with self.item_tower.catalogue(group):
+                for start in range(0, len(prefixes), batch_size):
+                    part = prefixes[start : start + batch_size].to(self.device)
+                    with self._reading(part):
+                        scores = self._score_all(part)  # [batch, n_items]
+                    scores[:, 0] = -torch.inf  # padding
+                    losses[start : start + len(part), group] = F.cross_entropy(
+                        scores, part[self.ITEM_ID], reduction="none"
+                    ).cpu()
+        return losses
+
+    def prefixes_of(self, users: torch.Tensor, histories: torch.Tensor) -> tuple[Interaction, torch.Tensor]:
+        """Rows with a target each, as in training: every purchase but a user's first, after all that came before.
+
+        Parameters
+        ----------
+        users
+            User ids ``[n]``.
+        histories
+            Their purchases, oldest first, ``[n, length]``, padded with zeros at the end.
+
+        Returns
+        -------
+        tuple
+            ``[prefixes]`` rows, and which of ``users`` each belongs to, ``[prefixes]``.
+        """
+        row_of, before = (histories[:, 1:] > 0).nonzero(as_tuple=True)  # [prefixes]
+        lengths = before + 1
+        within = torch.arange(histories.shape[1], device=histories.device) < lengths[:, None]  # [prefixes, length]
+        fields = {self.USER_ID: users[row_of], self.ITEM_SEQ: histories[row_of] * within, self.ITEM_SEQ_LEN: lengths}
+        return Interaction({**fields, self.ITEM_ID: histories[row_of, lengths]}), row_of
+
+    def _reading(self, prefixes: Interaction) -> AbstractContextManager:
+        """While ``prefixes`` are read; nothing to do for backbones that read each by itself."""
+        return nullcontext()
+
+
+def _shape_rule(model: nn.Module, state_dict: dict, prefix: str, *others) -> None:
+    """What a rule keeps depends on whether users are grouped, so a state brings its own; a part of one does not."""
+    if f"{prefix}user_groups" in state_dict:
+        start = f"{prefix}group_rule."
+        kept = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
+        model.group_rule.shape_as(kept)
+
+
+def _place_rule(model: nn.Module, incompatible_keys: object) -> None:
+    """What a rule keeps comes from the state, and is where that was."""
+    model.group_rule.to(model.device)

@@ -1,0 +1,186 @@
+"""PerPEFT<Backbone>: RecBole's recommenders with the multimodal item tower in the place of their item embedding."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import nn
+
+from recbole_perpeft.data.user_batch import UserBatch
+from recbole_perpeft.encoder import check_peft
+from recbole_perpeft.model.grouped_users import GroupedUsersMixin
+from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
+from recbole_perpeft.model.loss import LOSSES, BatchSoftmaxLoss
+from recbole_perpeft.model.tower_factory import make_tower
+from recbole_perpeft.model.trained_state import save_trained_only
+
+_SCORES_AT_ONCE = 2**18  # of backbones that score pair by pair
+
+
+class PerPEFTMixin(GroupedUsersMixin):
+    """Puts the item tower into a RecBole backbone: ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``.
+
+    The tower comes in after the backbone's ``__init__``, because RecBole's backbones re-initialise every submodule at
+    the end of theirs.
+
+    Parameters
+    ----------
+    config : recbole_perpeft.config.Config
+        The settings.
+    dataset : recbole_perpeft.data.preparation.SequenceDataset
+        The training part; names the items.
+
+    Raises
+    ------
+    SettingError
+        If the backbone has no item table.
+
+    Attributes
+    ----------
+    backbone_name : str
+        RecBole's name of the backbone.
+    item_table_names : tuple of str
+        What its item tables are called; by default those that have a row for each item.
+    whole_table : bool
+        Whether the backbone needs a row for every item in a training step: it looks items up by their ids in the
+        catalogue, as graphs and histories do. Else it sees the batch's items only.
+    reads_others : bool
+        Whether, where it needs a row for every item, its loss reads those of items that are not the batch's.
+    losses : tuple of str
+        What its ``loss_type`` can be; none, if its loss is its own and it knows no other.
+    trims_sequences : bool
+        Whether it gives the same outputs if all sequences of a batch are cut to its longest.
+    """
+
+    backbone_name: str
+    item_table_names: tuple[str, ...] = ()
+    whole_table = False
+    reads_others = True
+    losses: tuple[str, ...] = tuple(LOSSES)
+    trims_sequences = False
+
+    def __init__(self, config, dataset):
+        super().__init__(_with_known_loss(config), dataset)
+        self._set_loss(config)
+        self.l2_emb, self.group_mixing = config["l2_emb"], config["group_mixing"]
+        merged, columns, biases = merge(item_tables(self, self.item_table_names))
+        for name in columns:
+            delattr(self, name)
+        self.item_tower = make_tower(config, dataset, merged, biases)
+        for name in columns:
+            setattr(self, name, ItemTable(self.item_tower, columns[name]))
+        self._have_groups(config, dataset.num(self.USER_ID))
+        save_trained_only(self)
+
+    @staticmethod
+    def check_settings(settings: Mapping) -> None:
+        """Refuse settings that only what is built of them knows to be impossible, before any data are read.
+
+        Raises
+        ------
+        EncoderError
+            Names the setting and the cure.
+        """
+        check_peft(settings["peft_type"], settings["peft_config"])
+
+    @classmethod
+    def negatives_with(cls, loss_type: str | None) -> str | None:
+        """The kind of negatives that a training step reads with ``loss_type``; None if it reads none."""
+        return LOSSES[loss_type].negatives
+
+    def _set_loss(self, config) -> None:
+        self.loss_fct = LOSSES[config["loss_type"]].make()
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
+        """The backbone's loss on the table that the batch asks for, plus ``l2_emb`` times the ID table's norm."""
+        tower, users = self.item_tower, ()
+        if tower.by_user:
+            batch, users = batch.by_user(), (batch.users,)
+        if isinstance(getattr(self, "loss_fct", None), BatchSoftmaxLoss):
+            self.loss_fct.excluded, self.loss_fct.log_weights = batch.excluded, batch.log_weights
+        with (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users):
+            loss = super().calculate_loss(batch)
+        if self.l2_emb:
+            loss = loss + self.l2_emb * self.item_tower.id_embedding.weight.norm()
+        return loss
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser holds: all but the foundation model, of every group."""
+        frozen = {id(parameter) for parameter in self.item_tower.encoder.frozen_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in frozen]
+
+    # -- scoring ----------------------------------------------------------------------------------------------------
+
+    def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor | slice, Interaction]]:
+        """Rows of each group (of each user, if they see items in their own way), with the right catalogue in use."""
+        users = interaction[self.USER_ID]
+        groups = self._groups_of(interaction)
+        if self.item_tower.by_user:
+            for row in range(len(users)):
+                with self.item_tower.catalogue(int(groups[row]), users[row : row + 1]):
+                    yield slice(row, row + 1), interaction[row : row + 1]
+            return
+        present = groups.unique().tolist()
+        for group in present:
+            with self.item_tower.catalogue(group):
+                if len(present) == 1:
+                    yield slice(None), interaction
+                else:
+                    rows = (groups == group).nonzero().squeeze(1)
+                    yield rows, interaction[rows]
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Scores of every item for each row's user, as his group sees them (``group_mixing``), ``[n, n_items]``."""
+        return self._scores(interaction, self._score_all)
+
+    def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
+        """What ``score`` gives under each row's own group, mixed with its mean over all groups, ``[n, columns]``."""
+        if not self.group_mixing or not self.is_grouped:
+            return _in_order([(rows, score(part)) for rows, part in self._by_group(interaction)], len(interaction))
+        own, mixed = self._groups_of(interaction), 0
+        for group in range(self.num_groups):
+            share = self.group_mixing / self.num_groups + (1 - self.group_mixing) * (own == group)  # [n]
+            with self.item_tower.catalogue(group):
+                mixed = mixed + share[:, None] * score(interaction).view(len(interaction), -1)
+        return mixed
+
+    def _score_all(self, interaction: Interaction) -> torch.Tensor:
+        """The backbone's scores of all items, ``[n, n_items]``; pair by pair, if it knows no other way."""
+        try:
+            return super().full_sort_predict(interaction).view(len(interaction), -1)
+        except NotImplementedError:
+            items = torch.arange(self.n_items, device=self.device)
+            scores = []
+            for row in range(0, len(interaction), step := max(1, _SCORES_AT_ONCE // self.n_items)):
+                part = interaction[row : row + step]
+                pairs = part.repeat_interleave(self.n_items)
+                pairs.update(Interaction({self.ITEM_ID: items.repeat(len(part))}))
+                scores.append(super().predict(pairs).view(len(part), -1))
+            return torch.cat(scores)
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
+        return self._scores(interaction, super().predict).squeeze(1)
+
+
+def _with_known_loss(config):
+    """``config`` for a backbone that knows BPR and CE only: BCE is called as BPR is, with a positive and a negative."""
+    known = copy.copy(config)
+    known.final_config_dict = dict(config.final_config_dict)
+    if config["loss_type"] == "BCE":
+        known["loss_type"] = "BPR"
+    return known
+
+
+def _in_order(parts: list[tuple[torch.Tensor | slice, torch.Tensor]], n: int) -> torch.Tensor:
+    """Scores of the parts in the order of their rows, ``[n, columns]``; a single part is not copied."""
+    if len(parts) == 1:
+        return parts[0][1].view(n, -1)
+    first = parts[0][1]
+    scores = first.new_empty(n, sum(values.numel() for _, values in parts) // n)
+    for rows, values in parts:
+        scores[rows] = values.view(-1, scores.shape[1])
+    return scores

@@ -1,0 +1,88 @@
+"""The item tower that the settings ask for."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from recbole_perpeft.content import prepare_content
+from recbole_perpeft.encoder import build_item_encoder, compute_dtype, load_foundation
+from recbole_perpeft.model.conditioning import make_conditioning, modules_of
+from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
+
+
+def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> MultimodalItemEmbedding:
+    """Load the foundation model, prepare the content, and put both around the backbone's item table.
+
+    Parameters
+    ----------
+    config : recbole_perpeft.config.Config
+        The settings.
+    dataset
+        The training part; names the items.
+    id_embedding
+        The backbone's item tables, side by side.
+    biases
+        How many of its columns, the last, content adds nothing to.
+    """
+    folder = Path(config["data_path"])
+    foundation = load_foundation(
+        encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
+        image_encoder=config["image_encoder"],
+        text_encoder=config["text_encoder"],
+        modalities=tuple(config["modalities"]),
+        image_pooling=config["image_pooling"],
+        text_pooling=config["text_pooling"],
+        max_text_length=config["max_text_length"],
+        search_folders=(folder,),
+    )
+    content = prepare_content(
+        dataset.field2id_token[dataset.iid_field],
+        folder,
+        item_file=folder / f"{config['dataset']}.item",
+        item_id_field=dataset.iid_field,
+        modalities=foundation.modalities,
+        text_fields=config["text_fields"],
+        text_template=config["text_template"],
+        image_field=config["image_field"],
+        image_dir=config["image_dir"],
+        missing_content=config["missing_content"],
+        image_processor=foundation.image_processor,
+        tokenizer=foundation.tokenizer,
+        max_text_length=foundation.max_text_length,
+        fixed_text_length=foundation.fixed_text_length,
+        cache_dir=config["content_cache"],
+        workers=config["content_workers"],
+        show_progress=config["show_progress"],
+        encoding=config["encoding"] or "utf-8",
+        separator=config["field_separator"],
+    )
+    num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
+    # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_item_encoder(
+            foundation,
+            content,
+            config["peft_type"],
+            config["peft_config"],
+            num_modules,
+            peft_layers=config["peft_layers"],
+            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
+            show_progress=config["show_progress"],
+            iisan_form=config["iisan_form"],
+        )
+    sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
+    bought = np.concatenate(list(dataset.training_sequences().values()))
+    return MultimodalItemEmbedding(
+        id_embedding,
+        encoder,
+        num_projectors,
+        config["content_weight"],
+        config["projector_size"],
+        make_conditioning(config["personalised_by"], config["num_groups"], *sizes),
+        dataset.item_num,
+        biases,
+        np.setdiff1d(np.arange(1, dataset.item_num), bought),
+        config["show_progress"],
+    )

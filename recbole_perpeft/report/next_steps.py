@@ -1,0 +1,49 @@
+"""What can be done after a run: commands to copy."""
+
+import shlex
+
+from recbole.trainer import Trainer
+
+from recbole_perpeft.config import Config
+from recbole_perpeft.trainer.trainer import PerPEFTTrainer
+
+_TRAIN_ON = 2  # times as many epochs
+_OF_ONE_RUN = frozenset({"model", "dataset", "resume", "seed", "checkpoint_dir", "show_progress"})
+
+
+def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
+    """Commands for what comes after a run, the likeliest first.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    trainer
+        At its end.
+    saved
+        Whether it wrote a checkpoint.
+    """
+    steps, ours = [], isinstance(trainer, PerPEFTTrainer)
+    file = shlex.quote(str(trainer.saved_model_file))
+    if saved and ours and trainer.best_valid_result and trainer.best_epoch == config["epochs"] - 1:
+        more = f"--resume={file} --epochs={_TRAIN_ON * config['epochs']}"
+        steps.append(f"the last epoch was the best, train on: python run_recbole_perpeft.py {more}")
+    built_in = " ".join(dict.fromkeys(("SASRec", config["model"])))
+    which = f"--model {config['model']}" if ours else f"--models {built_in} --variants"
+    name, words = shlex.quote(config.dataset), shlex.join(_settings_given(config))
+    compare = f"python -m recbole_perpeft compare --dataset {name} {which} --out results/{name} {words}".rstrip()
+    steps.append(f"beside other models, over seeds: {compare}")
+    if saved and ours:
+        steps.append(f"in Python: config, trainer, *data = recbole_perpeft.quick_start.load({file!r})")
+    return steps
+
+
+def _settings_given(config) -> list[str]:
+    """Words of a command line for the settings that differ from the defaults, wherever they were given."""
+    defaults = Config(config.model_class, config.dataset).settings()
+    differing = {
+        key: value
+        for key, value in config.settings().items()
+        if key not in _OF_ONE_RUN and (key not in defaults or defaults[key] != value)
+    }
+    return [f"--{key}={'~' if value is None else value}" for key, value in differing.items()]

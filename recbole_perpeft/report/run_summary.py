@@ -1,0 +1,106 @@
+"""Whether a run paid: its numbers beside those of popularity and of one model for all users, group by group."""
+
+from typing import Any
+
+import numpy as np
+from recbole.utils import EvaluatorType
+
+from recbole_perpeft.evaluation.popularity import popularity_scorer, purchase_counts
+from recbole_perpeft.evaluation.ranked_rows import RankedRows, model_scorer, ranked_rows
+from recbole_perpeft.report.progress import Progress
+from recbole_perpeft.trainer.trainer import PerPEFTTrainer
+
+
+def training_summary(trainer, progress: Progress) -> dict[str, Any]:
+    """Best epochs and validation scores, of each stage where there are stages.
+
+    Of a run that was resumed in stage 3, what stage 3 reached before is known only if it is the best.
+
+    Parameters
+    ----------
+    trainer
+        At the end of its training.
+    progress
+        What followed it.
+
+    Returns
+    -------
+    dict
+        ``best_epoch`` (from 0, as in RecBole's log; None without validation), ``best_stage`` (1 or 3, None without
+        stages), and ``stages``: number of the stage to ``best_epoch`` and ``best_valid_score``.
+    """
+    if not isinstance(trainer, PerPEFTTrainer):
+        epoch, score = progress.bests.get("training", (None, None))
+        if trainer.start_epoch and score != trainer.best_valid_score:  # RecBole's checkpoint is that of the best epoch
+            epoch = trainer.start_epoch - 1
+        return {"best_epoch": epoch, "best_stage": None, "stages": {}}
+    validated = bool(trainer.best_valid_result)
+    best = trainer.best_epoch if validated else None
+    summary = {"best_epoch": best, "best_stage": None, "stages": {}}
+    if not validated or trainer.part != "stage 3":
+        return summary
+    summary["best_stage"] = 3 if best >= trainer.global_epochs else 1
+    if "stage_1" in trainer.notes:
+        summary["stages"][1] = dict(trainer.notes["stage_1"])
+    of_stage_3 = (best, trainer.best_valid_score) if summary["best_stage"] == 3 else progress.bests.get("stage 3")
+    if of_stage_3:
+        summary["stages"][3] = {"best_epoch": of_stage_3[0], "best_valid_score": float(of_stage_3[1])}
+    return summary
+
+
+def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, Any]:
+    """The model's test beside popularity's and beside that of one module for all users; scores by group.
+
+    Parameters
+    ----------
+    trainer
+        Its model was tested just now and holds the best state.
+
+    Returns
+    -------
+    dict
+        ``popularity_result`` and ``global_result`` (metrics as in RecBole's ``test_result``; None where there is
+        none), ``groups`` (of each its ``users``, how many of them are ``tested``, and ``valid`` and ``test``, the
+        validation metric of these), ``users_ranked``, ``items_ranked`` (candidates of each user, history included) and
+        ``training_purchases``.
+    """
+    config, dataset = trainer.config, train_data._dataset
+    if config["eval_type"] != EvaluatorType.RANKING or not config["single_spec"]:
+        return {}
+
+    def ranked(data, scorer=None) -> RankedRows:
+        return ranked_rows(config, train_data, data, scorer or model_scorer(trainer, data))
+
+    counts = purchase_counts(dataset)
+    summary: dict[str, Any] = {
+        "popularity_result": ranked(test_data, popularity_scorer(counts, dataset.iid_field)).metrics(config),
+        "global_result": None,
+        "groups": [],
+        "users_ranked": len(np.unique(test_data._dataset.inter_feat[dataset.uid_field].numpy())),
+        "items_ranked": candidates(config, test_data),
+        "training_purchases": int(counts.sum()),
+    }
+    if isinstance(trainer, PerPEFTTrainer) and trainer.part == "stage 3":
+        summary["groups"] = _by_group(trainer, ranked(valid_data), ranked(test_data))
+        if trainer.has_stage_1:
+            with trainer.stage_1_in_use():
+                summary["global_result"] = ranked(test_data).metrics(config)
+    return summary
+
+
+def _by_group(trainer: PerPEFTTrainer, valid: RankedRows, test: RankedRows) -> list[dict[str, Any]]:
+    config, group_of = trainer.config, trainer.model.user_groups.cpu().numpy()
+    metric, groups = config["valid_metric"].lower(), []
+    for group in range(config["num_groups"]):
+        scores = [(rows.metrics(config, group_of[rows.users] == group) or {}).get(metric) for rows in (valid, test)]
+        tested = len(np.unique(test.users[group_of[test.users] == group]))
+        users = int((group_of[1:] == group).sum())
+        groups.append({"users": users, "tested": tested, "valid": scores[0], "test": scores[1]})
+    return groups
+
+
+def candidates(config, data) -> int:
+    """Items that each user's ranking is made of, or draws from."""
+    if config["cold_items"]:
+        return len(data._dataset.cold_ids())
+    return getattr(data, "times", data._dataset.item_num - 1)

@@ -1,0 +1,45 @@
+"""Checkpoints of RecBole's own models, which its trainers write with a pickled Config."""
+
+import pickletools
+import zipfile
+from pathlib import Path
+
+import torch
+
+from recbole_perpeft.utils.errors import CheckpointError
+
+_CONFIG_MODULES = ("recbole_perpeft.config.configurator", "recbole_perpeft.config")  # the second before 0.2
+
+
+def is_recbole_checkpoint(file: str | Path) -> bool:
+    """Whether RecBole's trainer wrote ``file`` in a run of this package; nothing in the file is executed."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            return any(word in _CONFIG_MODULES for _, word, _ in pickletools.genops(archive.read(name)))
+    except (OSError, ValueError, StopIteration, zipfile.BadZipFile):  # no file of torch's
+        return False
+
+
+def read_recbole_checkpoint(file: str | Path) -> dict:
+    """Settings and identity in a checkpoint of one of RecBole's own models.
+
+    The file is a pickle, which can run any code when it is read: give it only files that you wrote or trust.
+
+    Returns
+    -------
+    dict
+        ``settings``, ``identity`` (empty in files of before there was one) and ``sources``, as in our own.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
+    try:
+        config = torch.load(file, map_location="cpu", weights_only=False)["config"]
+        settings = config.settings()
+    except Exception as error:  # pickle raises whatever the pickled classes do
+        raise CheckpointError(f"{file} cannot be read by this version of recbole_perpeft: {error}") from error
+    known = dict(getattr(config, "identity", {}))
+    return {"settings": settings, "sources": known.pop("sources", None), "identity": known}

@@ -1,0 +1,1 @@
+"""What all rooms use: errors, repairs of libraries, the machine."""

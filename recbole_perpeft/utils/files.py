@@ -1,0 +1,27 @@
+"""Files of runs that may begin in the same second."""
+
+from contextlib import suppress
+from itertools import chain, count
+from pathlib import Path
+
+
+def reserve(file: str | Path) -> Path:
+    """``file``, created empty, or a name beside it where another run, that began in the same second, has it already."""
+    file = Path(file)
+    with suppress(OSError):  # of which the write that follows reports, as of all that is no name in use
+        file.parent.mkdir(parents=True, exist_ok=True)
+    for name in chain([file], (file.with_name(f"{file.stem}-{number}{file.suffix}") for number in count(2))):
+        try:
+            name.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        except OSError:
+            pass
+        return name
+
+
+def remove_empty(file: str | Path) -> None:
+    """Give back a name from :func:`reserve` under which nothing was written."""
+    with suppress(OSError):
+        if not Path(file).stat().st_size:
+            Path(file).unlink()

@@ -1,0 +1,348 @@
+"""Batches of one group, negatives of the group, seeds."""
+
+import numpy as np
+import pytest
+
+from recbole_perpeft.data.dataloader import GroupBatches
+from recbole_perpeft.data.negative_pools import NegativePools
+from recbole_perpeft.utils.errors import DataError
+from tests.tiny_data import write_atomic
+from tests.tiny_models import save_tiny_clip
+
+
+def grouped(prepare, num_groups=3, group_negatives=True, **settings):
+    """A loader whose users are in groups by turns, and the group of every user id."""
+    _, _, train_data, _, _ = prepare(num_groups=num_groups, **settings)
+    groups = np.arange(train_data._dataset.user_num) % num_groups
+    train_data.set_groups(groups, group_negatives)
+    return train_data, groups
+
+
+def catalogue_ids(batch, field):
+    ids = batch[field].numpy()
+    return ids if batch.whole else np.where(ids > 0, np.r_[0, batch.items.numpy()][ids], 0)
+
+
+@pytest.mark.parametrize(("loss_type", "num_negatives"), [("BCE", 1), ("BPR", 1), ("CE", 1), ("CE", None)])
+@pytest.mark.parametrize("share_items", [False, True])
+def test_an_epoch_holds_every_prefix_of_every_user_once(prepare, loss_type, num_negatives, share_items):
+    train_data, groups = grouped(prepare, loss_type=loss_type, num_negatives=num_negatives, share_items=share_items)
+    seen = []
+    for batch in train_data:
+        users = batch["user_id"].numpy()
+        assert (groups[users] == batch.group).all()
+        assert len(np.unique(users)) <= 8
+        sequences, targets = catalogue_ids(batch, "item_id_list"), catalogue_ids(batch, "item_id")
+        for user, sequence, length, target in zip(
+            users, sequences, batch["item_length"].tolist(), targets, strict=True
+        ):
+            history = train_data.histories[int(user)].tolist()
+            position = history.index(target)
+            assert sequence[:length].tolist() == history[max(0, position - 8) : position]
+            assert (sequence[length:] == 0).all()
+            seen.append((int(user), position))
+    expected = [(user, at) for user, items in train_data.histories.items() for at in range(1, len(items))]
+    assert sorted(seen) == expected
+
+
+def test_held_out_purchases_are_in_no_batch_history_or_pool(prepare):
+    train_data, _ = grouped(prepare, loss_type="BPR", num_negatives=1)
+    sequences = train_data._dataset.sequences
+    for user, items in train_data.histories.items():
+        assert items.tolist() == sequences[user][:-2].tolist()
+
+
+@pytest.mark.parametrize("loss_type", ["BCE", "BPR"])
+def test_negatives_are_in_the_groups_pool_and_never_the_users_own(prepare, loss_type):
+    train_data, groups = grouped(prepare, loss_type=loss_type, num_negatives=3)
+    bought = {
+        group: set(np.concatenate([items for user, items in train_data.histories.items() if groups[user] == group]))
+        for group in range(3)
+    }
+    drawn = {group: set() for group in range(3)}
+    for epoch in range(6):
+        train_data.set_epoch(epoch)
+        for batch in train_data:
+            negatives = catalogue_ids(batch, "neg_item_id")
+            assert len(negatives) % 3 == 0
+            for user, negative in zip(batch["user_id"].tolist(), negatives.tolist(), strict=True):
+                assert negative in bought[batch.group]
+                assert negative not in train_data.histories[user]
+                drawn[batch.group].add(negative)
+    firsts = {
+        group: {int(items[0]) for u, items in train_data.histories.items() if groups[u] == group} for group in range(3)
+    }
+    assert all(firsts[group] <= drawn[group] for group in range(3))  # a user's first item is in no target
+
+
+@pytest.mark.parametrize("num_negatives", [6, None])
+@pytest.mark.parametrize("group_negatives", [True, False])
+@pytest.mark.parametrize("prefixes", [None, 2])
+def test_candidates_of_the_softmax_are_the_target_and_what_the_user_never_bought(
+    prepare, num_negatives, group_negatives, prefixes
+):
+    train_data, groups = grouped(
+        prepare,
+        loss_type="CE",
+        num_negatives=num_negatives,
+        prefixes_per_user=prefixes,
+        group_negatives=group_negatives,
+    )
+    n_items, barred = train_data._dataset.item_num, 0
+    for batch in train_data:
+        pool = set(range(1, n_items))
+        if group_negatives:
+            members = [items for user, items in train_data.histories.items() if groups[user] == batch.group]
+            pool = set(np.concatenate(members).tolist())
+        assert batch.whole == (num_negatives is None)
+        columns = list(range(n_items)) if batch.whole else [0, *batch.items.tolist()]
+        assert batch.excluded.shape == (len(batch), len(columns))
+        for user, target, excluded in zip(
+            batch["user_id"].tolist(), catalogue_ids(batch, "item_id"), batch.excluded.tolist(), strict=True
+        ):
+            for column, left_out in zip(columns, excluded, strict=True):
+                own = column in train_data.histories[user]
+                assert left_out == (column != target and (column not in pool or own))
+                barred += left_out and column > 0 and not own
+    assert (barred > 0) == (num_negatives is None and group_negatives)  # of a small table all items are in the pool
+
+
+def test_the_whole_catalogue_needs_the_content_of_the_batchs_own_items(prepare):
+    train_data, _ = grouped(prepare, loss_type="CE", num_negatives=None)
+    for batch in train_data:
+        ids = np.r_[batch["item_id_list"].numpy().ravel(), batch["item_id"].numpy()]
+        assert batch.items.tolist() == sorted(set(ids.tolist()) - {0})
+
+
+@pytest.mark.parametrize("num_negatives", [6, None])
+def test_a_moved_batch_is_the_same_batch(prepare, num_negatives):
+    train_data, _ = grouped(prepare, loss_type="CE", num_negatives=num_negatives)
+    batch = next(iter(train_data))
+    moved = batch.to("cpu")
+    assert (moved.group, moved.whole) == (batch.group, batch.whole)
+    assert moved.items.tolist() == batch.items.tolist()
+    assert moved.excluded.tolist() == batch.excluded.tolist()
+    assert {k: v.tolist() for k, v in moved.interaction.items()} == {
+        k: v.tolist() for k, v in batch.interaction.items()
+    }
+
+
+def test_without_group_negatives_they_come_from_all_items(prepare):
+    train_data, _ = grouped(prepare, group_negatives=False, loss_type="BPR", num_negatives=1)
+    assert all(len(pool) == train_data._dataset.item_num - 1 for pool in train_data.pools.pools)
+
+
+def everything(train_data, epoch):
+    train_data.set_epoch(epoch)
+    return [(b.group, b.items.tolist(), {k: v.tolist() for k, v in b.interaction.items()}) for b in train_data]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss_type": "BPR", "num_negatives": 1},
+        {"loss_type": "BPR", "num_negatives": 1, "share_items": True},
+        {"loss_type": "CE", "num_negatives": None, "share_items": True},
+    ],
+)
+def test_seed_and_epoch_decide_batches_and_negatives(prepare, settings):
+    first, again, other = (grouped(prepare, seed=seed, **settings)[0] for seed in (1, 1, 2))
+    assert everything(first, 3) == everything(again, 3)
+    assert everything(first, 3) != everything(again, 4)
+    assert everything(first, 3) != everything(other, 3)
+
+
+def company(train_data, epoch):
+    """Which users share a batch in an epoch."""
+    train_data.set_epoch(epoch)
+    return {frozenset(batch["user_id"].tolist()) for batch in train_data}
+
+
+def items_of_an_epoch(train_data, epoch):
+    """Distinct items of each batch, all batches together: what the encoder would read."""
+    train_data.set_epoch(epoch)
+    return sum(len(batch.items) for batch in train_data)
+
+
+def test_users_with_common_items_share_batches_and_each_epoch_others(prepare, tmp_path):
+    rng = np.random.default_rng(0)
+    items = [f"i{number}" for number in range(24)]
+    sequences = {  # even users buy from the first half, odd ones from the second
+        f"u{user}": rng.choice(items[12 * (user % 2) :][:12], size=8, replace=False).tolist() for user in range(48)
+    }
+    save_tiny_clip(write_atomic(tmp_path, "tiny", sequences, items) / "clip")
+    settings = {"data_path": str(tmp_path), "users_per_batch": 6, "num_negatives": 0, "num_groups": 1}
+    counts = {}
+    for share in (False, True):
+        train_data, _ = grouped(prepare, share_items=share, **settings)
+        counts[share] = [items_of_an_epoch(train_data, epoch) for epoch in range(4)]
+        assert company(train_data, 0) != company(train_data, 1)
+    assert max(counts[True]) < 0.85 * min(counts[False])
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("users_per_batch", [5, 3])
+def test_windows_hold_every_batch_once_and_one_group(prepare, size, users_per_batch):
+    train_data, _ = grouped(prepare, users_per_batch=users_per_batch, num_negatives=2)
+
+    def of(batches):
+        return [(batch.group, batch["user_id"].tolist(), batch.items.tolist()) for batch in batches]
+
+    order = of(train_data)
+    windows = [of(window) for window in train_data.windows(size)]
+    sizes = {group: [len(window) for window in windows if window[0][0] == group] for group in range(3)}
+    for group in range(3):
+        in_windows = [batch for window in windows if window[0][0] == group for batch in window]
+        assert in_windows == [batch for batch in order if batch[0] == group]  # one group, all its batches, in order
+        *full, last = sizes[group]
+        assert all(n == size for n in full)
+        assert 1 <= last <= size
+    assert any(group_sizes[-1] < size for group_sizes in sizes.values()) == (size > 1)  # or odd numbers are not shown
+    if size == 1:
+        assert [window[0] for window in windows] == order
+    else:
+        assert any(first[0][0] != second[0][0] for first, second in zip(windows, windows[1:], strict=False))
+
+
+@pytest.mark.parametrize("window", ["random", "last"])
+def test_prefixes_per_user_keeps_successive_prefixes(prepare, window):
+    train_data, _ = grouped(prepare, prefixes_per_user=2, prefix_window=window)
+    starts = set()
+    for epoch in range(5):
+        train_data.set_epoch(epoch)
+        for batch in train_data:
+            for user in np.unique(batch["user_id"]):
+                history = train_data.histories[int(user)].tolist()
+                mine = batch["user_id"].numpy() == user
+                positions = sorted(history.index(item) for item in catalogue_ids(batch, "item_id")[mine])
+                assert len(positions) == min(2, len(history) - 1)
+                assert positions[-1] - positions[0] == len(positions) - 1
+                starts.add(len(history) - 1 - positions[-1])
+    assert (starts == {0}) == (window == "last")
+
+
+def test_batches_hold_one_group_and_count_right():
+    groups = np.array([0] * 5 + [1] * 3 + [2])
+    batches = GroupBatches(groups, users_per_batch=2, seed=0)
+    drawn = list(batches)
+    assert len(drawn) == len(batches) == 3 + 2 + 1
+    assert sorted(position for batch in drawn for position in batch) == list(range(9))
+    assert all(len(set(groups[batch])) == 1 for batch in drawn)
+    orders = set()
+    for epoch in range(8):
+        batches.epoch = epoch
+        orders.add(tuple(int(groups[batch[0]]) for batch in batches))
+    assert len(orders) > 1  # batches of all groups are shuffled together
+
+
+def test_a_group_whose_user_bought_all_of_its_pool_draws_from_the_catalogue():
+    histories = {1: np.array([1, 2, 3]), 2: np.array([1, 2]), 3: np.array([3, 4]), 4: np.array([5, 6])}
+    groups = np.array([-1, 0, 0, 1, 1])
+    pools = NegativePools.whole_catalogue(9, 3, histories, [8]).of_groups(groups, 0)
+    assert [pool.tolist() for pool in pools.pools] == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6], []]
+    assert pools.too_small == {0: 3}
+    assert set(pools.draw(np.ones(200, dtype=int), 0, np.random.default_rng(0))) == {4, 5, 6, 7}
+
+
+def test_a_user_who_bought_everything_is_refused_by_name_where_negatives_are_drawn():
+    histories = {1: np.array([1, 2]), 2: np.array([1, 2, 3, 4, 2])}
+    pools = NegativePools.whole_catalogue(6, 1, histories, [5])
+    with pytest.raises(DataError, match=r"User bob bought all 4 items in training.*loss_type: CE"):
+        pools.check(np.array(["[PAD]", "ann", "bob"]))
+    NegativePools.whole_catalogue(6, 1, histories, []).check(np.array(["[PAD]", "ann", "bob"]))
+
+
+def test_draws_are_uniform_over_what_is_left():
+    histories = {1: np.array([1, 2, 3, 4, 5, 6, 7])}
+    pools = NegativePools.whole_catalogue(11, 1, histories, [])  # items 1 to 10
+    drawn = pools.draw(np.ones(6000, dtype=int), 0, np.random.default_rng(0))
+    items, counts = np.unique(drawn, return_counts=True)
+    assert items.tolist() == [8, 9, 10]
+    assert abs(counts - 2000).max() < 200
+
+
+def shop_of_two_groups(share):
+    """In group 0 user 1 bought 1 and 2, user 2 bought 3 to 6; in group 1 user 3 bought 7. 20 is left out."""
+    histories = {1: np.array([1, 2]), 2: np.array([3, 4, 5, 6]), 3: np.array([7])}
+    return NegativePools.whole_catalogue(21, 2, histories, [20]).of_groups(np.array([0, 0, 0, 1]), share)
+
+
+def test_a_share_of_the_negatives_comes_from_the_catalogue_whatever_the_group():
+    pools, rng = shop_of_two_groups(0.25), np.random.default_rng(0)
+    drawn = pools.draw(np.ones(20_000, dtype=int), 0, rng)
+    items, counts = np.unique(drawn, return_counts=True)
+    assert items.tolist() == list(range(3, 20))  # neither his own nor what is left out
+    of_catalogue = 0.25 / 17  # of items 3 to 19
+    expected = np.where(items <= 6, 0.75 / 4 + of_catalogue, of_catalogue)
+    assert abs(counts / len(drawn) - expected).max() < 0.01
+    assert set(shop_of_two_groups(0).draw(np.ones(2000, dtype=int), 0, rng)) == {3, 4, 5, 6}
+
+
+def test_a_share_of_the_shared_negatives_comes_from_the_catalogue_and_all_differ():
+    pools, rng, seen = shop_of_two_groups(0.5), np.random.default_rng(0), set()
+    for _ in range(200):
+        drawn = pools.draw_shared(8, 0, rng).tolist()
+        assert len(drawn) == len(set(drawn)) == 8
+        assert sum(item <= 6 for item in drawn) >= 4
+        seen |= set(drawn)
+    assert seen == set(range(1, 20))
+    assert sorted(pools.draw_shared(100, 0, rng)) == list(range(1, 20))  # more than there are
+    assert set(shop_of_two_groups(0).draw_shared(8, 0, rng)) == {1, 2, 3, 4, 5, 6}
+
+
+def test_batches_have_negatives_that_their_group_never_bought_if_asked_for(prepare):
+    outside = {}
+    for share in (0, 1):
+        train_data, groups = grouped(prepare, num_groups=8, num_negatives=4, catalogue_negatives=share)
+        outside[share] = 0
+        for batch in train_data:
+            bought = [items for user, items in train_data.histories.items() if groups[user] == batch.group]
+            outside[share] += len(np.setdiff1d(batch.items.numpy(), np.concatenate(bought)))
+    assert outside[0] == 0 < outside[1]
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+@pytest.mark.parametrize("group_negatives", [True, False])
+def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_negatives, share):
+    train_data, groups = grouped(
+        prepare,
+        2,
+        group_negatives,
+        num_negatives=3,
+        users_per_batch=4,
+        correct_sampling=True,
+        catalogue_negatives=share,
+    )
+    members = [user for user in train_data.users if groups[user] == 0]
+    own = set(train_data.histories[members[0]].tolist())
+    times, found, batches = np.zeros(train_data._dataset.item_num), {}, 0
+    for epoch in range(400):
+        train_data.set_epoch(epoch)
+        for batch in train_data:
+            if members[0] not in batch.users or len(batch.users) < 4:
+                continue
+            batches += 1
+            times[batch.items.numpy()] += 1
+            expected = np.exp(-batch.log_weights.numpy()[1:])
+            assert batch.log_weights.shape == (len(batch.items) + 1,)
+            for item, probability in zip(batch.items.tolist(), expected, strict=True):
+                found[item] = probability
+    others = [item for item in found if item not in own]
+    assert len(others) > 5
+    assert batches > 200
+    assert max(abs(times[item] / batches - found[item]) for item in others) < 0.1
+
+
+def test_all_items_of_a_whole_softmax_count_once(prepare):
+    train_data, _ = grouped(prepare, num_negatives=None, correct_sampling=True)
+    assert all(batch.log_weights is None for batch in train_data)
+
+
+def test_a_table_with_rows_for_each_user_repeats_the_weights(prepare):
+    train_data, _ = grouped(prepare, num_negatives=3, users_per_batch=4, correct_sampling=True)
+    batch = next(iter(train_data))
+    weights = batch.by_user().log_weights
+    rows = weights[1:].view(len(batch.users), len(batch.items))
+    assert weights[0] == batch.log_weights[0]
+    assert all(row.tolist() == batch.log_weights[1:].tolist() for row in rows)
+    assert weights.shape == batch.by_user().barred.shape[1:]

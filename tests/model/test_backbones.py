@@ -1,0 +1,153 @@
+"""Every backbone: three stages, gradients, isolation of groups, scores of mixed groups, saving and loading."""
+
+import pickle
+
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import SASRec
+from torch.nn import functional as F
+
+from recbole_perpeft.config.registry import our_models
+from recbole_perpeft.model.perpeft import PerPEFTMixin
+from recbole_perpeft.quick_start import load, run
+from tests.training import fit, gradients, scatter_groups
+
+BACKBONES = pytest.mark.parametrize("model", our_models())
+SIZES = {
+    "embedding_size": 16, "group_negatives": False, "mlp_hidden_size": [16, 8], "mf_embedding_size": 8,
+    "mlp_embedding_size": 8, "ui_embedding_size": 16, "neigh_embedding_size": 8, "encoder_hidden_size": [16],
+    "selected_features": ["brand"], "train_batch_size": 32,
+}  # fmt: skip
+OF_MODEL = {
+    "PerPEFTConvNCF": {"embedding_size": 64},  # four layers of strides 4, 4, 2, 2
+    "PerPEFTFEARec": {"n_layers": 2},
+    "PerPEFTDGCF": {"n_factors": 2},
+}
+
+
+def sizes(model):
+    return {"model": model, **SIZES, **OF_MODEL.get(model, {})}
+
+
+@BACKBONES
+def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, model):
+    trainer, result = fit(prepare, grouping="coherence", **sizes(model))
+    assert trainer.stage == "personalised"
+    assert trainer.model.is_grouped
+    _, again, _, _, test_data = load(trainer.saved_model_file)
+    again.model.eval()
+    trainer.model.eval()
+    assert again.evaluate(test_data) == result
+    interaction = next(iter(test_data))[0]
+    with torch.no_grad():
+        assert torch.equal(again.model.full_sort_predict(interaction), trainer.model.full_sort_predict(interaction))
+
+
+def test_a_batch_of_which_bert4rec_masks_nothing_teaches_nothing(prepare):
+    """As of a group's last users with short histories."""
+    _, trainer, train_data, _, _ = prepare(**sizes("PerPEFTBERT4Rec"), weight_decay=0, l2_emb=0)
+    before = {name: value.clone() for name, value in trainer.model.train().state_dict().items()}
+    batch = next(iter(train_data))
+    batch.interaction["MASK_INDEX"] = torch.zeros_like(batch["MASK_INDEX"])
+    assert trainer.train_window([batch]) == 0
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+@BACKBONES
+def test_gradients_reach_the_groups_own_module_and_no_other(prepare, model):
+    _, trainer, train_data, _, _ = prepare(**sizes(model))
+    net = trainer.model.train()
+    scatter_groups(net, train_data)
+    batch = next(iter(train_data))
+    reached = gradients(net, net.calculate_loss(batch).sum())
+    own = [name for name in reached if f"group_{batch.group}" in name]
+    assert any("lora" in name for name in own)
+    assert all(reached[name].abs().sum() > 0 for name in own if "lora_B" in name)
+    others = {f"group_{group}" for group in range(3)} - {f"group_{batch.group}"}
+    assert not any(other in name for name in reached for other in others)
+    assert reached["item_tower.id_embedding.weight"].abs().sum() > 0
+
+
+@BACKBONES
+def test_scores_of_mixed_groups_are_those_of_each_user_alone(prepare, model):
+    _, trainer, train_data, valid_data, _ = prepare(**sizes(model))
+    net = trainer.model
+    scatter_groups(net, train_data)
+    net.eval()
+    interaction = next(iter(valid_data))[0]
+    items = torch.arange(1, net.n_items)
+    targets = torch.arange(len(interaction)) % 30 + 1
+    pairs = Interaction({**interaction.interaction, "item_id": targets})
+    with torch.no_grad():
+        scores = net.full_sort_predict(interaction)
+        picked = scores.gather(1, targets[:, None]).squeeze(1)
+        torch.testing.assert_close(net.predict(pairs), picked, rtol=1e-4, atol=1e-5)
+        assert len(net.user_groups[interaction["user_id"]].unique()) == 3
+        for row in range(0, len(interaction), 7):
+            alone = interaction[torch.tensor([row, row])]  # some backbones squeeze a batch of one
+            rows = net.item_tower.embed(items, int(net.user_groups[alone["user_id"][0]]))
+            masks = net.item_tower.id_embedding.weight[net.n_items :]
+            with net.item_tower._using(F.pad(torch.cat([rows, masks]), (0, 0, 1, 0))):
+                expected = _backbone_scores(net, alone)
+            torch.testing.assert_close(scores[row], expected[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.25, 1])
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF"])
+def test_scores_are_mixed_of_those_of_the_own_group_and_the_mean_of_all(prepare, model, share):
+    _, trainer, train_data, valid_data, _ = prepare(group_mixing=share, **sizes(model))
+    net = trainer.model.eval()
+    scatter_groups(net, train_data)
+    interaction = next(iter(valid_data))[0]
+    pairs = Interaction({**interaction.interaction, "item_id": torch.full((len(interaction),), 3)})
+    own = net.user_groups.clone()
+    with torch.no_grad():
+        net.group_mixing = 0
+        alone = net.full_sort_predict(interaction)
+        of_groups = []
+        for group in range(3):
+            net.user_groups.fill_(group)
+            of_groups.append(net.full_sort_predict(interaction))
+        net.user_groups.copy_(own)
+        net.group_mixing = share
+        expected = (1 - share) * alone + share * sum(of_groups) / 3
+        torch.testing.assert_close(net.full_sort_predict(interaction), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(net.predict(pairs), expected[:, 3], rtol=1e-4, atol=1e-5)
+    assert len(own[interaction["user_id"]].unique()) == 3
+    assert not torch.allclose(alone, expected, rtol=1e-4, atol=1e-4)
+
+
+def _backbone_scores(net, interaction):
+    """Scores of RecBole's own class on the table in use."""
+    (own,) = [cls for cls in type(net).__mro__ if cls.__name__ == net.backbone_name]
+    net.restore_user_e = net.restore_item_e = None  # a graph's, of another table
+    try:
+        return own.full_sort_predict(net, interaction).view(len(interaction), -1)
+    except NotImplementedError:
+        rows = [own.predict(net, _with_item(interaction, item)) for item in range(net.n_items)]
+        return torch.stack(rows, dim=1)
+
+
+def _with_item(interaction, item):
+    ids = torch.full((len(interaction),), item)
+    return Interaction({**interaction.interaction, "item_id": ids})
+
+
+@BACKBONES
+def test_a_backbone_can_be_imported_pickled_and_subclassed(model):
+    cls = our_models()[model]
+    assert pickle.loads(pickle.dumps(cls)) is cls
+    assert cls.__doc__
+    assert type("Mine", (cls,), {}).backbone_name == model.removeprefix("PerPEFT")
+
+
+def test_a_class_of_ones_own_runs_by_two_lines(tiny):
+    class PerPEFTMine(PerPEFTMixin, SASRec):
+        backbone_name = "SASRec"
+
+    settings = tiny(epochs=2, global_epochs=1).settings()
+    result = run(
+        PerPEFTMine, "tiny", config_dict={key: v for key, v in settings.items() if key != "model"}, saved=False
+    )
+    assert 0 <= result["test_result"]["ndcg@10"] <= 1

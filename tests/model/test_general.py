@@ -1,0 +1,193 @@
+"""General recommenders: batches of users' purchases, fresh rows beside old ones, propagated tables, new users."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_perpeft.config.registry import our_models
+from recbole_perpeft.utils.errors import SettingError
+from tests.training import fit, move_modules, same, scatter_groups
+
+GENERAL = {"group_negatives": False, "embedding_size": 16}
+
+
+def _purchases(dataset):
+    """Training purchases from the file's own order: all but each user's last two."""
+    frame = dataset.inter_feat
+    users, items = frame["user_id"].numpy(), frame["item_id"].numpy()
+    times = frame["timestamp"].numpy()
+    return {user: items[users == user][np.argsort(times[users == user])][:-2].tolist() for user in np.unique(users)}
+
+
+def test_a_batch_has_every_training_purchase_with_a_negative_of_its_user(prepare):
+    dataset, _, train_data, _, _ = prepare(model="PerPEFTBPR", num_negatives=2, **GENERAL)
+    bought = _purchases(dataset)
+    assert {user: items.tolist() for user, items in train_data.histories.items()} == bought
+    seen = {user: [] for user in bought}
+    for batch in train_data:
+        ids = torch.cat([torch.zeros(1, dtype=torch.long), batch.items])
+        users, positives = batch["user_id"].tolist(), ids[batch["item_id"]].tolist()
+        negatives = ids[batch["neg_item_id"]].tolist()
+        for user, positive, negative in zip(users, positives, negatives, strict=True):
+            seen[user].append(positive)
+            assert negative > 0
+            assert negative not in bought[user]
+    assert {user: sorted(items) for user, items in seen.items()} == {
+        user: sorted(items * 2) for user, items in bought.items()
+    }
+
+
+def test_a_pointwise_batch_labels_purchases_and_negatives(prepare):
+    dataset, _, train_data, _, _ = prepare(model="PerPEFTNeuMF", num_negatives=3, mlp_hidden_size=[8], **GENERAL)
+    bought = _purchases(dataset)
+    for batch in train_data:
+        ids = torch.cat([torch.zeros(1, dtype=torch.long), batch.items])
+        own = [
+            int(ids[item]) in bought[int(user)] for user, item in zip(batch["user_id"], batch["item_id"], strict=True)
+        ]
+        assert own == batch["label"].bool().tolist()
+        assert batch["label"].mean() == pytest.approx(1 / 4)
+
+
+def test_the_loss_of_a_batch_is_bprs_own_on_items_as_the_group_sees_them(prepare):
+    _, trainer, train_data, _, _ = prepare(model="PerPEFTBPR", l2_emb=0, peft_config={"lora_dropout": 0.0}, **GENERAL)
+    model = trainer.model.train()
+    scatter_groups(model, train_data)
+    batch = next(iter(train_data))
+    rows = model.item_tower.embed(batch.items, batch.group)  # [m, d]
+    users = model.user_embedding(batch["user_id"])
+    gaps = (users * (rows[batch["item_id"] - 1] - rows[batch["neg_item_id"] - 1])).sum(dim=1)
+    expected = -torch.log(1e-10 + torch.sigmoid(gaps)).mean()
+    torch.testing.assert_close(model.calculate_loss(batch), expected)
+
+
+def test_graph_models_see_fresh_rows_of_the_batch_and_all_other_items(prepare):
+    _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", n_layers=2, **GENERAL)
+    model = trainer.model.train()
+    batch = next(iter(train_data))
+    before = model.item_tower.encoder.items_encoded
+    model.calculate_loss(batch).backward()
+    encoded = model.item_tower.encoder.items_encoded - before
+    assert encoded == len(batch.items) + model.n_items - 1  # the others once, at the first step
+    before += encoded
+    model.calculate_loss(batch)
+    assert model.item_tower.encoder.items_encoded - before == len(batch.items)
+    assert (model.item_tower.id_embedding.weight.grad[1:].abs().sum(dim=1) > 0).all()  # all are propagated
+
+
+@pytest.mark.parametrize(
+    ("every", "together", "expected"),
+    [(None, 1, [0]), (1, 1, [0, 1, 2, 3, 4, 5]), (3, 1, [0, 3]), (3, 2, [0, 2]), (2, 2, [0, 1, 2])],
+)
+def test_other_rows_are_encoded_anew_every_so_many_steps(prepare, every, together, expected):
+    """``expected``: the windows, of one step or two, before which that happens."""
+    loader, encoded, n_items = encoded_in_an_epoch(prepare, refresh_steps=every, batches_per_encoding=together)
+    windows = list(loader.windows(together))
+    fresh = sum(len(torch.cat([batch.items for batch in window]).unique()) for window in windows)
+    assert len(windows) == 6 // together
+    assert encoded == fresh + n_items * len(expected)
+
+
+def test_a_step_on_several_batches_counts_as_one_until_other_rows_are_encoded_anew(prepare):
+    loader, encoded, n_items = encoded_in_an_epoch(prepare, refresh_steps=2, batches_per_step=2)
+    assert encoded == sum(len(batch.items) for batch in loader) + n_items * 2  # before the first and third of 3 steps
+
+
+def encoded_in_an_epoch(prepare, **settings):
+    """The loader, how many items the first epoch encodes, without a validation, and how many there are."""
+    _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", users_per_batch=7, **GENERAL | settings)
+    trainer._validates, trainer._saved = False, False
+    trainer.epochs = 1
+    trainer._train_epoch(train_data, 0)
+    return train_data, trainer.model.item_tower.encoder.items_encoded, trainer.model.n_items - 1
+
+
+def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are(prepare):
+    _, trainer, train_data, valid_data, _ = prepare(model="PerPEFTLightGCN", **GENERAL)
+    model = trainer.model.eval()
+    scatter_groups(model, train_data)
+    interaction = next(iter(valid_data))[0]
+
+    def expected():
+        rows = []
+        for user in interaction["user_id"]:
+            with torch.no_grad(), model.item_tower.catalogue(int(model.user_groups[user])):
+                users, items = model.forward()
+            rows.append(users[user] @ items.T)
+        return torch.stack(rows)
+
+    with torch.no_grad():
+        first = model.full_sort_predict(interaction)
+        torch.testing.assert_close(first, expected())
+        torch.testing.assert_close(model.full_sort_predict(interaction), first)
+        model.train()
+        move_modules(model)
+        model.user_embedding.weight.add_(0.5)
+        model.eval()
+        second = model.full_sort_predict(interaction)
+        torch.testing.assert_close(second, expected())
+    assert not torch.allclose(first, second)
+    pairs = Interaction({**interaction.interaction, "item_id": torch.full((len(interaction),), 3)})
+    with torch.no_grad():
+        torch.testing.assert_close(model.predict(pairs), second[:, 3])
+
+
+@pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF", "PerPEFTFISM"])
+def test_users_move_to_the_group_that_predicts_them_best(prepare, model):
+    trainer, _ = fit(prepare, model=model, regroup_epochs=1, mlp_hidden_size=[8], **GENERAL)
+    assert trainer.stage == "personalised"
+
+
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [
+        ("PerPEFTBPR", lambda net, users: net.user_embedding(users)),
+        (
+            "PerPEFTNeuMF",
+            lambda net, users: torch.cat([net.user_mf_embedding(users), net.user_mlp_embedding(users)], 1),
+        ),
+    ],
+)
+def test_users_are_represented_by_their_embeddings(prepare, model, rows):
+    _, trainer, train_data, _, _ = prepare(model=model, mlp_hidden_size=[8], **GENERAL)
+    users = torch.tensor(list(train_data.histories))
+    found = torch.from_numpy(trainer.model.user_representations(train_data.histories))
+    torch.testing.assert_close(found, rows(trainer.model, users).detach())
+
+
+def test_users_without_an_embedding_are_represented_by_what_they_bought(prepare):
+    _, trainer, train_data, _, _ = prepare(model="PerPEFTFISM", **GENERAL)
+    net = trainer.model
+    found = net.user_representations(train_data.histories)
+    with torch.no_grad():
+        expected = [net.item_tower.embed(torch.tensor(items), 0).mean(dim=0) for items in train_data.histories.values()]
+    torch.testing.assert_close(torch.from_numpy(found), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTENMF", "PerPEFTBERT4Rec"])
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, model, epoch):
+    settings = {"model": model, **GENERAL}
+    whole, expected = fit(prepare, **settings)
+    killed, _ = fit(prepare, stop_after=epoch, **settings)
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    trainer.resume_checkpoint(killed.saved_model_file)
+    trainer.fit(train_data, valid_data, verbose=False)
+    assert trainer.evaluate(test_data) == expected
+    assert same(trainer.model.state_dict(), whole.model.state_dict())
+
+
+def test_general_recommenders_keep_their_loss(tiny):
+    with pytest.raises(SettingError, match="loss_type: BPR is not possible with PerPEFTBPR.*Set it to ~"):
+        tiny(model="PerPEFTBPR", loss_type="BPR")
+
+
+def test_views_of_single_users_are_refused_where_all_items_are_needed(tiny):
+    with pytest.raises(SettingError, match="personalised_by: user_vector is not possible with PerPEFTLightGCN"):
+        tiny(model="PerPEFTLightGCN", personalised_by="user_vector", state="ERROR", embedding_size=16)
+
+
+def test_fifteen_general_recommenders_are_covered():
+    general = [name for name, model in our_models().items() if model.type.name == "GENERAL"]
+    assert len(general) == 15

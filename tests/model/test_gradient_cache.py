@@ -1,0 +1,65 @@
+"""Items encoded in portions, against each portion encoded by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from recbole_perpeft.model.gradient_cache import encode_in_portions
+
+
+@pytest.fixture
+def encoder():
+    """``encode(items [n]) -> [n, 6]`` with dropout, its weights, and how many items it was given at each call."""
+    torch.manual_seed(0)
+    table = torch.randn(30, 8)
+    layers = nn.Sequential(nn.Linear(8, 50), nn.Tanh(), nn.Dropout(0.5), nn.Linear(50, 6)).train()
+    calls = []
+
+    def encode(items):
+        calls.append(len(items))
+        return layers(table[items])
+
+    return encode, list(layers.parameters()), calls
+
+
+def test_the_gradient_is_that_of_each_portion_with_the_dropout_it_had(encoder):
+    encode, weights, calls = encoder
+    items, upstream = torch.arange(7, 30), torch.randn(23, 6)
+    torch.manual_seed(3)
+    expected = torch.cat([encode(items[at : at + 10]) for at in (0, 10, 20)])
+    by_hand = torch.autograd.grad(expected, weights, upstream)
+    calls.clear()
+    torch.manual_seed(3)
+    features = encode_in_portions(encode, items, 10, weights[0])
+    assert torch.equal(features, expected)
+    torch.manual_seed(99)  # what has been drawn in between
+    drawn = torch.rand(1)
+    torch.manual_seed(99)
+    gradients = torch.autograd.grad(features, weights, upstream)
+    assert torch.equal(torch.rand(1), drawn)  # the backward pass leaves the random state as it was
+    assert sorted(calls) == [3, 3, 10, 10, 10, 10]
+    for found, one in zip(gradients, by_hand, strict=True):
+        torch.testing.assert_close(found, one)
+
+
+def test_what_is_kept_for_the_backward_pass_does_not_grow_with_the_items(encoder):
+    encode, _, _ = encoder
+
+    def bytes_kept(items, size):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.nbytes) or one, lambda one: one):
+            encode_in_portions(encode, items, size, torch.empty(0))
+        return sum(kept)
+
+    few = bytes_kept(torch.arange(10), 10)
+    many = bytes_kept(torch.arange(30), None)
+    portions = bytes_kept(torch.arange(30), 10)
+    assert many > 2 * few  # the weights are kept in both
+    assert portions < few / 10
+
+
+@pytest.mark.parametrize("size", [None, 30, 31])
+def test_what_fits_is_encoded_once(encoder, size):
+    encode, weights, calls = encoder
+    encode_in_portions(encode, torch.arange(30), size, weights[0]).sum().backward()
+    assert calls == [30]

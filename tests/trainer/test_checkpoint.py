@@ -1,0 +1,145 @@
+"""What a checkpoint holds, and what it is refused for."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.trainer import checkpoint_file
+from recbole_perpeft.utils.errors import CheckpointError
+from tests.tiny_models import save_tiny_clip
+from tests.training import FAST, fit
+
+
+def test_a_checkpoint_is_small_and_names_what_it_left_out(prepare):
+    trainer, _ = fit(prepare)
+    state = checkpoint_file.read(trainer.saved_model_file)
+    foundation = trainer.model.item_tower.encoder.foundation
+    assert not any("position_ids" in key or "base_layer.weight" in key for key in state["state_dict"])
+    trained = sum(p.numel() for p in trainer.model.trainable_parameters())
+    assert sum(value.numel() for value in state["state_dict"].values()) < 1.1 * trained
+    assert state["identity"]["encoder hash"] == foundation.fingerprint()
+
+
+def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
+    result = run(config_dict=tiny(num_groups=2).settings())["test_result"]
+    file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
+    code = (
+        "import sys; from recbole_perpeft.quick_start import load; import torch; torch.set_num_threads(1);"
+        f"_, trainer, _, _, test = load({str(file)!r}); print(dict(trainer.evaluate(test)))"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert done.returncode == 0, done.stderr
+    printed = eval(done.stdout.strip().splitlines()[-1], {"np": np})
+    assert {key: float(value) for key, value in printed.items()} == result
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_groups": 2}, "num_groups: 3 in the checkpoint, 2 now"),
+        ({"peft_type": "IA3", "peft_config": {}}, "peft_type: LORA in the checkpoint, IA3 now"),
+        ({"peft_layers": 1}, "peft_layers: 3 in the checkpoint, 1 now"),
+        ({"user_sample": 20}, "user_sample: ~ in the checkpoint, 20 now"),
+        ({"encoder": "other"}, "encoder hash: .* in the checkpoint, .* The encoder's weights or configuration are not"),
+        ({"modalities": ["text"]}, r"modalities: \['image', 'text'\] in the checkpoint, \['text'\] now"),
+        ({"hidden_size": 32}, "hidden_size: 16 in the checkpoint, 32 now. A checkpoint brings its own settings: leave"),
+        ({"valid_metric": "Recall@5"}, "valid_metric: NDCG@10 in the checkpoint, Recall@5 now"),
+        ({"text_fields": ["brand"]}, r"text_fields: \['title'\] in the checkpoint, \['brand'\] now"),
+        (
+            {"learner": "sgd", "seed": 1},
+            "learner: adamw in the checkpoint, sgd now; seed: 2020 in the checkpoint, 1 now",
+        ),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(prepare, tiny_root, change, message):
+    if "encoder" in change and not (tiny_root / "tiny" / "other").exists():
+        torch.manual_seed(1)
+        folder = save_tiny_clip(tiny_root / "tiny" / "other")
+        from transformers import CLIPModel
+
+        model = CLIPModel.from_pretrained(folder)
+        with torch.no_grad():
+            model.visual_projection.weight.add_(0.1)
+        model.save_pretrained(folder)
+    trainer, _ = fit(prepare, epochs=1, global_epochs=1)
+    _, other, *_ = prepare(**{"epochs": 1, "global_epochs": 1, **change})
+    with pytest.raises(CheckpointError, match=message):
+        other.resume_checkpoint(trainer.saved_model_file)
+
+
+@pytest.mark.parametrize("settings", [{}, FAST])
+def test_an_encoder_may_move(prepare, tiny_root, tmp_path, settings):
+    trainer, result = fit(prepare, num_groups=2, **settings)
+    moved = shutil.copytree(tiny_root / "tiny" / "clip", tmp_path / "elsewhere")
+    _, again, _, _, test_data = load(trainer.saved_model_file, {"encoder": str(moved)})
+    assert again.evaluate(test_data) == result
+
+
+def test_files_that_are_no_checkpoint_are_refused(prepare, tmp_path):
+    _, trainer, *_ = prepare()
+    with pytest.raises(CheckpointError, match="does not exist"):
+        trainer.resume_checkpoint(tmp_path / "none.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load(tmp_path / "text.pth")
+    torch.save({"a": 1}, tmp_path / "foreign.pth")
+    with pytest.raises(CheckpointError, match="no checkpoint of this version"):
+        load(tmp_path / "foreign.pth")
+
+
+def test_a_full_disk_says_which_file_and_keeps_the_one_before(tmp_path, monkeypatch):
+    file = tmp_path / "a.pth"
+    checkpoint_file.write(file, {"epoch": 1})
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_file.torch, "save", full)
+    with pytest.raises(CheckpointError, match="a.pth cannot be written: .*No space left.*or set checkpoint_dir"):
+        checkpoint_file.write(file, {"epoch": 2})
+    assert checkpoint_file.read(file, holds="epoch")["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_resuming_through_a_setting(tiny, tmp_path):
+    first = run(config_dict=tiny(num_groups=2).settings())
+    file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
+    again = run(config_dict=tiny(num_groups=2, resume=str(file)).settings())
+    for result in (first, again):  # of each process: its time, and what only the one that trained stage 1 can test
+        assert os.path.samefile(result.pop("checkpoint"), file)
+        del result["seconds"], result["global_result"]
+    assert again == first
+
+
+def test_a_checkpoint_without_notes_is_resumed_with_none(prepare):
+    trainer, _ = fit(prepare, epochs=1, global_epochs=1)
+    state = checkpoint_file.read(trainer.saved_model_file)
+    assert state.pop("notes") == {}
+    checkpoint_file.write(trainer.saved_model_file, state)  # as those of before there were any
+    _, again, *_ = prepare(epochs=1, global_epochs=1)
+    again.resume_checkpoint(trainer.saved_model_file)
+    assert again.notes == {}
+    assert again.start_epoch == 1
+
+
+def test_runs_of_the_same_second_do_not_write_one_file(prepare):
+    runs = [prepare(epochs=1, global_epochs=1, seed=seed) for seed in (1, 2)]
+    for _, trainer, train_data, valid_data, _ in runs:
+        trainer.saved_model_file = runs[0][1].saved_model_file
+        trainer.fit(train_data, valid_data, verbose=False)
+    first, second = (trainer.saved_model_file for _, trainer, *_ in runs)
+    assert second == first.replace(".pth", "-2.pth")
+    assert [checkpoint_file.read(file)["settings"]["seed"] for file in (first, second)] == [1, 2]

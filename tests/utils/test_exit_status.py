@@ -1,0 +1,34 @@
+import pytest
+
+from recbole_perpeft.utils.errors import SettingError
+from recbole_perpeft.utils.exit_status import exit_status
+
+
+def raising(error: BaseException):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 1, 1, ""),
+        (raising(SettingError("topk: 0 is too small.")), 2, "SettingError: topk: 0 is too small.\n"),
+        (
+            raising(KeyboardInterrupt()),
+            130,
+            "Interrupted. The same command goes on: finished runs are not repeated.\n",
+        ),
+    ],
+)
+def test_a_command_ends_with_a_status_and_one_line(command, status, said, capsys):
+    assert exit_status(command) == status
+    assert capsys.readouterr().err == said
+
+
+def test_what_is_not_the_inputs_fault_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        exit_status(raising(ZeroDivisionError()))
