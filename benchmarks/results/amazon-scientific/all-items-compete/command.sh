@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 common="--dataset amazon-scientific --data_path=$DATASETS --MAX_ITEM_LIST_LENGTH=10 --user_sample=2000 --eval_step=2 --stopping_step=6
   --eval_batch_size=4096 --seeds 2020 --variants global_peft frozen"
 for_all="text_encoder=$MINILM max_text_length=32 num_negatives=~"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 of=benchmarks/settings/amazon-scientific/mixed
 python -m recbole_perpeft compare --model=PerPEFTGRU4Rec --dataset amazon-scientific --data_path=$DATASETS --peft IISAN --MAX_ITEM_LIST_LENGTH=10 \
   --eval_step=2 --stopping_step=6 --eval_batch_size=4096 --variants $of/perpeft.yaml global_peft frozen --models GRU4Rec --seeds 2020 2021 2022 2023 2024 \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 # each once as it stands and once with the words MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=99999999999 exported, both at once
 common="--dataset amazon-scientific --data_path=$DATASETS --MAX_ITEM_LIST_LENGTH=10 --eval_step=1 --eval_batch_size=4096 --epochs=1 --seeds 2020"
 for_perpeft="--for_perpeft text_encoder=$MINILM max_text_length=32"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 python benchmarks/tuned.py --dataset amazon-scientific --peft IISAN --trials 8 --out results/amazon-scientific/sasrec-2000-users-tuned/iisan --data_path=$DATASETS \
   --MAX_ITEM_LIST_LENGTH=10 --user_sample=2000 --stopping_step=5 \
   --for_perpeft text_encoder=$MINILM max_text_length=32 epochs=20 global_epochs=10 iisan_form=normalised

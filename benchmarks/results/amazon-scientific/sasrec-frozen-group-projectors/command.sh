@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 of=benchmarks/settings/amazon-scientific/mixed
 common="--dataset amazon-scientific --data_path=$DATASETS --MAX_ITEM_LIST_LENGTH=10 --eval_step=2 --stopping_step=6 --eval_batch_size=4096"
 for_all="text_encoder=$MINILM max_text_length=32 averaging_epochs=2 correct_sampling=True"

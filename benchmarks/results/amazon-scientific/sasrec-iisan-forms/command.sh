@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 form=benchmarks/settings/iisan
 python -m recbole_perpeft compare --dataset amazon-scientific --data_path=$DATASETS --MAX_ITEM_LIST_LENGTH=10 --eval_step=2 --stopping_step=6 \
   --eval_batch_size=4096 --variants $form/normalised.yaml $form/authors.yaml --seeds 2020 2021 2022 --jobs 6 --out results/amazon-scientific/sasrec-iisan-forms --for_perpeft \

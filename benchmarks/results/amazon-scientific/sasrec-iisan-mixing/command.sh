@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 # the last row; of the others: --num_groups, --global_epochs and --group_negatives (of the group: True; all items: False)
 python run_recbole_perpeft.py --dataset=amazon-scientific --data_path=$DATASETS --peft_type=IISAN --MAX_ITEM_LIST_LENGTH=10 \
   --eval_step=2 --stopping_step=6 --eval_batch_size=4096 --text_encoder=$MINILM --max_text_length=32 --averaging_epochs=2 \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 # at commit bbc7d98: group_sharing is gone since
 python -m recbole_perpeft compare --dataset amazon-scientific --data_path=$DATASETS --peft IISAN --seeds 2020 2021 2022 \
   --variants benchmarks/settings/amazon-scientific/corrected/perpeft.yaml global_peft \

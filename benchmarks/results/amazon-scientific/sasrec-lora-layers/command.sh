@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 set -eu
-: "${DATASETS:?the folder that has amazon-scientific as RecBole's atomic files}" "${MINILM:?the folder of a MiniLM}"
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 mkdir -p results/amazon-scientific/sasrec-lora-layers
 python benchmarks/ablation.py --dataset=amazon-scientific --seeds 2020 2021 --out results/amazon-scientific/sasrec-lora-layers/amazon.json \
   --ways "all layers" "top three layers only" "top two layers only" "top layer only" \
