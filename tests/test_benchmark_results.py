@@ -29,7 +29,7 @@ def words_of(folder):
 
 
 def is_of_a_former_build(folder):
-    return "is gone since" in (RESULTS / folder / "note.md").read_text(encoding="utf-8")
+    return "# at commit " in (RESULTS / folder / "command.sh").read_text(encoding="utf-8")
 
 
 def test_the_index_is_short_and_links_to_every_result():
