@@ -6,7 +6,7 @@ Every variant is trained with the package's defaults but for its own settings an
 NDCG@20 in validation and test, the seconds of all training epochs and validations, and the items that went through the
 foundation model. At the end: means over the seeds and, against the first variant, the paired difference with its
 two-sided p-value (t-test over the users, of each one's difference in test NDCG@20, averaged over the seeds that had
-him).
+them).
 Runs that stand in the file are not repeated. Only the validation purchases choose anything.
 """
 
@@ -26,12 +26,11 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.config.settings import known_settings, parse_value
 
 WAYS = {
-    "all layers": {"num_negatives": 128, "peft_layers": None, "share_items": False, "batches_per_encoding": 1},
+    "all layers": {"num_negatives": 128, "peft_layers": None, "batches_per_encoding": 1},
     "all items compete": {"num_negatives": None},
     "top layer only": {"peft_layers": 1},
     "top two layers only": {"peft_layers": 2},
     "top three layers only": {"peft_layers": 3},
-    "shared items": {"share_items": True},
     "2 batches per encoding": {"batches_per_encoding": 2},
     "4 batches per encoding": {"batches_per_encoding": 4},
     "fp32": {"precision": "fp32"},

@@ -142,9 +142,9 @@ class NaiveTrainer:
     model : NaivePerPEFT
     optimizer : torch.optim.Optimizer
     histories : dict[int, numpy.ndarray]
-        User id to his training purchases, oldest first.
+        User id to their training purchases, oldest first.
     targets : dict[int, int]
-        User id to his validation purchase.
+        User id to their validation purchase.
     length : int
         Items of a sequence.
     pools : list of numpy.ndarray

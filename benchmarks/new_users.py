@@ -9,9 +9,8 @@ to them, under a group by chance, and by global PEFT. And the training users' gr
 that gets the same group back from the training purchases.
 
 Every run is a process and leaves its result in ``--out``; those that are there are not repeated. Words such as
---epochs=2 are settings of all runs. At the end come ``new_users.json`` and the table ``new_users.md``: means over the
-seeds, and p of a t-test over the users (each one's difference averaged over the seeds that held them out) and over the
-seeds.
+--epochs=2 are settings of all runs. At the end come ``table.json`` and ``table.md``: means over the seeds, and p of a
+t-test over the users (each one's difference averaged over the seeds that held them out) and over the seeds.
 """
 
 import argparse
@@ -157,9 +156,9 @@ def _summary(out: Path, seeds: Sequence[int], variants: Sequence[str]) -> None:
         "groups", f"{METRIC}, group assigned", "by chance", "mean of all groups", "assigned - by chance",
         "assigned - global PEFT", "hidden groups that come back", "in the largest group",
     ]  # fmt: skip
-    (out / "new_users.json").write_text(json.dumps({"seeds": list(seeds), "rows": rows}, indent=1))
+    (out / "table.json").write_text(json.dumps({"seeds": list(seeds), "rows": rows}, indent=1))
     table = pipes(header, lines)
-    (out / "new_users.md").write_text(table + "\n")
+    (out / "table.md").write_text(table + "\n")
     print(table)
 
 

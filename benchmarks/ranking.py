@@ -2,7 +2,7 @@
 
     python benchmarks/ranking.py --users 10000 --items 20000 --threads 2 --json ranking.json
 
-The loop does what published research code does: for each user one forward of SASRec, the scores of all items, his
+The loop does what published research code does: for each user one forward of SASRec, the scores of all items, their
 history set to minus infinity, a full descending argsort, the rank of the target, NDCG and hit added up in Python. Ours
 is a whole ``evaluate`` of the same RecBole SASRec: loader, scores, collector, RecBole's metrics. They take turns, ours
 over all users, the loop over a few, and have to find the same NDCG and hit for these few.

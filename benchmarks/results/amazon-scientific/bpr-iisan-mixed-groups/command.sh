@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+set -eu
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
+of=benchmarks/settings/amazon-scientific/mixed
+python -m recbole_perpeft compare --model=PerPEFTBPR --dataset amazon-scientific --data_path=$DATASETS --peft IISAN --MAX_ITEM_LIST_LENGTH=10 \
+  --eval_step=4 --stopping_step=6 --eval_batch_size=4096 --variants $of/perpeft.yaml global_peft --models BPR --seeds 2020 2021 2022 2023 2024 \
+  --out results/amazon-scientific/bpr-iisan-mixed-groups --for_perpeft text_encoder=$MINILM max_text_length=32 peft_learning_rate=0.0005 \
+  epochs=120 global_epochs=60 learning_rate=0.002 averaging_epochs=3 users_per_batch=320 batches_per_encoding=2 iisan_form=normalised

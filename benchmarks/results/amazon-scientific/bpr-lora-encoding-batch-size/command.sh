@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+set -eu
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
+python -m recbole_perpeft compare --model=PerPEFTBPR --dataset amazon-scientific --data_path=$DATASETS --peft LORA --seeds 2020 --eval_step=2 \
+  --variants benchmarks/settings/encoding_batch_size.yaml global_peft --out results/amazon-scientific/bpr-lora-encoding-batch-size --for_perpeft text_encoder=$MINILM max_text_length=32 \
+  peft_layers=1 users_per_batch=320 batches_per_encoding=20 epochs=2

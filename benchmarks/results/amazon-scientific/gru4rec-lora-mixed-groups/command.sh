@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+set -eu
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
+of=benchmarks/settings/amazon-scientific/mixed
+python -m recbole_perpeft compare --model=PerPEFTGRU4Rec --dataset amazon-scientific --data_path=$DATASETS --peft LORA --MAX_ITEM_LIST_LENGTH=10 \
+  --eval_step=5 --stopping_step=6 --eval_batch_size=4096 --variants $of/perpeft.yaml global_peft frozen \
+  --out results/amazon-scientific/gru4rec-lora-mixed-groups --for_perpeft text_encoder=$MINILM max_text_length=32 peft_learning_rate=0.0005 peft_layers=1 \
+  epochs=20 global_epochs=10 correct_sampling=True averaging_epochs=2 batches_per_encoding=15

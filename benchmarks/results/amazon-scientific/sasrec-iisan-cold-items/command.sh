@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+set -eu
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
+python -m recbole_perpeft compare --dataset amazon-scientific --data_path=$DATASETS --cold_items=0.2 --user_sample=6000 --peft IISAN \
+  --variants perpeft global_peft frozen without_multimodal --MAX_ITEM_LIST_LENGTH=10 --stopping_step=6 --eval_batch_size=4096 \
+  --out results/amazon-scientific/sasrec-iisan-cold-items --for_perpeft text_encoder=$MINILM max_text_length=32 epochs=24 global_epochs=12 grouping=kmeans \
+  peft_learning_rate=0.0005 num_negatives=2000 iisan_form=normalised

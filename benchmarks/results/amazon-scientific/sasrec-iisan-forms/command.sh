@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+set -eu
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
+form=benchmarks/settings/iisan
+python -m recbole_perpeft compare --dataset amazon-scientific --data_path=$DATASETS --MAX_ITEM_LIST_LENGTH=10 --eval_step=2 --stopping_step=6 \
+  --eval_batch_size=4096 --variants $form/normalised.yaml $form/authors.yaml --seeds 2020 2021 2022 --jobs 6 --out results/amazon-scientific/sasrec-iisan-forms --for_perpeft \
+  text_encoder=$MINILM max_text_length=32 averaging_epochs=2 correct_sampling=True epochs=30 global_epochs=15 peft_learning_rate=0.0005 \
+  grouping=kmeans num_groups=4 group_negatives=False group_mixing=0.5

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+set -eu
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
+of=benchmarks/settings/amazon-scientific/mixed
+common="--dataset amazon-scientific --data_path=$DATASETS --MAX_ITEM_LIST_LENGTH=10 --eval_step=2 --stopping_step=6 --eval_batch_size=4096"
+for_all="text_encoder=$MINILM max_text_length=32 averaging_epochs=2 correct_sampling=True"
+python -m recbole_perpeft compare $common --peft IISAN --variants $of/perpeft.yaml global_peft $of/random_groups.yaml frozen --seeds 2020 2021 2022 2023 2024 \
+  --out results/amazon-scientific/sasrec-iisan-mixed-groups --for_perpeft $for_all epochs=30 global_epochs=15 peft_learning_rate=0.0005 iisan_form=normalised

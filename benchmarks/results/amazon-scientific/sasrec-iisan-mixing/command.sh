@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+set -eu
+: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
+# the last row; of the others: --num_groups, --global_epochs and --group_negatives (of the group: True; all items: False)
+python run_recbole_perpeft.py --dataset=amazon-scientific --data_path=$DATASETS --peft_type=IISAN --MAX_ITEM_LIST_LENGTH=10 \
+  --eval_step=2 --stopping_step=6 --eval_batch_size=4096 --text_encoder=$MINILM --max_text_length=32 --averaging_epochs=2 \
+  --correct_sampling=True --epochs=30 --peft_learning_rate=0.0005 --grouping=kmeans --group_mixing=0.5 --num_groups=8 \
+  --global_epochs=15 --group_negatives=False --iisan_form=normalised --checkpoint_dir=results/amazon-scientific/sasrec-iisan-mixing
+python benchmarks/apart.py results/amazon-scientific/sasrec-iisan-mixing/*.pth --distances 0.5 --mixings 0 0.2 0.5 0.8 1

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+set -eu
+python -m dataset.make.demo --same_aspects --out data/control
+python -m recbole_perpeft compare --dataset control --data_path=data --encoder=$PWD/dataset/demo/encoder --MAX_ITEM_LIST_LENGTH=15 \
+  --variants perpeft global_peft --peft IISAN --out results/demo-same-aspects/sasrec-iisan \
+  --for_perpeft epochs=40 global_epochs=16 regroup_epochs=2 iisan_form=normalised

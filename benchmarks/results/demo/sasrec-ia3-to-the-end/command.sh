@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+set -eu
+python -m recbole_perpeft compare --dataset demo --peft IA3 --seeds 2020 2021 2022 2023 2024 \
+  --variants perpeft global_peft frozen without_multimodal --out results/demo/sasrec-ia3-to-the-end \
+  --for_perpeft averaging_epochs=3 epochs=80 global_epochs=32

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+set -eu
+python -m recbole_perpeft compare --dataset demo --peft IISAN --seeds 2020 2021 2022 --out results/demo/sasrec-iisan --variants perpeft \
+  without_regrouping global_peft frozen kmeans_groups random_groups without_group_negatives without_text without_image \
+  group_projectors group_vectors user_projectors user_vectors --for_perpeft iisan_form=normalised

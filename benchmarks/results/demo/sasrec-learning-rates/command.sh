@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+set -eu
+for rate in 0.001 0.002 0.004; do
+  python -m recbole_perpeft compare --dataset demo --peft LORA --seeds 2020 2021 2022 2023 2024 --variants frozen --out results/demo/sasrec-learning-rates/frozen-$rate \
+    --for_perpeft averaging_epochs=3 epochs=80 global_epochs=32 learning_rate=$rate
+done
+for peft in LORA IA3 IISAN; do
+  for rate in 0.0005 0.002 0.008; do
+    python -m recbole_perpeft compare --dataset demo --peft $peft --seeds 2020 2021 2022 2023 2024 --variants global_peft --out results/demo/sasrec-learning-rates/$peft-$rate \
+      --for_perpeft averaging_epochs=3 epochs=80 global_epochs=32 peft_learning_rate=$rate iisan_form=normalised
+  done
+done

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+set -eu
+mkdir -p results/demo/sasrec-lora-layers
+python benchmarks/ablation.py --out results/demo/sasrec-lora-layers/demo.json --set l2_emb=0.000001 'regroup_epochs=~' epochs=8 \
+  --ways "all layers" "top two layers only" "top layer only"
+python benchmarks/ablation.py --out results/demo/sasrec-lora-layers/demo.json --set l2_emb=0.000001 'regroup_epochs=~' epochs=8 \
+  --ways "top layer only" "top layer only+fp32" "all items compete+top layer only"
+python benchmarks/ablation.py --out results/demo/sasrec-lora-layers/windows.json --set l2_emb=0.000001 'regroup_epochs=~' epochs=8 \
+  --ways "top two layers only" "top two layers only+2 batches per encoding"

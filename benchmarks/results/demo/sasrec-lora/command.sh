@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+set -eu
+python -m recbole_perpeft compare --dataset demo --peft LORA --seeds 2020 2021 2022 2023 2024 \
+  --variants perpeft global_peft frozen without_multimodal --out results/demo/sasrec-lora
