@@ -23,7 +23,7 @@ from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
 from recbole_perpeft.experiments.variants import settings_of  # noqa: E402
 from recbole_perpeft.grouping.assignment import stage_2_groups  # noqa: E402
-from recbole_perpeft.grouping.methods import GROUP_RULES  # noqa: E402
+from recbole_perpeft.grouping.methods import GROUPINGS  # noqa: E402
 
 WAYS = ("kmeans", "coherence", "random")
 
@@ -42,7 +42,7 @@ def main() -> None:
         trainer._saved, trainer._validates = False, True
         trainer._fit_stage(1, trainer.global_epochs, train_data, valid_data, False, True, False, None)
         for way in WAYS:
-            trainer.model.group_rule = GROUP_RULES[way](config["num_groups"], seed)
+            trainer.model.group_rule = GROUPINGS[way](config["num_groups"], seed)
             users, groups = stage_2_groups(trainer.model, train_data)
             tokens = train_data._dataset.id2token(train_data._dataset.uid_field, users)
             truth = np.array([drawn[token] for token in tokens])

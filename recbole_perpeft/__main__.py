@@ -1,4 +1,4 @@
-"""``python -m recbole_perpeft compare …`` and ``python -m recbole_perpeft tune …``."""
+"""``python -m recbole_perpeft compare …`` and ``… tune …``; ``recbole-perpeft`` is the same."""
 
 import sys
 from importlib import import_module
@@ -17,5 +17,10 @@ def main(arguments: list[str]) -> int:
     return exit_status(lambda: command.main(arguments[1:]))
 
 
-if __name__ == "__main__":
+def console() -> None:
+    """The command ``recbole-perpeft``."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    console()

@@ -18,4 +18,4 @@ def test_the_readmes_first_two_blocks_install_then_run_and_test():
     readme = (ROOT / "README.md").read_text()
     first, second = (block.split("```")[0] for block in readme.split("```bash\n")[1:3])
     assert first == "pip install -e . && python run_recbole_perpeft.py --model=PerPEFTSASRec\n"
-    assert second == 'pip install -e ".[test]" && python -m pytest -q\n'
+    assert second == 'pip install -e ".[test]" && python -m pytest -q -n 2\n'

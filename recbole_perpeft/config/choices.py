@@ -11,7 +11,7 @@ SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
 
 # by name, for what is registered is built on top of this room
 _REGISTRIES = {
-    "grouping": ("recbole_perpeft.grouping.methods", "GROUP_RULES"),
+    "grouping": ("recbole_perpeft.grouping.methods", "GROUPINGS"),
     "loss_type": ("recbole_perpeft.model.loss", "LOSSES"),
 }
 

@@ -136,7 +136,7 @@ class KMeansGroups(GroupRule):
         return "backbone/" + parameter.replace(".", "/")  # names of buffers have no dots
 
 
-GROUP_RULES: dict[str, type[GroupRule]] = {
+GROUPINGS: dict[str, type[GroupRule]] = {
     "kmeans": KMeansGroups,
     "coherence": CoherenceGroups,
     "random": RandomGroups,

@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.grouping.methods import GROUP_RULES, best_predicted
+from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted
 from recbole_perpeft.model.kept_outputs import keeping_outputs
 
 
@@ -29,7 +29,7 @@ class GroupedUsersMixin:
         self.num_groups = config["num_groups"]
         self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
         self.register_buffer("regroupings", torch.zeros((), dtype=torch.long))
-        self.group_rule = GROUP_RULES[config["grouping"]](self.num_groups, config["seed"])
+        self.group_rule = GROUPINGS[config["grouping"]](self.num_groups, config["seed"])
         self.register_load_state_dict_pre_hook(_shape_rule)
         self.register_load_state_dict_post_hook(_place_rule)
 

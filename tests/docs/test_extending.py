@@ -72,7 +72,6 @@ def test_a_peft_method(execute):
     assert layers == {"q_proj", "k_proj", "v_proj"}
 
 
-@not_yet
 def test_a_grouping(execute):
     model, train_data = _loaded(execute("A grouping"))
     sequences, _ = random_sequences()
