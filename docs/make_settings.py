@@ -29,7 +29,9 @@ def _rows(file: Path) -> list[list[str]]:
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if found := _LINE.match(line):
-            rows.append([f"`{found['key']}`", f"`{found['value']}`", found["text"] or ""])
+            rows.append(
+                [f"`{found['key']}`", f"`{found['value']}`" if found["value"] else "several parts", found["text"] or ""]
+            )
         elif rows and (found := _MORE.match(line)):
             rows[-1][2] += " " + found["text"]
         elif found := _TITLE.match(line):
