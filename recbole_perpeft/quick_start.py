@@ -13,7 +13,7 @@ from torch import nn
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
 from recbole_perpeft.config.identity import data_identity, encoder_identity
-from recbole_perpeft.config.registry import missing_package
+from recbole_perpeft.config.registry import missing_package, reads_content
 from recbole_perpeft.config.settings import merge_settings
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
@@ -23,6 +23,7 @@ from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.report.run_report import run_report, verdicts
 from recbole_perpeft.report.run_summary import comparison_summary, training_summary
+from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer
 from recbole_perpeft.trainer.resuming import (
     make_config,
     naming_checkpoint,
@@ -139,14 +140,18 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         inputs = data_identity(config, dataset)
         train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    with watch.part("encoder and content" if hasattr(config.model_class, "backbone_name") else "model"):
+    with watch.part("encoder and content" if reads_content(config.model_class) else "model"):
         model = _make_model(config, train_data._dataset)
     if hasattr(config.model_class, "backbone_name"):
         trainer = PerPEFTTrainer(config, model)
-        trainer.identity = inputs | encoder_identity(model)
+        trainer.identity = inputs | encoder_identity(model.item_tower.encoder)
     else:
-        config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        of_content = encoder_identity(model.encoder) if reads_content(config.model_class) else {}
+        # RecBole writes the config into its checkpoints
+        config.identity = {**inputs, **of_content, "sources": sources_hash()}
+        of_recbole = not reads_content(config.model_class)
+        kind = get_trainer(config["MODEL_TYPE"], config["model"]) if of_recbole else NeighboursTrainer
+        trainer = kind(config, model)
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     return dataset, trainer, train_data, valid_data, test_data

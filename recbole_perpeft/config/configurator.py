@@ -11,7 +11,7 @@ from recbole_perpeft.config.checks import check_values
 from recbole_perpeft.config.data_settings import check_data_settings
 from recbole_perpeft.config.evaluation_settings import complete_evaluation
 from recbole_perpeft.config.load_columns import check_labels, columns_to_load
-from recbole_perpeft.config.registry import find_model
+from recbole_perpeft.config.registry import find_model, reads_content
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
     PROPERTIES,
@@ -113,10 +113,11 @@ class Config(RecBoleConfig):
         # RecBole appends the keys of the data set's YAML to these shared lists at every construction
         self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
         super()._load_internal_config_dict(backbone or model, model_class, dataset)
-        ours = ["overall", f"model/{model}", f"dataset/{dataset}"]
+        content = ["model/Content"] if reads_content(model_class) else []
+        ours = ["overall", *content, f"model/{model}", f"dataset/{dataset}"]
         if backbone:  # what is for PerPEFT models only must not shorten a built-in model's training
             general = ["model/PerPEFTGeneral"] if model_class.type == ModelType.GENERAL else []
-            ours = ["overall", "model/PerPEFT", *general, *ours[1:], f"dataset/{dataset}-PerPEFT"]
+            ours = ["overall", *content, "model/PerPEFT", *general, *ours[-2:], f"dataset/{dataset}-PerPEFT"]
         for file in ours:
             if (PROPERTIES / f"{file}.yaml").is_file():
                 self._update_internal_config_dict(PROPERTIES / f"{file}.yaml")

@@ -10,12 +10,23 @@ from recbole.utils import get_model
 from recbole_perpeft.config.settings import RECBOLE_PROPERTIES
 from recbole_perpeft.utils.errors import SettingError
 
+_ROOMS = ("sequential_recommender", "general_recommender", "content_neighbours")
+
 
 def our_models() -> dict[str, type]:
     """Model classes of this package by name."""
-    modules = [import_module(f"recbole_perpeft.model.{kind}_recommender") for kind in ("sequential", "general")]
-    both = {**vars(modules[0]), **vars(modules[1])}
-    return {name: value for name, value in both.items() if getattr(value, "backbone_name", None)}
+    modules = [import_module(f"recbole_perpeft.model.{name}") for name in _ROOMS]
+    classes = {name: value for module in modules for name, value in vars(module).items()}
+    return {
+        name: value
+        for name, value in classes.items()
+        if getattr(value, "backbone_name", None) or (reads_content(value) and hasattr(value, "type"))
+    }
+
+
+def reads_content(model_class: type) -> bool:
+    """Whether a model reads the items' pictures and titles."""
+    return getattr(model_class, "reads_content", False)
 
 
 @cache

@@ -11,6 +11,7 @@ from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
 from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED
+from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
 from recbole_perpeft.utils.errors import SettingError
 
@@ -163,7 +164,7 @@ def without_effect(config) -> list[str]:
         for key in given.keys() & set(keys) - sentences.keys():
             if reason := taken_by(config):
                 sentences[key] = f"{key}: {given[key]} has no effect with {reason}."
-    if config["MODEL_TYPE"] == ModelType.TRADITIONAL:
+    if config["MODEL_TYPE"] == ModelType.TRADITIONAL or not getattr(config.model_class, "is_trained", True):
         for key in given.keys() & set(_OF_TRAINING) - sentences.keys():
             sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which counts and is not trained."
     if "MAX_ITEM_LIST_LENGTH" in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
@@ -194,6 +195,8 @@ def _not_read_by(model_class: type) -> frozenset[str]:
     name = getattr(model_class, "backbone_name", model_class.__name__)
     files = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
     files += [PROPERTIES / "overall.yaml", recboles / f"{name}.yaml"]
+    if reads_content(model_class):
+        files += [ours / "Content.yaml", ours / f"{model_class.__name__}.yaml"]
     if hasattr(model_class, "backbone_name"):
         files += [ours / "PerPEFT.yaml", ours / "PerPEFTGeneral.yaml"]
     of_models = _keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])

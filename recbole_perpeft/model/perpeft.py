@@ -52,6 +52,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     """
 
     backbone_name: str
+    reads_content = True
     item_table_names: tuple[str, ...] = ()
     whole_table = False
     losses: tuple[str, ...] = tuple(LOSSES)
