@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recbole_perpeft.quick_start import run
 from recbole_perpeft.utils.errors import PerPEFTError
+from recbole_perpeft.utils.late_imports import without_garbage_collection
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one wins")
     known, settings = parser.parse_known_args(arguments)
     files = known.config_files.split() if known.config_files else None
+    with without_garbage_collection():
+        from recbole_perpeft.quick_start import run  # --help does not wait for torch and RecBole
     try:
         return run(known.model, known.dataset, config_file_list=files, command_line=settings)
     except PerPEFTError as error:
