@@ -22,9 +22,6 @@ def at_once():
             def __init__(self, job, file, log, threads):
                 self._error = do(job, file)
 
-            def ended(self):
-                return True
-
             def end(self):
                 return self._error, 0.0
 
