@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one wins")
     known, settings = parser.parse_known_args(arguments)
     files = known.config_files.split() if known.config_files else None
-    with without_garbage_collection():
-        from recbole_perpeft.quick_start import run  # --help does not wait for torch and RecBole
     try:
+        with without_garbage_collection():
+            from recbole_perpeft.quick_start import run  # --help does not wait for torch and RecBole
         return run(known.model, known.dataset, config_file_list=files, command_line=settings)
     except PerPEFTError as error:
         print(" ".join([f"{type(error).__name__}: {error}", *_notes(error)]), file=sys.stderr)
