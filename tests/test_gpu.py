@@ -90,9 +90,7 @@ def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, mod
     assert on_cpu.evaluate(test_data) == pytest.approx(result, abs=0.03)  # 40 users: a tie may fall otherwise
 
 
-@pytest.mark.parametrize(
-    "settings", [*WAYS.values(), {"regroup_epochs": 1}, {"group_sharing": 0.5}, {"group_mixing": 0.5}]
-)
+@pytest.mark.parametrize("settings", [*WAYS.values(), {"regroup_epochs": 1}, {"group_mixing": 0.5}])
 def test_training_goes_through_three_stages(prepare, settings):
     trainer, result = fit(prepare, **settings, **ON_GPU)
     assert trainer.stage == "personalised"

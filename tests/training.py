@@ -8,7 +8,7 @@ from recbole_perpeft.model.gradient_cache import encode_in_portions
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
 COHERENCE = {"grouping": "coherence", "group_negatives": False}
 # the settings that make training faster, together, and a softmax over all items
-FAST = {"num_negatives": None, "peft_layers": 1, "batches_per_encoding": 2, "share_items": True}
+FAST = {"num_negatives": None, "peft_layers": 1, "batches_per_encoding": 2}
 PEFTS = {"LORA": {"r": 2, "lora_dropout": 0.0}, "IA3": {}}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 

@@ -14,7 +14,6 @@ from recbole_perpeft.utils.errors import SettingError
 
 _CHOICES = {
     "personalised_by": PERSONALISED_BY,
-    "prefix_window": ("random", "last"),
     "missing_content": ("error", "neutral"),
     "iisan_form": ("normalised", "authors"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
@@ -39,7 +38,7 @@ _AT_LEAST = {
     "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
     "num_negatives": 0, "projector_size": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
     "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "encoding_batch_size": 1,
-    "valid_user_sample": 1, "regroup_epochs": 1, "refresh_steps": 1, "batches_per_step": 1,
+    "regroup_epochs": 1,
     "train_batch_size": 1, "eval_batch_size": 1, "eval_step": 0, "worker": 0, "metric_decimal_place": 0,
     "loss_decimal_place": 0, "hidden_size": 1, "inner_size": 1, "embedding_size": 1, "n_heads": 1, "n_layers": 0,
     "num_layers": 1,
@@ -221,29 +220,19 @@ def _check_ours(config) -> None:
     epochs = config["averaging_epochs"]
     if epochs is not None and not (_is_number(epochs) and epochs > 0):
         raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
-    for key in ("group_sharing", "group_mixing", "catalogue_negatives", "learning_rate_decay"):
-        if key in config and not (_is_number(config[key]) and 0 <= config[key] <= 1):
-            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 to 1.")
+    mixing = config["group_mixing"]
+    if not (_is_number(mixing) and 0 <= mixing <= 1):
+        raise SettingError(f"group_mixing: {mixing!r} is not possible: it must be a number from 0 to 1.")
     takes_negatives = model_class.negatives_with(config["loss_type"]) is not None
     if takes_negatives and not config["num_negatives"] and config["loss_type"] != "CE":
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
         )
-    if config["catalogue_negatives"] and config["num_negatives"] is None and config["loss_type"] == "CE":
-        raise SettingError(
-            f"catalogue_negatives: {config['catalogue_negatives']} is not possible with num_negatives: ~, where "
-            "nothing is drawn: all items of the group compete, or all. Set it to 0, or group_negatives: False."
-        )
     if config["correct_sampling"] and config["loss_type"] != "CE":
         raise SettingError(
             f"correct_sampling: True is not possible with loss_type: {config['loss_type'] or '~'}: it is for CE, whose "
             "negatives are a sample of the items of a softmax. Set it to False."
-        )
-    if config["batches_per_step"] > 1 and config["batches_per_encoding"] > 1:
-        raise SettingError(
-            f"batches_per_step: {config['batches_per_step']} is not possible with batches_per_encoding: "
-            f"{config['batches_per_encoding']}, which takes a step on each batch. Set one of them to 1."
         )
     by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
     for key, off in (("regroup_epochs", "~"), ("group_mixing", "0")):

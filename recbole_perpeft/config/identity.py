@@ -24,8 +24,8 @@ PLACES = frozenset(
 # changes rounding at most.
 CHANGEABLE = frozenset(
     {
-        "epochs", "stopping_step", "eval_step", "learning_rate", "peft_learning_rate", "learning_rate_decay",
-        "clip_grad_norm", "eval_batch_size", "encoding_batch_size", "use_gpu",
+        "epochs", "stopping_step", "eval_step", "learning_rate", "peft_learning_rate", "clip_grad_norm",
+        "eval_batch_size", "encoding_batch_size", "use_gpu",
     }
 )  # fmt: skip
 # How a trained model is measured. A checkpoint may be measured in another way; to train on with scores of two protocols

@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, USER_PROJECTOR, USER_VECTOR
+from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
 from recbole_perpeft.utils.errors import SettingError
 
@@ -29,7 +29,7 @@ _OF_TRAINING = (
     "epochs", "train_batch_size", "learner", "learning_rate", "weight_decay", "clip_grad_norm", "stopping_step",
     "eval_step",
 )  # fmt: skip
-_NEGATIVES = ("num_negatives", "group_negatives", "catalogue_negatives", "correct_sampling")
+_NEGATIVES = ("num_negatives", "group_negatives", "correct_sampling")
 _IMAGE = ("image_dir", "image_field", "image_encoder", "image_pooling", "content_workers")
 _TEXT = ("text_fields", "text_template", "text_encoder", "text_pooling", "max_text_length")
 _PEFT = ("peft_config", "peft_layers", "peft_learning_rate")
@@ -54,10 +54,7 @@ def unread(model_class: type) -> dict[str, str]:
         whose = "general recommenders keep the loss that they come with" if general else "its loss is its own"
         reasons["loss_type"] = whose
     if getattr(model_class, "trains_by_user", False):
-        reason = "it trains on users with all their purchases"
-        reasons |= {"prefixes_per_user": reason, "prefix_window": reason}
-    if SHARED not in kinds and not (model_class.whole_table and model_class.reads_others):
-        reasons["refresh_steps"] = "none of its steps reads items outside the batch"
+        reasons["prefixes_per_user"] = "it trains on users with all their purchases"
     return reasons
 
 
@@ -95,13 +92,6 @@ def _adapts_nothing(config) -> bool:
     return config["peft_type"] is None or str(config["peft_type"]).upper() == "NONE"
 
 
-def _reads_others(config) -> bool:
-    """Whether steps with sampled negatives read items outside the batch: in a softmax they do not compete."""
-    model_class = config.model_class
-    shared = model_class.negatives_with(config["loss_type"]) == SHARED
-    return model_class.whole_table and model_class.reads_others and not shared
-
-
 def _takes_all_epochs(config) -> bool:
     return config["global_epochs"] >= config["epochs"]
 
@@ -121,23 +111,15 @@ _NO_VALIDATION = _when(lambda config: config["eval_step"] == 0, "eval_step")
 
 # Settings, and what takes their effect: a function that names it, or gives None where they have one.
 _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
-    (("grouping", "regroup_epochs", "group_sharing", "group_mixing"), _ONE_GROUP),
-    (("grouping", "regroup_epochs", "group_sharing", "group_mixing"), _NO_STAGE_3),
-    (("group_negatives", "catalogue_negatives"), _ONE_GROUP),
-    (("group_negatives", "catalogue_negatives"), _NO_STAGE_3),
+    (("grouping", "regroup_epochs", "group_mixing", "group_negatives"), _ONE_GROUP),
+    (("grouping", "regroup_epochs", "group_mixing", "group_negatives"), _NO_STAGE_3),
     (("personalised_by",), lambda c: _ONE_GROUP(c) if c["personalised_by"] != GROUP_VECTOR else None),
     (("personalised_by",), lambda c: _NO_STAGE_3(c) if c["personalised_by"] != GROUP_VECTOR else None),
-    (("global_epochs",), lambda c: _ONE_GROUP(c) if c["learning_rate_decay"] == 1 else None),
-    (("learning_rate_decay",), _NO_STAGE_3),
+    (("global_epochs",), _ONE_GROUP),
     (("regroup_epochs",), lambda c: (
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
-    (("group_sharing",), _when(lambda c: c["personalised_by"] in (USER_PROJECTOR, USER_VECTOR), "personalised_by")),
-    (("catalogue_negatives",), _when(lambda c: not c["group_negatives"], "group_negatives")),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
-    (("prefix_window",), _when(lambda c: c["prefixes_per_user"] is None, "prefixes_per_user")),
-    (("refresh_steps",), _when(
-        lambda c: c["num_negatives"] is not None and not _reads_others(c), "num_negatives")),
-    ((*_PEFT, "refresh_steps", "encoding_batch_size"), _NONE),
+    ((*_PEFT, "encoding_batch_size"), _NONE),
     (("peft_layers",), _when(lambda c: str(c["peft_type"]).upper() == "IISAN", "peft_type")),
     (("iisan_form",), _when(lambda c: str(c["peft_type"]).upper() != "IISAN", "peft_type")),
     (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
@@ -150,7 +132,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
 ]  # fmt: skip
 
 _NEEDS_OF_ANY = [  # the same, of RecBole's own models too
-    (("valid_user_sample", "stopping_step", "valid_metric"), _NO_VALIDATION),
+    (("stopping_step", "valid_metric"), _NO_VALIDATION),
     (("wandb_project",), _when(lambda c: not c["log_wandb"], "log_wandb")),
     (("gpu_id",), _when(lambda c: not c["use_gpu"], "use_gpu")),
 ]

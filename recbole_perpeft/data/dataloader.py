@@ -1,7 +1,6 @@
 """Training batches: users of one group together, all their prefixes at once, negatives from what the group buys."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 import torch
@@ -26,14 +25,10 @@ class GroupBatches:
         Users of a batch; a group's last batch of an epoch may be smaller.
     seed
         With the epoch it decides the order; the same seed and epoch give the same batches in any process.
-    purchases
-        Item ids of each position; None leaves it to chance who shares a batch. With them, users are put in the order
-        of the least of their items under a random order of the items (MinHash: two users' least items are the same
-        with the probability of their Jaccard similarity), so that batches hold users who share items.
     """
 
-    def __init__(self, groups: np.ndarray, users_per_batch: int, seed: int, purchases: list[np.ndarray] | None = None):
-        self.groups, self.purchases, self.users_per_batch = groups, purchases, users_per_batch
+    def __init__(self, groups: np.ndarray, users_per_batch: int, seed: int):
+        self.groups, self.users_per_batch = groups, users_per_batch
         self.seed, self.epoch = seed, 0
 
     def __len__(self) -> int:
@@ -43,9 +38,6 @@ class GroupBatches:
         rng = np.random.default_rng([self.seed, self.epoch, 0])
         batches = []
         order = rng.permutation(len(self.groups))
-        if self.purchases is not None:
-            rank = rng.permutation(1 + max(int(items.max()) for items in self.purchases))  # of every item
-            order = order[np.argsort([rank[self.purchases[at]].min() for at in order], kind="stable")]
         for group in np.unique(self.groups):
             users = order[self.groups[order] == group]
             batches += [users[at : at + self.users_per_batch] for at in range(0, len(users), self.users_per_batch)]
@@ -111,8 +103,7 @@ class UserBatchLoader(AbstractDataLoader):
         if hasattr(self, "_batches"):
             self._batches.groups = of_users
         else:
-            shared = [self.histories[user] for user in self.users] if self.config["share_items"] else None
-            self._batches = GroupBatches(of_users, self.config["users_per_batch"], self.config["seed"], shared)
+            self._batches = GroupBatches(of_users, self.config["users_per_batch"], self.config["seed"])
 
     def set_groups(self, groups: np.ndarray, group_negatives: bool) -> None:
         """Batch by these groups from now on, with negatives from each group's purchases or from all items.
@@ -124,7 +115,7 @@ class UserBatchLoader(AbstractDataLoader):
         """
         pools = self._all_items(self.config["num_groups"])
         if group_negatives and self._negatives:
-            pools = pools.of_groups(groups, self.config["catalogue_negatives"])
+            pools = pools.of_groups(groups)
         self._set_plan(groups, pools)
 
     @property
@@ -149,12 +140,6 @@ class UserBatchLoader(AbstractDataLoader):
                 yield waiting.pop(batch.group)
         yield from waiting.values()
 
-    def portions(self, size: int) -> Iterator[list[UserBatch]]:
-        """The epoch's batches in their shuffled order, ``size`` of any groups at a time; the last may be fewer."""
-        batches = iter(self)
-        while some := list(islice(batches, size)):
-            yield some
-
     def _rng_of(self, positions: list[int]) -> np.random.Generator:
         return np.random.default_rng([self.config["seed"], self._batches.epoch, 1, *positions])
 
@@ -162,7 +147,7 @@ class UserBatchLoader(AbstractDataLoader):
         """The batch of the users at ``positions``."""
         rng = self._rng_of(positions)
         most = self.config["prefixes_per_user"]
-        rows = [self._window(self._rows[position], most, rng) for position in positions]
+        rows = [self._rows[position][-most if most else None :] for position in positions]
         data = self._prefixes[np.concatenate(rows)]
         users, group = self.users[positions], int(self.groups[self.users[positions[0]]])
         owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
@@ -186,13 +171,6 @@ class UserBatchLoader(AbstractDataLoader):
                 weights = -np.log1p(-absent)
             self._weights[group] = np.where(np.isfinite(weights), weights, 0).astype(np.float32)
         return self._weights[group]
-
-    def _window(self, rows: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
-        """All prefixes of a user or, beyond ``prefixes_per_user``, successive ones that start anywhere."""
-        if most is None or len(rows) <= most:
-            return rows
-        start = len(rows) - most if self.config["prefix_window"] == "last" else rng.integers(len(rows) - most + 1)
-        return rows[start : start + most]
 
     def _with_negatives(self, data, users, owner, group: int, rng) -> UserBatch:
         """Add negatives; unless the backbone needs all items, relabel every id to its row in a table of the batch's."""

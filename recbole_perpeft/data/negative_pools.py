@@ -16,10 +16,9 @@ class NegativePools:
     pools
         One sorted array of item ids per group.
     histories
-        User id to his training purchases.
+        User id to that user's training purchases.
     catalogue
-        All items, of which ``catalogue_share`` of the negatives are drawn whatever the group. What a group never bought
-        is no negative of its otherwise, and nothing holds its scores down.
+        All items.
     too_small
         Groups one of whose users bought all that the group did, with the number of these items. Nothing of it would be
         a negative for that user, so the pool of such a group is the catalogue.
@@ -28,7 +27,6 @@ class NegativePools:
     pools: list[np.ndarray]
     histories: dict[int, np.ndarray]
     catalogue: np.ndarray
-    catalogue_share: float = 0
     too_small: dict[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -39,7 +37,7 @@ class NegativePools:
         catalogue = np.setdiff1d(np.arange(1, n_items), left_out)
         return cls([catalogue] * num_groups, histories, catalogue)
 
-    def of_groups(self, groups: np.ndarray, catalogue_share: float) -> "NegativePools":
+    def of_groups(self, groups: np.ndarray) -> "NegativePools":
         """Each group's own purchases; all items, for a group one of whose users bought all that it did.
 
         Parameters
@@ -55,7 +53,7 @@ class NegativePools:
         too_small = {group: len(pools[group]) for group in sorted(users)}
         for group in too_small:
             pools[group] = self.catalogue
-        return NegativePools(pools, self.histories, self.catalogue, catalogue_share, too_small)
+        return NegativePools(pools, self.histories, self.catalogue, too_small)
 
     def check(self, names: np.ndarray) -> None:
         """Refuse users who bought the whole catalogue: whatever the group, nothing can be drawn for them.
@@ -80,18 +78,11 @@ class NegativePools:
             )
 
     def draw(self, users: np.ndarray, group: int, rng: np.random.Generator) -> np.ndarray:
-        """One negative for each of ``users`` (with repeats), uniform without his own purchases over the pool, or over
-        the catalogue for the share of them that comes from there.
+        """One negative for each of ``users`` (with repeats), uniform over the pool without the user's own purchases.
 
         The check is by item: the authors' code checks an index, so a user's purchases can come back as negatives.
         """
-        drawn = self._draw(self.pools[group], users, rng)
-        if self.catalogue_share:
-            rows = np.flatnonzero(rng.random(len(users)) < self.catalogue_share)
-            drawn[rows] = self._draw(self.catalogue, users[rows], rng)
-        return drawn
-
-    def _draw(self, pool: np.ndarray, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        pool = self.pools[group]
         drawn = rng.choice(pool, size=len(users))
         for user in np.unique(users):
             rows = np.flatnonzero(users == user)
@@ -102,11 +93,8 @@ class NegativePools:
 
     def shared_probability(self, number: int, group: int, n_items: int) -> np.ndarray:
         """How likely each catalogue id is one of ``number`` shared negatives, ``[n_items]``."""
-        pool, (of_pool, everywhere) = self.pools[group], self._split(number, group)
-        probability = np.zeros(n_items)
-        probability[pool] = of_pool / max(len(pool), 1)
-        others = len(self.catalogue) - of_pool
-        probability[self.catalogue] += (1 - probability[self.catalogue]) * everywhere / max(others, 1)
+        pool, probability = self.pools[group], np.zeros(n_items)
+        probability[pool] = min(number, len(pool)) / max(len(pool), 1)
         return probability
 
     def outside(self, group: int, n_items: int) -> np.ndarray:
@@ -116,19 +104,9 @@ class NegativePools:
         return mask
 
     def draw_shared(self, number: int, group: int, rng: np.random.Generator) -> np.ndarray:
-        """``number`` different items, some of the catalogue, the others of the pool (all of it, if it has fewer)."""
-        of_pool, everywhere = self._split(number, group)
-        drawn = rng.choice(self.pools[group], size=of_pool, replace=False)
-        if not everywhere:
-            return drawn
-        others = np.setdiff1d(self.catalogue, drawn)
-        return np.concatenate([drawn, rng.choice(others, size=everywhere, replace=False)])
-
-    def _split(self, number: int, group: int) -> tuple[int, int]:
-        """How many of ``number`` shared negatives come from the pool, and how many of all other items."""
-        everywhere = round(number * self.catalogue_share)
-        of_pool = min(number - everywhere, len(self.pools[group]))
-        return of_pool, min(everywhere, len(self.catalogue) - of_pool)
+        """``number`` different items of the pool, all of it if it has fewer."""
+        pool = self.pools[group]
+        return rng.choice(pool, size=min(number, len(pool)), replace=False)
 
 
 def _all_of(pool: np.ndarray, items: np.ndarray) -> bool:

@@ -16,7 +16,6 @@ from recbole_perpeft.data.dataloader import GeneralBatchLoader, UserBatchLoader
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, SequencePurchases, dataset_class
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.data.evaluation_samplers import make_samplers
-from recbole_perpeft.data.purchase_filters import draw
 from recbole_perpeft.data.sampled_ranking import SampledRankingLoader
 from recbole_perpeft.utils.errors import DataError, PerPEFTError, SettingError
 
@@ -97,7 +96,7 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
             )
     samplers = make_samplers(config, dataset, [train, valid, test])
     train_data = _training_loader(config, dataset, train, samplers[0])
-    valid_data = _evaluation_loader(config, "valid", _sample_of_users(config, valid), samplers[1])
+    valid_data = _evaluation_loader(config, "valid", valid, samplers[1])
     test_data = _evaluation_loader(config, "test", test, samplers[2])
     if candidates is not None:
         test_data.rank_only(candidates)
@@ -112,18 +111,6 @@ def _training_loader(config: Config, dataset: Dataset, train: Dataset, sampler):
         return loader(config, train, sampler, shuffle=config["shuffle"])
     args = config["train_neg_sample_args"]
     return loader(config, train, sampler, KGSampler(dataset, args["distribution"], args["alpha"]), shuffle=True)
-
-
-def _sample_of_users(config: Config, valid: Dataset) -> Dataset:
-    """The validation part, with no more users than ``valid_user_sample``."""
-    of_rows = valid.inter_feat[valid.uid_field].numpy()
-    users, wanted = np.unique(of_rows), config["valid_user_sample"]
-    if wanted is None or wanted >= len(users):
-        return valid
-    seed = config["sample_seed"]
-    kept = np.isin(of_rows, draw(users, wanted, seed))
-    valid.logger.info(f"valid_user_sample: validates on {wanted} of {len(users)} users, drawn with sample_seed {seed}.")
-    return valid.copy(valid.inter_feat[np.flatnonzero(kept)])
 
 
 def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):

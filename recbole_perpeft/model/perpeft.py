@@ -45,8 +45,6 @@ class PerPEFTMixin(GroupedUsersMixin):
     whole_table : bool
         Whether the backbone needs a row for every item in a training step: it looks items up by their ids in the
         catalogue, as graphs and histories do. Else it sees the batch's items only.
-    reads_others : bool
-        Whether, where it needs a row for every item, its loss reads those of items that are not the batch's.
     losses : tuple of str
         What its ``loss_type`` can be; none, if its loss is its own and it knows no other.
     trims_sequences : bool
@@ -56,7 +54,6 @@ class PerPEFTMixin(GroupedUsersMixin):
     backbone_name: str
     item_table_names: tuple[str, ...] = ()
     whole_table = False
-    reads_others = True
     losses: tuple[str, ...] = tuple(LOSSES)
     trims_sequences = False
 

@@ -181,7 +181,6 @@ class PerPEFTRepeatNet(OwnLossMixin, RepeatNet):
 
     backbone_name = "RepeatNet"
     whole_table = True
-    reads_others = False
     losses = ()
 
     def _representations(self, interaction: Interaction) -> torch.Tensor:

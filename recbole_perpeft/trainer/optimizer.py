@@ -27,7 +27,7 @@ def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate:
     return [{"params": others}, {"params": peft, "lr": own}]
 
 
-def set_learning_rates(optimizer: Optimizer, rates: Sequence[float], factor: float) -> None:
-    """Let the optimiser's groups of parameters, in their order, learn at ``factor`` times ``rates``."""
+def set_learning_rates(optimizer: Optimizer, rates: Sequence[float]) -> None:
+    """Let the optimiser's groups of parameters, in their order, learn at ``rates``, whatever a checkpoint had."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = factor * rate
+        group["lr"] = rate

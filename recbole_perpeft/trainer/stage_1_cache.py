@@ -18,8 +18,7 @@ FORMAT = 3  # of the files: those of another are not found
 # what stage 1 neither reads nor depends on
 GROUP_SETTINGS = frozenset(
     {
-        "num_groups", "grouping", "regroup_epochs", "group_sharing", "group_mixing", "group_negatives",
-        "catalogue_negatives", "learning_rate_decay", "epochs",
+        "num_groups", "grouping", "regroup_epochs", "group_mixing", "group_negatives", "epochs",
     }
 )  # fmt: skip
 

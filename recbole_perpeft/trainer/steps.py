@@ -1,7 +1,7 @@
-"""Steps of the optimiser on RecBole's Trainer: on a batch, on batches encoded together, or on several groups."""
+"""Steps of the optimiser on RecBole's Trainer: on a batch, or on batches whose items are encoded together."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from recbole.trainer import Trainer
@@ -10,7 +10,6 @@ from torch.optim import AdamW
 
 from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.data.user_batch import UserBatch
-from recbole_perpeft.trainer.group_sharing import shared_step
 from recbole_perpeft.trainer.optimizer import parameter_groups
 from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils.errors import TrainingError
@@ -48,20 +47,10 @@ class StepTrainer(Trainer):
 
     def train_batches(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses."""
-        refresh, together = self.config["refresh_steps"], self.config["batches_per_step"]
-        if together == 1:
-            train, steps, portions = self.train_window, len, loader.windows(self.config["batches_per_encoding"])
-        else:
-            train, steps, portions = self.train_together, lambda batches: 1, loader.portions(together)
         if self.average:
-            self.average.horizon = self.config["averaging_epochs"] * len(loader) / together
-        since = refresh or 0  # steps since all items were encoded
-        for batches in portions:
-            if refresh and since >= refresh:
-                self.model.item_tower.forget()
-                since = 0
-            since += steps(batches)
-            yield len(batches), train(batches)
+            self.average.horizon = self.config["averaging_epochs"] * len(loader)
+        for batches in loader.windows(self.config["batches_per_encoding"]):
+            yield len(batches), self.train_window(batches)
 
     def train_window(self, batches: list[UserBatch]) -> torch.Tensor:
         """Encode the items of some batches of one group together and take a step on each.
@@ -92,51 +81,20 @@ class StepTrainer(Trainer):
                 total += self._backward(batch)
                 if batch is batches[-1]:
                     backward_through_encoder()
-                self._step({batch.group})
+                self._step()
         return total
 
-    def train_together(self, batches: list[UserBatch]) -> torch.Tensor:
-        """Take one step on the mean of the losses of some batches, of whichever groups.
-
-        What the groups share (backbone and ids) then follows all of them at once; the module of each follows its own.
-
-        Parameters
-        ----------
-        batches
-            As they come from the loader.
-
-        Returns
-        -------
-        torch.Tensor
-            Sum of the losses, without gradient.
-
-        Raises
-        ------
-        TrainingError
-            If one does not fit into memory.
-        """
-        total = torch.zeros((), device=self.device)
-        self.optimizer.zero_grad()
-        for batch in batches:
-            with self._window(batch.items, batch.group) as backward_through_encoder:
-                total += self._backward(batch, share=1 / len(batches))
-                backward_through_encoder()
-        self._step({batch.group for batch in batches})
-        return total
-
-    def _backward(self, batch: UserBatch, share: float = 1) -> torch.Tensor:
-        """Add the gradient of ``share`` of a batch's loss; gives the loss, without gradient."""
+    def _backward(self, batch: UserBatch) -> torch.Tensor:
+        """Add the gradient of a batch's loss; gives the loss, without gradient."""
         with torch.autocast(self.device.type, enabled=self.enable_amp):
             loss = self.model.calculate_loss(batch.to(self.device))
-        (share * loss).backward()
+        loss.backward()
         return loss.detach().sum()  # some backbones give it as [1]
 
-    def _step(self, groups: set[int]) -> None:
-        """A step of the optimiser on the gradients of these groups' batches."""
+    def _step(self) -> None:
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-        with self._sharing(groups):
-            self.optimizer.step()
+        self.optimizer.step()
         if self.average:
             self.average.update()
 
@@ -151,11 +109,6 @@ class StepTrainer(Trainer):
             yield
         self.model.train()  # drops what a backbone has propagated
         self.model.item_tower.forget()
-
-    def _sharing(self, groups: set[int]) -> AbstractContextManager:
-        if self.stage != PERSONALISED:
-            return nullcontext()
-        return shared_step(self.model.item_tower, groups, self.config["num_groups"], self.config["group_sharing"])
 
     @contextmanager
     def _window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:

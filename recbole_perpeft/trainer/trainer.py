@@ -151,8 +151,7 @@ class PerPEFTTrainer(CheckpointTrainer):
         train_data.set_epoch(epoch_idx)
         self._epoch, self._holds_best = epoch_idx, False
         self._regroup(train_data, epoch_idx)
-        decay = self.config["learning_rate_decay"] if epoch_idx >= self.config["global_epochs"] else 1
-        set_learning_rates(self.optimizer, self._learning_rates, decay)
+        set_learning_rates(self.optimizer, self._learning_rates)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
         encoder = self.model.item_tower.encoder

@@ -85,20 +85,12 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"num_negatives": 0, "loss_type": "BPR"}, "num_negatives: 0 is not possible"),
         ({"global_epochs": 90}, "global_epochs: 90 is more than epochs: "),
         ({"num_negatives": str(Path.home())}, "The shell put it in place of a ~: write 'num_negatives=~'"),
-        ({"group_sharing": 1.5}, "group_sharing: 1.5 is not possible: it must be a number from 0 to 1"),
         ({"group_mixing": 2}, "group_mixing: 2 is not possible: it must be a number from 0 to 1"),
-        ({"learning_rate_decay": 2}, "learning_rate_decay: 2 is not possible: it must be a number from 0 to 1"),
-        ({"catalogue_negatives": -0.1}, "catalogue_negatives: -0.1 is not possible: it must be a number from 0 to 1"),
-        (
-            {"catalogue_negatives": 0.5, "num_negatives": None},
-            "catalogue_negatives: 0.5 is not possible with num_negat",
-        ),
         ({"correct_sampling": True, "loss_type": "BPR"}, "correct_sampling: True is not possible with loss_type: BPR"),
         ({"averaging_epochs": 0}, "averaging_epochs: 0 is not possible: it must be a number above 0, or ~"),
         ({"peft_learning_rate": -1}, "peft_learning_rate: -1 is not possible"),
         ({"loss_type": "BRP"}, "Unknown loss_type 'BRP'. Did you mean 'BPR'"),
         ({"grouping": "kmean"}, "Unknown grouping 'kmean'. Did you mean 'kmeans'"),
-        ({"prefix_window": "first"}, "Unknown prefix_window 'first'"),
         ({"missing_content": "ignore"}, "Unknown missing_content 'ignore'"),
         ({"num_negatives": None, "loss_type": "BPR"}, "num_negatives: ~ is not possible with loss_type: BPR. Set 1"),
         ({"num_negatives": None, "loss_type": "BCE"}, "num_negatives: ~ is not possible with loss_type: BCE. Set 1"),
@@ -248,10 +240,10 @@ def test_new_settings_arrive_from_the_command_line():
         "--peft_layers=2",
         "--precision=bf16",
         "--batches_per_encoding=4",
-        "--share_items=true",
+        "--correct_sampling=true",
     ]
     config = make(line=line, model="PerPEFTSASRec")
-    keys = ("num_negatives", "peft_layers", "precision", "batches_per_encoding", "share_items")
+    keys = ("num_negatives", "peft_layers", "precision", "batches_per_encoding", "correct_sampling")
     assert [config[key] for key in keys] == [None, 2, "bf16", 4, True]
     again = Config(config_dict=config.settings())
     assert [again[key] for key in keys] == [None, 2, "bf16", 4, True]

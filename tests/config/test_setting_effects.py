@@ -18,8 +18,7 @@ from tests.training import scatter_groups
 OWN_LOSS = ["PerPEFTBERT4Rec", "PerPEFTENMF", "PerPEFTMacridVAE", "PerPEFTRepeatNet"]
 QUICKLY = [*OWN_LOSS, "PerPEFTSASRec", "PerPEFTFPMC", "PerPEFTBPR", "PerPEFTLightGCN"]  # the others are slow
 OF_BATCHES = {  # settings that a loader reads, and a value that is not the default
-    "correct_sampling": True, "num_negatives": 8, "group_negatives": False, "catalogue_negatives": 0.5,
-    "prefixes_per_user": 2,
+    "correct_sampling": True, "num_negatives": 8, "group_negatives": False, "prefixes_per_user": 2,
 }  # fmt: skip
 
 
@@ -67,7 +66,7 @@ def test_what_a_backbone_does_not_read_is_refused_by_hand_and_absent_as_a_defaul
     assert config.remarks == []
     assert Config(config_dict=config.settings()).final_config_dict == config.final_config_dict
     for key in unread(kinds):
-        value = OF_BATCHES.get(key) or {"loss_type": "CE", "prefix_window": "last"}.get(key, 3)
+        value = OF_BATCHES.get(key) or {"loss_type": "CE"}.get(key, 3)
         with pytest.raises(SettingError, match=f"{key}: {value} is not possible with {name}"):
             demo(name, f"--{key}={value}")
         assert demo(name, f"--{key}=~").settings() == config.settings()
@@ -115,24 +114,18 @@ def test_a_loss_that_a_backbone_does_not_have_is_refused(model, loss, message):
         ("--num_groups=1 --group_mixing=0.5", ["group_mixing: 0.5 has no effect with num_groups: 1."]),
         ("--num_groups=1 --group_negatives=False", ["group_negatives: False has no effect with num_groups: 1."]),
         ("--num_groups=1 --personalised_by=group_vector", []),
-        ("--num_groups=1 --global_epochs=5 --learning_rate_decay=0.5", []),
-        ("--global_epochs=40 --group_sharing=0.5",
-         ["group_sharing: 0.5 has no effect with global_epochs: 40 and epochs: 40."]),
+        ("--global_epochs=40 --group_mixing=0.5",
+         ["group_mixing: 0.5 has no effect with global_epochs: 40 and epochs: 40."]),
         ("--epochs=6 --global_epochs=4 --regroup_epochs=2",
          ["regroup_epochs: 2 has no effect with epochs: 6 and global_epochs: 4."]),
-        ("--regroup_epochs=2 --group_sharing=0.5 --catalogue_negatives=0.5", []),
-        ("--prefixes_per_user=3 --prefix_window=last", []),
+        ("--regroup_epochs=2 --group_mixing=0.5 --group_negatives=False", []),
+        ("--prefixes_per_user=3", []),
         ("--peft_type=IISAN --peft_layers=2", ["peft_layers: 2 has no effect with peft_type: IISAN."]),
         ("--peft_type=NONE --peft_config={'r':2}", ["peft_config: {'r': 2} has no effect with peft_type: NONE."]),
         ("--modalities=[text] --image_dir=pics", ["image_dir: pics has no effect with modalities: ['text']."]),
         ("--modalities=[image] --max_text_length=5", ["max_text_length: 5 has no effect with modalities: ['image']."]),
         ("--image_field=p --image_dir=pics", ["image_dir: pics has no effect with image_field: p."]),
-        ("--prefix_window=last", ["prefix_window: last has no effect with prefixes_per_user: ~."]),
-        ("--refresh_steps=5", ["refresh_steps: 5 has no effect with num_negatives: 128."]),
-        ("--refresh_steps=5 --num_negatives=~", []),
         ("--correct_sampling=True --num_negatives=~", ["correct_sampling: True has no effect with num_negatives: ~."]),
-        ("--catalogue_negatives=0.5 --group_negatives=False",
-         ["catalogue_negatives: 0.5 has no effect with group_negatives: False."]),
         ("--eval_step=0 --stopping_step=3", ["stopping_step: 3 has no effect with eval_step: 0."]),
         ("--mlp_hidden_size=[8]", ["mlp_hidden_size: [8] has no effect on PerPEFTSASRec, which does not read it."]),
         ("--hidden_size=32 --initializer_range=0.1 --resume=x", []),

@@ -6,8 +6,6 @@ import pytest
 from recbole_perpeft.data.dataloader import GroupBatches
 from recbole_perpeft.data.negative_pools import NegativePools
 from recbole_perpeft.utils.errors import DataError
-from tests.tiny_data import write_atomic
-from tests.tiny_models import save_tiny_clip
 
 
 def grouped(prepare, num_groups=3, group_negatives=True, **settings):
@@ -24,9 +22,8 @@ def catalogue_ids(batch, field):
 
 
 @pytest.mark.parametrize(("loss_type", "num_negatives"), [("BCE", 1), ("BPR", 1), ("CE", 1), ("CE", None)])
-@pytest.mark.parametrize("share_items", [False, True])
-def test_an_epoch_holds_every_prefix_of_every_user_once(prepare, loss_type, num_negatives, share_items):
-    train_data, groups = grouped(prepare, loss_type=loss_type, num_negatives=num_negatives, share_items=share_items)
+def test_an_epoch_holds_every_prefix_of_every_user_once(prepare, loss_type, num_negatives):
+    train_data, groups = grouped(prepare, loss_type=loss_type, num_negatives=num_negatives)
     seen = []
     for batch in train_data:
         users = batch["user_id"].numpy()
@@ -137,47 +134,12 @@ def everything(train_data, epoch):
     return [(b.group, b.items.tolist(), {k: v.tolist() for k, v in b.interaction.items()}) for b in train_data]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"loss_type": "BPR", "num_negatives": 1},
-        {"loss_type": "BPR", "num_negatives": 1, "share_items": True},
-        {"loss_type": "CE", "num_negatives": None, "share_items": True},
-    ],
-)
+@pytest.mark.parametrize("settings", [{"loss_type": "BPR", "num_negatives": 1}, {"num_negatives": None}])
 def test_seed_and_epoch_decide_batches_and_negatives(prepare, settings):
     first, again, other = (grouped(prepare, seed=seed, **settings)[0] for seed in (1, 1, 2))
     assert everything(first, 3) == everything(again, 3)
     assert everything(first, 3) != everything(again, 4)
     assert everything(first, 3) != everything(other, 3)
-
-
-def company(train_data, epoch):
-    """Which users share a batch in an epoch."""
-    train_data.set_epoch(epoch)
-    return {frozenset(batch["user_id"].tolist()) for batch in train_data}
-
-
-def items_of_an_epoch(train_data, epoch):
-    """Distinct items of each batch, all batches together: what the encoder would read."""
-    train_data.set_epoch(epoch)
-    return sum(len(batch.items) for batch in train_data)
-
-
-def test_users_with_common_items_share_batches_and_each_epoch_others(prepare, tmp_path):
-    rng = np.random.default_rng(0)
-    items = [f"i{number}" for number in range(24)]
-    sequences = {  # even users buy from the first half, odd ones from the second
-        f"u{user}": rng.choice(items[12 * (user % 2) :][:12], size=8, replace=False).tolist() for user in range(48)
-    }
-    save_tiny_clip(write_atomic(tmp_path, "tiny", sequences, items) / "clip")
-    settings = {"data_path": str(tmp_path), "users_per_batch": 6, "num_negatives": 0, "num_groups": 1}
-    counts = {}
-    for share in (False, True):
-        train_data, _ = grouped(prepare, share_items=share, **settings)
-        counts[share] = [items_of_an_epoch(train_data, epoch) for epoch in range(4)]
-        assert company(train_data, 0) != company(train_data, 1)
-    assert max(counts[True]) < 0.85 * min(counts[False])
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -204,21 +166,14 @@ def test_windows_hold_every_batch_once_and_one_group(prepare, size, users_per_ba
         assert any(first[0][0] != second[0][0] for first, second in zip(windows, windows[1:], strict=False))
 
 
-@pytest.mark.parametrize("window", ["random", "last"])
-def test_prefixes_per_user_keeps_successive_prefixes(prepare, window):
-    train_data, _ = grouped(prepare, prefixes_per_user=2, prefix_window=window)
-    starts = set()
-    for epoch in range(5):
-        train_data.set_epoch(epoch)
-        for batch in train_data:
-            for user in np.unique(batch["user_id"]):
-                history = train_data.histories[int(user)].tolist()
-                mine = batch["user_id"].numpy() == user
-                positions = sorted(history.index(item) for item in catalogue_ids(batch, "item_id")[mine])
-                assert len(positions) == min(2, len(history) - 1)
-                assert positions[-1] - positions[0] == len(positions) - 1
-                starts.add(len(history) - 1 - positions[-1])
-    assert (starts == {0}) == (window == "last")
+def test_prefixes_per_user_keeps_the_last_prefixes(prepare):
+    train_data, _ = grouped(prepare, prefixes_per_user=2)
+    for batch in train_data:
+        for user in np.unique(batch["user_id"]):
+            history = train_data.histories[int(user)].tolist()
+            mine = batch["user_id"].numpy() == user
+            positions = sorted(history.index(item) for item in catalogue_ids(batch, "item_id")[mine])
+            assert positions == list(range(1, len(history)))[-2:]
 
 
 def test_batches_hold_one_group_and_count_right():
@@ -238,7 +193,7 @@ def test_batches_hold_one_group_and_count_right():
 def test_a_group_whose_user_bought_all_of_its_pool_draws_from_the_catalogue():
     histories = {1: np.array([1, 2, 3]), 2: np.array([1, 2]), 3: np.array([3, 4]), 4: np.array([5, 6])}
     groups = np.array([-1, 0, 0, 1, 1])
-    pools = NegativePools.whole_catalogue(9, 3, histories, [8]).of_groups(groups, 0)
+    pools = NegativePools.whole_catalogue(9, 3, histories, [8]).of_groups(groups)
     assert [pool.tolist() for pool in pools.pools] == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6], []]
     assert pools.too_small == {0: 3}
     assert set(pools.draw(np.ones(200, dtype=int), 0, np.random.default_rng(0))) == {4, 5, 6, 7}
@@ -261,58 +216,30 @@ def test_draws_are_uniform_over_what_is_left():
     assert abs(counts - 2000).max() < 200
 
 
-def shop_of_two_groups(share):
+def shop_of_two_groups():
     """In group 0 user 1 bought 1 and 2, user 2 bought 3 to 6; in group 1 user 3 bought 7. 20 is left out."""
     histories = {1: np.array([1, 2]), 2: np.array([3, 4, 5, 6]), 3: np.array([7])}
-    return NegativePools.whole_catalogue(21, 2, histories, [20]).of_groups(np.array([0, 0, 0, 1]), share)
+    return NegativePools.whole_catalogue(21, 2, histories, [20]).of_groups(np.array([0, 0, 0, 1]))
 
 
-def test_a_share_of_the_negatives_comes_from_the_catalogue_whatever_the_group():
-    pools, rng = shop_of_two_groups(0.25), np.random.default_rng(0)
-    drawn = pools.draw(np.ones(20_000, dtype=int), 0, rng)
+def test_negatives_are_uniform_over_what_the_group_bought_and_the_user_did_not():
+    drawn = shop_of_two_groups().draw(np.ones(20_000, dtype=int), 0, np.random.default_rng(0))
     items, counts = np.unique(drawn, return_counts=True)
-    assert items.tolist() == list(range(3, 20))  # neither his own nor what is left out
-    of_catalogue = 0.25 / 17  # of items 3 to 19
-    expected = np.where(items <= 6, 0.75 / 4 + of_catalogue, of_catalogue)
-    assert abs(counts / len(drawn) - expected).max() < 0.01
-    assert set(shop_of_two_groups(0).draw(np.ones(2000, dtype=int), 0, rng)) == {3, 4, 5, 6}
+    assert items.tolist() == [3, 4, 5, 6]
+    assert abs(counts / len(drawn) - 1 / 4).max() < 0.02
 
 
-def test_a_share_of_the_shared_negatives_comes_from_the_catalogue_and_all_differ():
-    pools, rng, seen = shop_of_two_groups(0.5), np.random.default_rng(0), set()
-    for _ in range(200):
-        drawn = pools.draw_shared(8, 0, rng).tolist()
-        assert len(drawn) == len(set(drawn)) == 8
-        assert sum(item <= 6 for item in drawn) >= 4
-        seen |= set(drawn)
-    assert seen == set(range(1, 20))
-    assert sorted(pools.draw_shared(100, 0, rng)) == list(range(1, 20))  # more than there are
-    assert set(shop_of_two_groups(0).draw_shared(8, 0, rng)) == {1, 2, 3, 4, 5, 6}
+def test_shared_negatives_all_differ_and_are_the_pool_if_it_has_no_more():
+    pools, rng = shop_of_two_groups(), np.random.default_rng(0)
+    draws = [pools.draw_shared(3, 0, rng).tolist() for _ in range(100)]
+    assert all(len(set(drawn)) == 3 for drawn in draws)
+    assert {item for drawn in draws for item in drawn} == {1, 2, 3, 4, 5, 6}
+    assert sorted(pools.draw_shared(8, 0, rng)) == [1, 2, 3, 4, 5, 6]
 
 
-def test_batches_have_negatives_that_their_group_never_bought_if_asked_for(prepare):
-    outside = {}
-    for share in (0, 1):
-        train_data, groups = grouped(prepare, num_groups=8, num_negatives=4, catalogue_negatives=share)
-        outside[share] = 0
-        for batch in train_data:
-            bought = [items for user, items in train_data.histories.items() if groups[user] == batch.group]
-            outside[share] += len(np.setdiff1d(batch.items.numpy(), np.concatenate(bought)))
-    assert outside[0] == 0 < outside[1]
-
-
-@pytest.mark.parametrize("share", [0, 0.5])
 @pytest.mark.parametrize("group_negatives", [True, False])
-def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_negatives, share):
-    train_data, groups = grouped(
-        prepare,
-        2,
-        group_negatives,
-        num_negatives=3,
-        users_per_batch=4,
-        correct_sampling=True,
-        catalogue_negatives=share,
-    )
+def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_negatives):
+    train_data, groups = grouped(prepare, 2, group_negatives, num_negatives=3, users_per_batch=4, correct_sampling=True)
     members = [user for user in train_data.users if groups[user] == 0]
     own = set(train_data.histories[members[0]].tolist())
     times, found, batches = np.zeros(train_data._dataset.item_num), {}, 0

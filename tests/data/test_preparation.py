@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 from recbole.data.dataset import SequentialDataset
-from recbole.evaluator.collector import Collector
 
 from recbole_perpeft.data.preparation import SequenceDataset, create_dataset
-from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.utils.errors import DataError
 from tests.conftest import TINY
@@ -97,62 +95,6 @@ def test_user_sample_keeps_the_same_users_for_every_model(tiny, model):
     assert users() == users(seed=1) != users(sample_seed=1)
     other = create_dataset(tiny(model="GRU4Rec", user_sample=10))
     assert users() == set(other.field2id_token["user_id"][1:])
-
-
-@pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec", "BPR"])
-def test_valid_user_sample_leaves_training_and_test_alone(prepare, caplog, model):
-    def parts(**settings):
-        dataset, _, train_data, valid_data, test_data = prepare(model=model, **settings)
-        tables = [
-            {key: value.tolist() for key, value in data._dataset.inter_feat.interaction.items()}
-            for data in (train_data, test_data)
-        ]
-        users, masked = {}, []
-        for interaction, _, _, positive_i in valid_data:
-            tokens = external(dataset, "user_id", interaction["user_id"].numpy())
-            users.update(zip(tokens, external(dataset, "item_id", positive_i.numpy()), strict=True))
-        for interaction, history, *_ in test_data:
-            ids = interaction["user_id"][history[0]].tolist()
-            masked += zip(ids, history[1].tolist(), strict=True)
-        return tables, users, sorted(masked)
-
-    caplog.set_level("INFO")
-    tables, everyone, masked = parts()
-    assert "valid_user_sample" not in caplog.text
-    sampled_tables, sample, sampled_masked = parts(valid_user_sample=10)
-    assert "valid_user_sample: validates on 10 of 40 users, drawn with sample_seed 2020." in caplog.text
-    assert sampled_tables == tables
-    assert sampled_masked == masked
-    assert len(everyone) == 40
-    assert len(sample) == 10
-    assert sample.items() <= everyone.items()
-    assert parts(valid_user_sample=10)[1] == sample
-    assert parts(valid_user_sample=40)[1] == everyone
-
-
-def test_valid_user_sample_draws_the_same_users_for_every_model_and_others_with_another_seed(prepare):
-    def users(**settings):
-        dataset, _, _, valid_data, _ = prepare(valid_user_sample=10, **settings)
-        return {token for block in valid_data for token in external(dataset, "user_id", block[0]["user_id"].numpy())}
-
-    drawn = users(model="SASRec")
-    assert users(model="BPR") == users(model="PerPEFTSASRec") == drawn
-    assert users(model="SASRec", seed=1) == drawn != users(model="SASRec", sample_seed=1)
-
-
-@pytest.mark.parametrize("model", ["PerPEFTSASRec", "SASRec", "BPR"])
-def test_a_run_validates_on_the_sample_and_tests_on_everyone(tiny, monkeypatch, model):
-    evaluated = []
-    for kind in (Collector, RankingCollector):
-
-        def struct(self, original=kind.get_data_struct):
-            result = original(self)
-            evaluated.append(len(result.get("rec.topk")))
-            return result
-
-        monkeypatch.setattr(kind, "get_data_struct", struct)
-    run(config_dict=tiny(model=model, valid_user_sample=10, epochs=2, global_epochs=1).settings())
-    assert evaluated[:3] == [10, 10, 40]  # two validations and the test; then popularity and the like
 
 
 def broken(tmp_path, text):
@@ -256,12 +198,12 @@ def test_samples_and_masks_hold_for_models_of_every_kind(prepare, caplog, model)
     caplog.set_level("INFO")
     sampled = {}
     for mask in (True, False):
-        settings = {"user_sample": 20, "valid_user_sample": 10, "mask_history": mask, **negatives}
+        settings = {"user_sample": 20, "mask_history": mask, **negatives}
         dataset, _, _, valid_data, test_data = prepare(model=model, **settings)
         histories = [history for loader in (valid_data, test_data) for _, history, _, _ in loader]
         assert all((history is not None) == mask for history in histories)
         sampled[mask] = set(dataset.field2id_token["user_id"][1:])
-        assert (len(valid_data._users), len(test_data._users)) == (10, 20)
+        assert (len(valid_data._users), len(test_data._users)) == (20, 20)
     assert sampled[True] == sampled[False]
     assert len(sampled[True]) == 20
     assert "user_sample: kept 20 of 40 users, drawn with sample_seed 2020. They bought" in caplog.text

@@ -23,7 +23,7 @@ def trained(prepare, **settings):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"grouping": "kmeans", "loss_type": "BPR", "num_negatives": 2, "catalogue_negatives": 0.5},
+        {"grouping": "kmeans", "loss_type": "BPR", "num_negatives": 2},
         {"grouping": "coherence", "loss_type": "CE", "correct_sampling": True, "group_mixing": 0.3},
         {"grouping": "random", "loss_type": "CE", "num_negatives": None},
         {"grouping": "kmeans", **sizes("PerPEFTDGCF")},

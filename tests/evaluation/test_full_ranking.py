@@ -225,7 +225,7 @@ def test_a_block_of_one_group_is_scored_in_one_piece(prepare):
 
 
 def test_items_are_encoded_for_the_groups_of_the_evaluated_users_only(prepare):
-    _, trainer, _, valid_data, _ = prepare(valid_user_sample=4)
+    _, trainer, _, valid_data, _ = prepare()
     model = trainer.model
     users = [user for block, _ in rows(valid_data) for user in block]
     model.user_groups[1:] = 1

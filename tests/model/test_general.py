@@ -76,22 +76,13 @@ def test_graph_models_see_fresh_rows_of_the_batch_and_all_other_items(prepare):
     assert (model.item_tower.id_embedding.weight.grad[1:].abs().sum(dim=1) > 0).all()  # all are propagated
 
 
-@pytest.mark.parametrize(
-    ("every", "together", "expected"),
-    [(None, 1, [0]), (1, 1, [0, 1, 2, 3, 4, 5]), (3, 1, [0, 3]), (3, 2, [0, 2]), (2, 2, [0, 1, 2])],
-)
-def test_other_rows_are_encoded_anew_every_so_many_steps(prepare, every, together, expected):
-    """``expected``: the windows, of one step or two, before which that happens."""
-    loader, encoded, n_items = encoded_in_an_epoch(prepare, refresh_steps=every, batches_per_encoding=together)
+@pytest.mark.parametrize("together", [1, 2])
+def test_other_rows_are_encoded_once_before_the_first_validation(prepare, together):
+    loader, encoded, n_items = encoded_in_an_epoch(prepare, batches_per_encoding=together)
     windows = list(loader.windows(together))
     fresh = sum(len(torch.cat([batch.items for batch in window]).unique()) for window in windows)
     assert len(windows) == 6 // together
-    assert encoded == fresh + n_items * len(expected)
-
-
-def test_a_step_on_several_batches_counts_as_one_until_other_rows_are_encoded_anew(prepare):
-    loader, encoded, n_items = encoded_in_an_epoch(prepare, refresh_steps=2, batches_per_step=2)
-    assert encoded == sum(len(batch.items) for batch in loader) + n_items * 2  # before the first and third of 3 steps
+    assert encoded == fresh + n_items
 
 
 def encoded_in_an_epoch(prepare, **settings):

@@ -9,15 +9,13 @@ from recbole_perpeft.utils.errors import CheckpointError
 from tests.training import COHERENCE, FAST, KMEANS, fit, same
 
 CHANGES = [
-    {"num_groups": 2}, {"num_groups": 5}, KMEANS, COHERENCE, {"regroup_epochs": 1}, {"group_sharing": 0.5},
-    {"group_mixing": 0.5}, {"group_negatives": False}, {"catalogue_negatives": 0.5}, {"epochs": 5},
-    {"learning_rate_decay": 0.1},
+    {"num_groups": 2}, {"num_groups": 5}, KMEANS, COHERENCE, {"regroup_epochs": 1},
+    {"group_mixing": 0.5}, {"group_negatives": False}, {"epochs": 5},
 ]  # fmt: skip
 WAYS = [
     FAST, {"averaging_epochs": 2}, {"peft_type": "IISAN", "peft_config": {}}, {"peft_type": "NONE", "peft_config": {}},
     {"personalised_by": "group_vector"}, {"personalised_by": "user_projector"}, {"eval_step": 0}, {"loss_type": "BPR"},
     {"model": "PerPEFTGRU4Rec"}, {"model": "PerPEFTLightGCN", "loss_type": None},
-    {"learning_rate_decay": 0.1},
 ]  # fmt: skip
 
 

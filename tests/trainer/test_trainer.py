@@ -69,12 +69,8 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
         (2, FAST | KMEANS),
         (1, COHERENCE),
         (2, {"regroup_epochs": 1, "group_negatives": False}),
-        (2, {"group_sharing": 0.5, "grouping": "random"}),
         (1, {"averaging_epochs": 2} | FAST),
-        (2, {"learning_rate_decay": 0.1, "grouping": "random"}),
-        (2, {"learning_rate_decay": 0.1, "num_groups": 1, "global_epochs": 2}),
         (2, {"averaging_epochs": 2, "regroup_epochs": 1, "group_negatives": False}),
-        (2, {"batches_per_step": 2, "users_per_batch": 4, "group_sharing": 0.5, "grouping": "random"}),
     ],
 )
 def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epoch, settings):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 set -eu
 : "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
-# at commit bbc7d98: group_sharing is about to go
+# at commit bbc7d98: group_sharing is gone since
 python -m recbole_perpeft compare --dataset amazon-scientific --data_path=$DATASETS --peft IISAN --seeds 2020 2021 2022 \
   --variants benchmarks/settings/amazon-scientific/corrected/perpeft.yaml global_peft \
   --MAX_ITEM_LIST_LENGTH=10 --stopping_step=6 --eval_batch_size=4096 --out results/amazon-scientific/sasrec-iisan-without-mixing --for_perpeft text_encoder=$MINILM \
