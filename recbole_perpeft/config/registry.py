@@ -33,7 +33,8 @@ def find_model(name: str) -> type:
     SettingError
         If neither has a model of that name (the message names the nearest), or its backbone has no item table.
     """
-    ours = our_models()
+    exists = name in recbole_models() and name.lower() in _recbole_modules()
+    ours = {} if exists else our_models()  # which import transformers and peft: RecBole's own do not wait for that
     if name in ours:
         return ours[name]
     backbone = name.removeprefix("PerPEFT")
@@ -43,12 +44,17 @@ def find_model(name: str) -> type:
             f"model: {name} does not exist: the item tower stands in the place of item embeddings, and RecBole's "
             f"{backbone} has none or is of a kind that is not covered. Choose a PerPEFT model on one of: {known}."
         )
-    if name not in recbole_models() or name.lower() not in _recbole_modules():
+    if not exists:
         raise SettingError.unknown("model", name, [*ours, *recbole_models()])
     try:
         return get_model(name)
     except ModuleNotFoundError as error:
         raise missing_package(name, error) from error
+
+
+def is_perpeft(model_class: type) -> bool:
+    """Whether it is a model of this package, with an item tower; else it is one of RecBole's own."""
+    return hasattr(model_class, "backbone_name")
 
 
 def missing_package(name: str, error: ModuleNotFoundError) -> SettingError:
