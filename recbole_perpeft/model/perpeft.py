@@ -94,6 +94,8 @@ class PerPEFTMixin(GroupedUsersMixin):
         return tuple(LOSSES) if cls.losses is None else cls.losses
 
     def _set_loss(self, config) -> None:
+        if not hasattr(self, "loss_fct"):  # TransRec calls its loss by another name
+            return
         del self.loss_fct  # the backbone's own: each step puts in ours, with what it needs of the batch
         self.registered_loss = LOSSES[config["loss_type"]]
         self.loss_module = self.registered_loss.make()
