@@ -13,7 +13,7 @@ from torch import nn
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
 from recbole_perpeft.config.identity import data_identity, encoder_identity
-from recbole_perpeft.config.registry import missing_package
+from recbole_perpeft.config.registry import is_perpeft, missing_package
 from recbole_perpeft.config.settings import merge_settings
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
@@ -139,9 +139,9 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         inputs = data_identity(config, dataset)
         train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    with watch.part("encoder and content" if hasattr(config.model_class, "backbone_name") else "model"):
+    with watch.part("encoder and content" if is_perpeft(config.model_class) else "model"):
         model = _make_model(config, train_data._dataset)
-    if hasattr(config.model_class, "backbone_name"):
+    if is_perpeft(config.model_class):
         trainer = PerPEFTTrainer(config, model)
         trainer.identity = inputs | encoder_identity(model)
     else:

@@ -11,6 +11,7 @@ from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
 from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
 from recbole_perpeft.utils.errors import SettingError
 
@@ -146,7 +147,7 @@ def without_effect(config) -> list[str]:
     config
         A :class:`~recbole_perpeft.config.Config`, of any model.
     """
-    given, ours = _given(config), hasattr(config.model_class, "backbone_name")
+    given, ours = _given(config), is_perpeft(config.model_class)
     external, defaults = config.external_config_dict, config.internal_config_dict
     sentences = {
         key: f"{key}: {external[key]} has no effect on {config['model']}: {instead}."
@@ -194,7 +195,7 @@ def _not_read_by(model_class: type) -> frozenset[str]:
     name = getattr(model_class, "backbone_name", model_class.__name__)
     files = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
     files += [PROPERTIES / "overall.yaml", recboles / f"{name}.yaml"]
-    if hasattr(model_class, "backbone_name"):
+    if is_perpeft(model_class):
         files += [ours / "PerPEFT.yaml", ours / "PerPEFTGeneral.yaml"]
     of_models = _keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])
     return frozenset(of_models - _keys_of(files) - _quoted_by(model_class) - {"resume"})
