@@ -2,7 +2,8 @@
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,6 +33,9 @@ class ItemEncoder(nn.Module):
 
     Attributes
     ----------
+    reads : tuple of str
+        Settings that a class takes beside these parameters, by their names: of ``peft_type``, ``peft_config``,
+        ``peft_layers`` and ``iisan_form``. The others are refused where they are given.
     feature_dim : int
         Length of a feature.
     runner : FoundationRunner
@@ -42,6 +46,8 @@ class ItemEncoder(nn.Module):
     EncoderError
         If ``num_groups`` is not positive.
     """
+
+    reads: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -59,6 +65,16 @@ class ItemEncoder(nn.Module):
         self.num_groups = num_groups
         self.feature_dim = foundation.feature_dim
         self.runner = FoundationRunner(foundation, content, dtype, show_progress)
+
+    @staticmethod
+    def check_settings(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
+        """Refuse settings that can serve no foundation model, before any content is prepared.
+
+        Raises
+        ------
+        EncoderError
+            Names the setting and the cure.
+        """
 
     @property
     def items_encoded(self) -> int:
