@@ -16,7 +16,7 @@ def text_encoder(models):
     def make(model_type: str) -> FoundationModel:
         tokenizer = AutoTokenizer.from_pretrained(models / "bert")
         sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-        config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **sizes)
+        config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), pad_token_id=0, **sizes)
         pair = EncoderPair(None, AutoModel.from_config(config), None, "mean")
         return FoundationModel(pair, model_type, None, tokenizer, 16, False)
 
