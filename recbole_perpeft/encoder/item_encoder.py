@@ -11,7 +11,7 @@ from torch import nn
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.state_store import StateStore
-from recbole_perpeft.encoder.runner import FoundationRunner
+from recbole_perpeft.encoder.item_features import ItemFeatures
 from recbole_perpeft.utils.errors import EncoderError
 
 
@@ -38,7 +38,7 @@ class ItemEncoder(nn.Module):
         ``peft_layers`` and ``iisan_form``. The others are refused where they are given.
     feature_dim : int
         Length of a feature.
-    runner : FoundationRunner
+    item_features : ItemFeatures
         Runs the foundation model, and counts the items.
 
     Raises
@@ -64,7 +64,7 @@ class ItemEncoder(nn.Module):
         self.content = content
         self.num_groups = num_groups
         self.feature_dim = foundation.feature_dim
-        self.runner = FoundationRunner(foundation, content, dtype, show_progress)
+        self.item_features = ItemFeatures(foundation, content, dtype, show_progress)
 
     @staticmethod
     def check_settings(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
@@ -79,7 +79,7 @@ class ItemEncoder(nn.Module):
     @property
     def items_encoded(self) -> int:
         """How many items went through the foundation model so far."""
-        return self.runner.items_encoded
+        return self.item_features.items_encoded
 
     @property
     def reach(self) -> str:
@@ -162,5 +162,5 @@ class FrozenItemEncoder(ItemEncoder):
         """Look up the features of items [n]: [n, feature_dim], without gradient."""
         self._check_group(group)
         if self._features is None:
-            self._features = self.runner.frozen_features()
+            self._features = self.item_features.frozen_features()
         return self._features.gather(items, 1)[:, 0]

@@ -84,7 +84,7 @@ class SideNetworkItemEncoder(ItemEncoder):
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
         self._check_group(group)
         if self._states is None:
-            self._states = self.runner.hidden_states(self._towers, self.number)
+            self._states = self.item_features.hidden_states(self._towers, self.number)
         return self.networks[group]({m: store.gather(items, self.number) for m, store in self._states.items()})
 
     def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:

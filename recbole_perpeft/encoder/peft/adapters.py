@@ -15,9 +15,9 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from recbole_perpeft.content import ItemContent
-from recbole_perpeft.encoder.foundation.cutting import cut_towers
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
-from recbole_perpeft.encoder.foundation.trimming import trim_towers
+from recbole_perpeft.encoder.foundation.last_layer import trim_towers
+from recbole_perpeft.encoder.foundation.layer_cut import cut_towers
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.peft.adapter_checks import check_merged, check_trains
 from recbole_perpeft.encoder.peft.methods import method_settings
@@ -115,7 +115,7 @@ class PeftItemEncoder(ItemEncoder):
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
         with self.activate(group):
-            return self.runner.features(items)
+            return self.item_features.encode(items)
 
     @contextlib.contextmanager
     def activate(self, group: int) -> Iterator[None]:
@@ -129,7 +129,7 @@ class PeftItemEncoder(ItemEncoder):
         try:
             with contextlib.ExitStack() as stack:
                 if self._mergeable and not (torch.is_grad_enabled() or self.training or self._merged):
-                    stack.enter_context(self._merge(self.runner.dtype))
+                    stack.enter_context(self._merge(self.item_features.dtype))
                 yield
         finally:
             self._switch(previous)
