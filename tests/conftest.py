@@ -10,7 +10,7 @@ import torch
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
-from recbole_perpeft.config.registry import find_model
+from recbole_perpeft.config.registry import find_model, is_perpeft
 from recbole_perpeft.config.setting_effects import unread
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
@@ -43,7 +43,7 @@ def tiny(tiny_root, tmp_path, monkeypatch):
     def make(model="PerPEFTSASRec", dataset="tiny", **settings):
         paths = {"data_path": str(tiny_root), "content_cache": str(tiny_root / "cache"), "encoder": "clip"}
         model_class = find_model(model) if isinstance(model, str) else model
-        unused = unread(model_class) if hasattr(model_class, "backbone_name") else ()
+        unused = unread(model_class) if is_perpeft(model_class) else ()
         small = {key: value for key, value in TINY.items() if key not in unused}
         return Config(model, dataset, config_dict={**small, **paths, **settings})
 

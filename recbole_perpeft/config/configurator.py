@@ -11,7 +11,7 @@ from recbole_perpeft.config.checks import check_values
 from recbole_perpeft.config.data_settings import check_data_settings
 from recbole_perpeft.config.evaluation_settings import complete_evaluation
 from recbole_perpeft.config.load_columns import check_labels, columns_to_load
-from recbole_perpeft.config.registry import find_model
+from recbole_perpeft.config.registry import find_model, is_perpeft
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
     PROPERTIES,
@@ -125,7 +125,7 @@ class Config(RecBoleConfig):
 
     def _get_final_config_dict(self):
         self.final_config_dict = final = super()._get_final_config_dict()
-        ours = hasattr(self.model_class, "backbone_name")
+        ours = is_perpeft(self.model_class)
         if ours:
             drop_unread(self)
         check_values(self, ours)
@@ -141,7 +141,7 @@ class Config(RecBoleConfig):
 
     def _fit_negatives_to_loss(self, final: dict) -> None:
         """RecBole refuses its own default, one sampled negative, for its own default sequential loss, CE."""
-        ours = hasattr(self.model_class, "backbone_name")
+        ours = is_perpeft(self.model_class)
         sequential_ce = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
         if ours or (sequential_ce and "train_neg_sample_args" not in self.external_config_dict):
             final["train_neg_sample_args"] = None

@@ -95,7 +95,7 @@ def encoder_identity(model) -> dict[str, str]:
         "content hash": encoder.content.hash,
         "encoder": encoder.foundation.name,
         "encoder hash": encoder.foundation.fingerprint(),
-        "precision": str(encoder.runner.dtype).removeprefix("torch."),
+        "precision": str(encoder.item_features.dtype).removeprefix("torch."),
     }
 
 

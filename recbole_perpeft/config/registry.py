@@ -15,7 +15,12 @@ def our_models() -> dict[str, type]:
     """Model classes of this package by name."""
     modules = [import_module(f"recbole_perpeft.model.{kind}_recommender") for kind in ("sequential", "general")]
     both = {**vars(modules[0]), **vars(modules[1])}
-    return {name: value for name, value in both.items() if getattr(value, "backbone_name", None)}
+    return {name: value for name, value in both.items() if is_perpeft(value)}
+
+
+def is_perpeft(model_class: type) -> bool:
+    """Whether a model class is one of the PerPEFT models, which name their backbone."""
+    return hasattr(model_class, "backbone_name")
 
 
 @cache
@@ -50,11 +55,6 @@ def find_model(name: str) -> type:
         return get_model(name)
     except ModuleNotFoundError as error:
         raise missing_package(name, error) from error
-
-
-def is_perpeft(model_class: type) -> bool:
-    """Whether it is a model of this package, with an item tower; else it is one of RecBole's own."""
-    return hasattr(model_class, "backbone_name")
 
 
 def missing_package(name: str, error: ModuleNotFoundError) -> SettingError:

@@ -10,7 +10,8 @@ from pathlib import Path
 from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED
+from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, registered
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
 from recbole_perpeft.utils.errors import SettingError
 
@@ -92,6 +93,11 @@ def _adapts_nothing(config) -> bool:
     return config["peft_type"] is None or str(config["peft_type"]).upper() == "NONE"
 
 
+def _encoder_reads(config, key: str) -> bool:
+    encoder = registered("peft_type").get(str(config["peft_type"] or "NONE").upper())
+    return encoder is None or key in encoder.reads  # None: a method of peft that is refused, or was registered late
+
+
 def _takes_all_epochs(config) -> bool:
     return config["global_epochs"] >= config["epochs"]
 
@@ -120,8 +126,8 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
     ((*_PEFT, "encoding_batch_size"), _NONE),
-    (("peft_layers",), _when(lambda c: str(c["peft_type"]).upper() == "IISAN", "peft_type")),
-    (("iisan_form",), _when(lambda c: str(c["peft_type"]).upper() != "IISAN", "peft_type")),
+    *(((key,), _when(lambda c, key=key: not _encoder_reads(c, key), "peft_type"))
+      for key in ("peft_config", "peft_layers", "iisan_form")),
     (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
     ((*_PEFT, "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
     (_IMAGE, _NO_IMAGE),
@@ -146,7 +152,7 @@ def without_effect(config) -> list[str]:
     config
         A :class:`~recbole_perpeft.config.Config`, of any model.
     """
-    given, ours = _given(config), hasattr(config.model_class, "backbone_name")
+    given, ours = _given(config), is_perpeft(config.model_class)
     external, defaults = config.external_config_dict, config.internal_config_dict
     sentences = {
         key: f"{key}: {external[key]} has no effect on {config['model']}: {instead}."
@@ -194,7 +200,7 @@ def _not_read_by(model_class: type) -> frozenset[str]:
     name = getattr(model_class, "backbone_name", model_class.__name__)
     files = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
     files += [PROPERTIES / "overall.yaml", recboles / f"{name}.yaml"]
-    if hasattr(model_class, "backbone_name"):
+    if is_perpeft(model_class):
         files += [ours / "PerPEFT.yaml", ours / "PerPEFTGeneral.yaml"]
     of_models = _keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])
     return frozenset(of_models - _keys_of(files) - _quoted_by(model_class) - {"resume"})

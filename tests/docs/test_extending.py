@@ -89,7 +89,6 @@ def test_a_loss(execute):
     assert loss.item() == pytest.approx((0 + 1.5) / 2)
 
 
-@not_yet
 def test_an_encoder(execute):
     model, _ = _loaded(execute("An encoder"))
     encoder, items = model.item_tower.encoder, torch.tensor([1, 2, 3])

@@ -254,7 +254,7 @@ def test_tiny_gradients_come_through_an_encoder_in_half_precision(grouped):
     names = {name for name in gradients(model, model.calculate_loss(batch)) if f"group_{batch.group}" in name}
     exact = gradients(model, model.calculate_loss(batch))
     encoder = model.item_tower.encoder
-    encoder.runner.dtype = torch.float16  # on a CPU it is slow, which is why it cannot be set
+    encoder.item_features.dtype = torch.float16  # on a CPU it is slow, which is why it cannot be set
     model.zero_grad()
     with model.item_tower.window(batch.items, batch.group) as backward_through_encoder:
         (1e-9 * model.calculate_loss(batch)).backward()

@@ -300,7 +300,7 @@ def test_a_run_in_bf16_learns_as_one_in_fp32(prepare, settings):
     settings = {"epochs": 3, "global_epochs": 2, "seed": 1, **settings}
     exact, _ = fit(prepare, **settings)
     rough, result = fit(prepare, precision="bf16", **settings)
-    assert rough.model.item_tower.encoder.runner.dtype == torch.bfloat16
+    assert rough.model.item_tower.encoder.item_features.dtype == torch.bfloat16
     assert all(np.isfinite(score) for score in result.values())
     for epoch, loss in exact.train_loss_dict.items():
         assert rough.train_loss_dict[epoch] != loss

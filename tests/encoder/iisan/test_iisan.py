@@ -213,7 +213,7 @@ def test_one_modality_has_one_network(build, modality):
 def test_training_never_runs_the_foundation_model_and_a_warm_run_prepares_nothing(build, tmp_path):
     cold = build(peft_type="IISAN", cache=tmp_path)
     features = cold.encode(ITEMS, 0)
-    assert cold.runner.items_prepared >= 2 * len(ITEMS)
+    assert cold.item_features.items_prepared >= 2 * len(ITEMS)
     assert cold.content.pictures_decoded == len(ITEMS)
     warm = build(peft_type="IISAN", cache=tmp_path)
     warm.networks.load_state_dict(cold.networks.state_dict())
@@ -222,7 +222,12 @@ def test_training_never_runs_the_foundation_model_and_a_warm_run_prepares_nothin
         tower.register_forward_hook(lambda *_: calls.append(1))
     torch.testing.assert_close(warm.encode(ITEMS, 0), features)
     train(warm, torch.optim.AdamW([p for _, p in warm.adapter_parameters(0)]), 0, steps=2, seed=0)
-    assert (calls, warm.runner.items_prepared, warm.items_encoded, warm.content.pictures_decoded) == ([], 0, 0, 0)
+    assert (calls, warm.item_features.items_prepared, warm.items_encoded, warm.content.pictures_decoded) == (
+        [],
+        0,
+        0,
+        0,
+    )
 
 
 def test_states_are_made_within_a_step_that_encodes_in_portions(build, tmp_path):

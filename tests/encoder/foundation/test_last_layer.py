@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from recbole_perpeft.encoder import load_foundation
-from recbole_perpeft.encoder.foundation.last_layer import position_in
-from recbole_perpeft.encoder.foundation.trimming import trim_towers
+from recbole_perpeft.encoder.foundation.last_layer import position_in, trim_towers
 from tests.encoder.conftest import ITEMS, SOURCES, train, trained
 from tests.encoder.foundation.test_layer_cut import stacks
 
