@@ -1,4 +1,8 @@
-"""Training tiny models in tests: to the end, or until killed."""
+"""Training tiny models in tests: to the end, until killed, or once for all tests that look at it."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +33,43 @@ def fit(prepare, stop_after=None, **settings):
         trainer.fit(train_data, valid_data, verbose=False, callback_fn=callback)
     except Killed:
         return trainer, None
+    return trainer, trainer.evaluate(test_data)
+
+
+class Recorded(NamedTuple):
+    """A run to its end, and the checkpoint as it stood after each of its epochs."""
+
+    trainer: object
+    result: dict
+    folder: Path
+
+    @property
+    def validated(self):
+        """The epochs after which it was validated and written."""
+        return sorted(int(file.stem) for file in self.folder.iterdir())
+
+    def checkpoint(self, epoch):
+        """A copy, in the working directory, of what a process that dies after ``epoch`` leaves."""
+        return shutil.copy(self.folder / f"{epoch}.pth", "killed.pth")
+
+
+def record(prepare, folder, **settings):
+    """Train a tiny model to the end, keeping in ``folder`` what the checkpoint was after each validated epoch."""
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    folder.mkdir()
+
+    def keep(epoch, score):
+        shutil.copy(trainer.saved_model_file, folder / f"{epoch}.pth")
+
+    trainer.fit(train_data, valid_data, verbose=False, callback_fn=keep)
+    return Recorded(trainer, trainer.evaluate(test_data), folder)
+
+
+def resume(prepare, file, **settings):
+    """Go on from a checkpoint to the end; gives the trainer and its test result."""
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    trainer.resume_checkpoint(file)
+    trainer.fit(train_data, valid_data, verbose=False)
     return trainer, trainer.evaluate(test_data)
 
 

@@ -7,7 +7,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_perpeft.config.registry import our_models
 from recbole_perpeft.utils.errors import SettingError
-from tests.training import fit, move_modules, same, scatter_groups
+from tests.matrix import quickly, slow
+from tests.training import fit, move_modules, resume, same, scatter_groups
 
 GENERAL = {"group_negatives": False, "embedding_size": 16}
 
@@ -124,7 +125,7 @@ def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are
         torch.testing.assert_close(model.predict(pairs), second[:, 3])
 
 
-@pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF", "PerPEFTFISM"])
+@pytest.mark.parametrize("model", ["PerPEFTBPR", slow("PerPEFTLightGCN"), slow("PerPEFTNeuMF"), slow("PerPEFTFISM")])
 def test_users_move_to_the_group_that_predicts_them_best(prepare, model):
     trainer, _ = fit(prepare, model=model, regroup_epochs=1, mlp_hidden_size=[8], **GENERAL)
     assert trainer.stage == "personalised"
@@ -156,16 +157,19 @@ def test_users_without_an_embedding_are_represented_by_what_they_bought(prepare)
     torch.testing.assert_close(torch.from_numpy(found), torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
-@pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTENMF", "PerPEFTBERT4Rec"])
-def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, model, epoch):
+RESUMED = [(model, epoch) for model in ("PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTENMF", "PerPEFTBERT4Rec")
+           for epoch in (1, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "epoch"),
+    quickly(RESUMED, [("PerPEFTLightGCN", 1), ("PerPEFTLightGCN", 2), ("PerPEFTBERT4Rec", 2)]),
+)
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, recorded, model, epoch):
     settings = {"model": model, **GENERAL}
-    whole, expected = fit(prepare, **settings)
-    killed, _ = fit(prepare, stop_after=epoch, **settings)
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert trainer.evaluate(test_data) == expected
+    whole, expected, _ = run = recorded(**settings)
+    trainer, result = resume(prepare, run.checkpoint(epoch), **settings)
+    assert result == expected
     assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 

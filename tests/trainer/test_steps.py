@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recbole_perpeft.utils.errors import TrainingError
+from tests.matrix import slow
 from tests.training import NO_DROPOUT, PEFTS, fit
 
 
@@ -12,7 +13,7 @@ def _first_batch(prepare):
     return trainer, next(iter(train_data))
 
 
-@pytest.mark.parametrize("peft_type", ["LORA", "IISAN", "NONE"])
+@pytest.mark.parametrize("peft_type", ["LORA", slow("IISAN"), slow("NONE")])
 def test_training_in_portions_ends_where_training_at_once_does(prepare, peft_type):
     settings = {"peft_type": peft_type, "peft_config": PEFTS.get(peft_type, {}), "learner": "sgd"}
     settings |= {

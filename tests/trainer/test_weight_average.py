@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from recbole_perpeft.trainer.weight_average import WeightAverage
+from tests.matrix import slow
 from tests.training import fit, move_modules
 
 AVERAGED = {"averaging_epochs": 2, "users_per_batch": 7}
@@ -47,9 +48,9 @@ def test_what_is_kept_is_the_average_of_the_weights_after_each_step(prepare):
     expected = {name: p.detach().clone().double() for name, p in parameters.items()}
     steps, step = 0, trainer._step
 
-    def watched(groups):
+    def watched():
         nonlocal steps
-        step(groups)
+        step()
         steps += 1
         share = max(1 / (2 * len(train_data)), 9 / (9 + steps))
         for name, p in parameters.items():
@@ -62,7 +63,7 @@ def test_what_is_kept_is_the_average_of_the_weights_after_each_step(prepare):
         torch.testing.assert_close(p.detach().double(), expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("settings", [{}, {"regroup_epochs": 1, "group_negatives": False}])
+@pytest.mark.parametrize("settings", [{}, slow({"regroup_epochs": 1, "group_negatives": False})])
 def test_the_validated_model_is_the_one_that_is_kept(prepare, settings):
     _, trainer, train_data, valid_data, _ = prepare(**AVERAGED, **settings)
     score, result = trainer.fit(train_data, valid_data, verbose=False)

@@ -14,7 +14,7 @@ from recbole_perpeft.utils.compat import libraries
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BPR", "LightGCN", "DGCF", "NeuMF", "MultiVAE", "EASE", "Pop"])
 def test_recboles_models_run_to_a_test_score(tiny, model):
-    settings = {"epochs": 2, "global_epochs": 1}
+    settings = {"epochs": 1, "global_epochs": 1}
     result = run(config_dict=tiny(model=model, **settings).settings())
     assert {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"} <= set(result)
     assert 0 <= result["test_result"]["ndcg@10"] <= 1
