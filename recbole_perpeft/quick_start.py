@@ -143,7 +143,7 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         model = _make_model(config, train_data._dataset)
     if hasattr(config.model_class, "backbone_name"):
         trainer = PerPEFTTrainer(config, model)
-        trainer.identity = inputs | encoder_identity(model)
+        trainer.checkpoint.identity = inputs | encoder_identity(model)
     else:
         config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

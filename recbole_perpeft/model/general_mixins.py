@@ -84,8 +84,8 @@ class GeneralMixin(PerPEFTMixin):
 class GraphMixin(GeneralMixin):
     """For backbones that propagate embeddings over the graph of purchases, and keep them in ``restore_user_e``.
 
-    What was propagated belongs to the items as one group sees them: it is kept for each group's table, and dropped when
-    weights may change.
+    What was propagated belongs to the items as one group sees them: it is kept for each group's table, until
+    :meth:`invalidate`.
     """
 
     whole_table = True
@@ -112,11 +112,7 @@ class GraphMixin(GeneralMixin):
         self._score_all(interaction[:1])
         return self.restore_user_e[interaction[self.USER_ID]]
 
-    def train(self, mode: bool = True) -> "GraphMixin":
-        """Set the mode; training changes weights."""
+    def invalidate(self) -> None:
+        """As :meth:`PerPEFTMixin.invalidate`."""
+        super().invalidate()
         self._kept.clear()
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._kept.clear()
-        super()._load_from_state_dict(*args, **kwargs)

@@ -49,6 +49,8 @@ class PerPEFTMixin(GroupedUsersMixin):
         What its ``loss_type`` can be; none, if its loss is its own and it knows no other.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
+    weights_version : int
+        How often :meth:`invalidate` was called.
     """
 
     backbone_name: str
@@ -56,6 +58,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     whole_table = False
     losses: tuple[str, ...] = tuple(LOSSES)
     trims_sequences = False
+    weights_version = 0
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
@@ -69,6 +72,7 @@ class PerPEFTMixin(GroupedUsersMixin):
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)
+        self.register_load_state_dict_post_hook(_other_weights)
 
     @staticmethod
     def check_settings(settings: Mapping) -> None:
@@ -108,6 +112,22 @@ class PerPEFTMixin(GroupedUsersMixin):
         """What the optimiser holds: all but the foundation model, of every group."""
         frozen = {id(parameter) for parameter in self.item_tower.encoder.frozen_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in frozen]
+
+    # -- what is kept between evaluations ---------------------------------------------------------------------------
+
+    def invalidate(self) -> None:
+        """Say that weights have moved: what was computed with them and kept is dropped.
+
+        ``train()`` and ``eval()`` drop nothing. The trainer's steps call this, and a state that is loaded does; whoever
+        moves weights in another way, as with an optimiser of their own, calls it before the next evaluation.
+        """
+        self.weights_version += 1
+        self.item_tower.invalidate()
+
+    def forget(self) -> None:
+        """As :meth:`invalidate`, of weights that others have taken the place of: training steps start afresh too."""
+        self.invalidate()
+        self.item_tower.forget()
 
     # -- scoring ----------------------------------------------------------------------------------------------------
 
@@ -161,6 +181,11 @@ class PerPEFTMixin(GroupedUsersMixin):
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
         return self._scores(interaction, super().predict).squeeze(1)
+
+
+def _other_weights(model: PerPEFTMixin, incompatible_keys: object) -> None:
+    """After a state is loaded."""
+    model.forget()
 
 
 def _with_known_loss(config):
