@@ -277,10 +277,6 @@ class MultimodalItemEmbedding(nn.Module):
         if self._history is not None:
             self._history.clear()
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        self.forget()
-        super()._load_from_state_dict(*args, **kwargs)
-
     @property
     def weight(self) -> torch.Tensor:
         """The table in use, ``[rows, embedding_dim]``.

@@ -1,5 +1,7 @@
 """General recommenders: batches of users' purchases, fresh rows beside old ones, propagated tables, new users."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +122,18 @@ def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are
     pairs = Interaction({**interaction.interaction, "item_id": torch.full((len(interaction),), 3)})
     with torch.no_grad():
         torch.testing.assert_close(model.predict(pairs), second[:, 3])
+
+
+@torch.no_grad()
+def test_what_was_propagated_goes_with_the_table_that_it_belongs_to(prepare):
+    _, trainer, _, valid_data, _ = prepare(model="PerPEFTLightGCN", **GENERAL)
+    model = trainer.model.eval()
+    with model.item_tower.catalogue(0):
+        table = weakref.ref(model.item_tower.weight)
+    model.full_sort_predict(next(iter(valid_data))[0])
+    assert table() is not None
+    model.invalidate()
+    assert table() is None
 
 
 @pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF", "PerPEFTFISM"])
