@@ -38,12 +38,12 @@ class GeneralMixin(PerPEFTMixin):
 
     @torch.no_grad()
     def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
-        """Embedding of each user; the mean of his purchases' embeddings, of backbones that have none of users.
+        """Embedding of each user; the mean of their purchases' embeddings, of backbones that have none of users.
 
         Parameters
         ----------
         sequences
-            User id to his training purchases.
+            User id to training purchases.
 
         Returns
         -------
@@ -69,7 +69,7 @@ class GeneralMixin(PerPEFTMixin):
         return Interaction({self.USER_ID: users[row_of], self.ITEM_ID: histories[row_of, place]}), row_of
 
     def _representations(self, interaction: Interaction) -> torch.Tensor:
-        """All embeddings of each row's user, side by side, ``[n, d]``; if he has none, the mean of his purchases'."""
+        """All embeddings of each row's user, side by side, ``[n, d]``; without any, the mean of their purchases'."""
         users = interaction[self.USER_ID]
         tables = [
             module

@@ -117,7 +117,7 @@ class MultimodalItemEmbedding(nn.Module):
 
     @property
     def by_user(self) -> bool:
-        """Whether every user sees items in his own way."""
+        """Whether all users see items in their own way."""
         return isinstance(self.conditioning, UserConditioning) and self.conditioning.by_user
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:

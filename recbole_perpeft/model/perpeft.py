@@ -150,7 +150,7 @@ class PerPEFTMixin(GroupedUsersMixin):
                     yield rows, interaction[rows]
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of every item for each row's user, as his group sees them (``group_mixing``), ``[n, n_items]``."""
+        """Scores of every item for each row's user, as their group sees them (``group_mixing``), ``[n, n_items]``."""
         return self._scores(interaction, self._score_all)
 
     def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
