@@ -144,7 +144,7 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         from recbole_perpeft.trainer.trainer import PerPEFTTrainer  # RecBole's own models do not wait for peft
 
         trainer = PerPEFTTrainer(config, model)
-        trainer.identity = inputs | encoder_identity(model)
+        trainer.checkpoint.identity = inputs | encoder_identity(model)
     else:
         config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)

@@ -95,6 +95,7 @@ def move_modules(model, num_groups=3, seed=5):
         for group in range(num_groups):
             for parameter in model.item_tower.group_parameters(group):
                 parameter.add_(0.3 * torch.randn_like(parameter))
+    model.invalidate()
 
 
 def scatter_groups(model, train_data, num_groups=3):
@@ -103,7 +104,7 @@ def scatter_groups(model, train_data, num_groups=3):
     groups = np.arange(len(users)) % num_groups
     model.personalise(users, groups)
     move_modules(model, num_groups)
-    model.item_tower.forget()
+    model.forget()
     train_data.set_groups(model.user_groups.numpy(), group_negatives=True)
 
 

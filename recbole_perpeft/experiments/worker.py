@@ -24,7 +24,8 @@ from recbole_perpeft.experiments.costs import Costs
 from recbole_perpeft.experiments.run_process import checkpoint_of
 from recbole_perpeft.report.run_summary import candidates
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.stage_1_cache import file_of
+from recbole_perpeft.trainer.resuming import keep_in
+from recbole_perpeft.trainer.stage_1_cache import file_of, share
 from recbole_perpeft.trainer.stage_report import count
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError, PerPEFTError, SettingError
 
@@ -139,12 +140,12 @@ def gain(metric: str, rank: float) -> float:
 def _go_on(
     trainer: "PerPEFTTrainer", unfinished: Path | None, stage_1_folder: Path | None, keep_other_builds: bool
 ) -> None:
-    stage_1 = file_of(stage_1_folder, trainer.config, trainer.identity) if stage_1_folder else None
+    stage_1 = file_of(stage_1_folder, trainer.config, trainer.checkpoint.identity) if stage_1_folder else None
     try:
         if unfinished:
             _keep_in(trainer, unfinished, keep_other_builds)
         if stage_1:
-            trainer.share_stage_1(stage_1)
+            share(trainer, stage_1)
     except CheckpointError as error:
         raise CheckpointError(f"{error} Delete it to begin anew.") from error
 
@@ -155,11 +156,11 @@ def _keep_in(trainer: "PerPEFTTrainer", unfinished: Path, keep_other_builds: boo
         trainer.logger.warning(f"{unfinished} was begun by another build of recbole_perpeft: begun anew.")
         unfinished.unlink()
     try:
-        trainer.keep_in(unfinished)
+        keep_in(trainer, unfinished)
     except MisfitError as error:
         trainer.logger.warning(f"{error} It is begun anew.")
         unfinished.unlink()
-        trainer.keep_in(unfinished)
+        keep_in(trainer, unfinished)
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, int]:

@@ -51,6 +51,8 @@ class PerPEFTMixin(GroupedUsersMixin):
         :data:`~recbole_perpeft.model.loss.LOSSES`.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
+    weights_version : int
+        How often :meth:`invalidate` was called.
     """
 
     backbone_name: str
@@ -58,6 +60,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     whole_table = False
     losses: tuple[str, ...] | None = None
     trims_sequences = False
+    weights_version = 0
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
@@ -71,6 +74,7 @@ class PerPEFTMixin(GroupedUsersMixin):
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)
+        self.register_load_state_dict_post_hook(_other_weights)
 
     @staticmethod
     def check_settings(settings: Mapping) -> None:
@@ -131,6 +135,22 @@ class PerPEFTMixin(GroupedUsersMixin):
         frozen = {id(parameter) for parameter in self.item_tower.encoder.frozen_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in frozen]
 
+    # -- what is kept between evaluations ---------------------------------------------------------------------------
+
+    def invalidate(self) -> None:
+        """Say that weights have moved: what was computed with them and kept is dropped.
+
+        ``train()`` and ``eval()`` drop nothing. The trainer's steps call this, and a state that is loaded does; whoever
+        moves weights in another way, as with an optimiser of their own, calls it before the next evaluation.
+        """
+        self.weights_version += 1
+        self.item_tower.invalidate()
+
+    def forget(self) -> None:
+        """As :meth:`invalidate`, of weights that others have taken the place of: training steps start afresh too."""
+        self.invalidate()
+        self.item_tower.forget()
+
     # -- scoring ----------------------------------------------------------------------------------------------------
 
     def _by_group(self, interaction: Interaction) -> Iterator[tuple[torch.Tensor | slice, Interaction]]:
@@ -152,7 +172,7 @@ class PerPEFTMixin(GroupedUsersMixin):
                     yield rows, interaction[rows]
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of every item for each row's user, as his group sees them (``group_mixing``), ``[n, n_items]``."""
+        """Scores of every item for each row's user, as their group sees them (``group_mixing``), ``[n, n_items]``."""
         return self._scores(interaction, self._score_all)
 
     def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
@@ -183,6 +203,11 @@ class PerPEFTMixin(GroupedUsersMixin):
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
         return self._scores(interaction, super().predict).squeeze(1)
+
+
+def _other_weights(model: PerPEFTMixin, incompatible_keys: object) -> None:
+    """After a state is loaded."""
+    model.forget()
 
 
 def _with_known_loss(config):

@@ -82,8 +82,8 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
     }
     if is_perpeft(trainer.config.model_class) and trainer.part == "stage 3":
         summary["groups"] = _by_group(trainer, ranked(valid_data), ranked(test_data))
-        if trainer.has_stage_1:
-            with trainer.stage_1_in_use():
+        if trainer.checkpoint.has_stage_1:
+            with trainer.checkpoint.stage_1_in_use():
                 summary["global_result"] = ranked(test_data).metrics(config)
     return summary
 

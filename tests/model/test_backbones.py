@@ -65,7 +65,7 @@ def test_a_batch_of_which_bert4rec_masks_nothing_teaches_nothing(prepare):
     before = {name: value.clone() for name, value in trainer.model.train().state_dict().items()}
     batch = next(iter(train_data))
     batch.interaction["MASK_INDEX"] = torch.zeros_like(batch["MASK_INDEX"])
-    assert trainer.train_window([batch]) == 0
+    assert trainer.steps.train_window([batch]) == 0
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
 
 

@@ -1,5 +1,7 @@
 """General recommenders: batches of users' purchases, fresh rows beside old ones, propagated tables, new users."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -89,7 +91,6 @@ def test_other_rows_are_encoded_once_before_the_first_validation(prepare, togeth
 def encoded_in_an_epoch(prepare, **settings):
     """The loader, how many items the first epoch encodes, without a validation, and how many there are."""
     _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", users_per_batch=7, **GENERAL | settings)
-    trainer._validates, trainer._saved = False, False
     trainer.epochs = 1
     trainer._train_epoch(train_data, 0)
     return train_data, trainer.model.item_tower.encoder.items_encoded, trainer.model.n_items - 1
@@ -113,16 +114,27 @@ def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are
         first = model.full_sort_predict(interaction)
         torch.testing.assert_close(first, expected())
         torch.testing.assert_close(model.full_sort_predict(interaction), first)
-        model.train()
         move_modules(model)
         model.user_embedding.weight.add_(0.5)
-        model.eval()
+        model.invalidate()
         second = model.full_sort_predict(interaction)
         torch.testing.assert_close(second, expected())
     assert not torch.allclose(first, second)
     pairs = Interaction({**interaction.interaction, "item_id": torch.full((len(interaction),), 3)})
     with torch.no_grad():
         torch.testing.assert_close(model.predict(pairs), second[:, 3])
+
+
+@torch.no_grad()
+def test_what_was_propagated_goes_with_the_table_that_it_belongs_to(prepare):
+    _, trainer, _, valid_data, _ = prepare(model="PerPEFTLightGCN", **GENERAL)
+    model = trainer.model.eval()
+    with model.item_tower.catalogue(0):
+        table = weakref.ref(model.item_tower.weight)
+    model.full_sort_predict(next(iter(valid_data))[0])
+    assert table() is not None
+    model.invalidate()
+    assert table() is None
 
 
 @pytest.mark.parametrize("model", ["PerPEFTBPR", slow("PerPEFTLightGCN"), slow("PerPEFTNeuMF"), slow("PerPEFTFISM")])

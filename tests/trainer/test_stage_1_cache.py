@@ -33,7 +33,7 @@ QUICK = [
 
 
 def file_of(folder, trainer):
-    return stage_1_cache.file_of(folder, trainer.config, trainer.identity)
+    return stage_1_cache.file_of(folder, trainer.config, trainer.checkpoint.identity)
 
 
 def sharing(prepare, folder, monkeypatch, **settings):
@@ -46,7 +46,7 @@ def sharing(prepare, folder, monkeypatch, **settings):
 
     def prepared(**settings):
         made = prepare(**settings)
-        made[1].share_stage_1(file_of(folder, made[1]))
+        stage_1_cache.share(made[1], file_of(folder, made[1]))
         return made
 
     with monkeypatch.context() as patch:
@@ -97,7 +97,7 @@ def test_a_run_with_the_stage_1_of_another_ends_as_one_with_its_own(
 
 def test_a_stage_1_that_stopped_early_is_not_gone_on_with(prepare, tmp_path, monkeypatch):
     def falling(trainer, valid_data, show_progress=False):
-        return -trainer._epoch, {"ndcg@10": -trainer._epoch}
+        return -trainer.epoch, {"ndcg@10": -trainer.epoch}
 
     monkeypatch.setattr(PerPEFTTrainer, "_valid_epoch", falling)
     settings = {"global_epochs": 6, "epochs": 8, "stopping_step": 1}
@@ -132,7 +132,7 @@ def test_what_stage_1_reads_makes_another_of_it(prepare, tmp_path):
         {"users_per_batch": 7}, {"personalised_by": "group_vector"}, {"user_sample": 30}, {"model": "PerPEFTGRU4Rec"},
     ):  # fmt: skip
         assert file_of(tmp_path, prepare(**change)[1]) != first, change
-    trainer.identity = {**trainer.identity, "dataset hash": "another"}
+    trainer.checkpoint.identity["dataset hash"] = "another"
     assert file_of(tmp_path, trainer) != first
     assert file_of(tmp_path, prepare(epochs=2)[1]) is None
 
@@ -140,7 +140,7 @@ def test_what_stage_1_reads_makes_another_of_it(prepare, tmp_path):
 def test_a_run_that_stands_somewhere_goes_on_there(prepare, recorded, stage_1_of):
     _, trainer, *_ = prepare()
     trainer.resume_checkpoint(recorded().checkpoint(2))
-    trainer.share_stage_1(file_of(stage_1_of(), trainer))
+    stage_1_cache.share(trainer, file_of(stage_1_of(), trainer))
     assert trainer.start_epoch == 3
 
 
@@ -150,14 +150,14 @@ def test_a_stage_1_of_other_data_or_a_broken_file_is_refused(prepare, tmp_path, 
     with pytest.raises(CheckpointError, match="holds no settings: it was written for another use"):
         prepare()[1].resume_checkpoint(file)
     with pytest.raises(CheckpointError, match="holds no stage_1"):
-        prepare()[1].share_stage_1(trainer.saved_model_file)
+        stage_1_cache.share(prepare()[1], trainer.saved_model_file)
     state = checkpoint_file.read(file, holds="stage_1")["stage_1"]
     checkpoint_file.write(file, {"stage_1": {**state, "identity": {**state["identity"], "dataset hash": "another"}}})
     with pytest.raises(CheckpointError, match="dataset hash: another in the checkpoint"):
-        prepare()[1].share_stage_1(file)
+        stage_1_cache.share(prepare()[1], file)
     file.write_bytes(b"half")
     with pytest.raises(CheckpointError, match="is no checkpoint of a PerPEFT model"):
-        prepare()[1].share_stage_1(file)
+        stage_1_cache.share(prepare()[1], file)
 
 
 def test_a_state_for_other_groups_takes_what_fits():

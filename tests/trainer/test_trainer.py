@@ -9,6 +9,8 @@ import torch
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer import trainer as trainer_module
+from recbole_perpeft.trainer.stage import Stage
+from recbole_perpeft.trainer.steps import Steps
 from recbole_perpeft.utils.errors import TrainingError
 from tests.matrix import slow
 from tests.tiny_data import random_sequences, write_atomic
@@ -86,22 +88,22 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, rec
     assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 
-def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepare, caplog):
+def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepare, caplog, monkeypatch):
     caplog.set_level("INFO")
     settings = {"epochs": 5, "global_epochs": 2, "regroup_epochs": 2, "group_negatives": False, "eval_step": 0}
     _, trainer, train_data, _, _ = prepare(**settings)
     seen, before = [], {}
-    train_window = trainer.train_window
+    train_window = Steps.train_window
 
-    def watched(batches):
-        epoch = trainer._epoch
+    def watched(steps, batches):
+        epoch = trainer.epoch
         if epoch not in before:  # as the epoch begins
             before[epoch] = trainer.model.user_groups.clone()
             seen.append(epoch)
         assert {int(trainer.model.user_groups[user]) for b in batches for user in b.users} == {batches[0].group}
-        return train_window(batches)
+        return train_window(steps, batches)
 
-    trainer.train_window = watched
+    monkeypatch.setattr(Steps, "train_window", watched)
     trainer.fit(train_data, None, verbose=False)
     assert seen == [0, 1, 2, 3, 4]
     assert torch.equal(before[2], before[3])
@@ -117,10 +119,10 @@ def test_a_run_killed_after_grouping_resumes_in_the_personalised_stage(prepare, 
     _, trainer, train_data, valid_data, _ = prepare(**settings)
     fit_stage = trainer._fit_stage
 
-    def killed_before_stage_3(number, *arguments):
-        if number == 3:
+    def killed_before_stage_3(*arguments):
+        if trainer.stage is Stage.PERSONALISED:
             raise Killed
-        fit_stage(number, *arguments)
+        fit_stage(*arguments)
 
     monkeypatch.setattr(trainer, "_fit_stage", killed_before_stage_3)
     with pytest.raises(Killed):
@@ -276,8 +278,8 @@ def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypa
     original, steps = trainer.model.calculate_loss, []
 
     def calculate_loss(batch):
-        steps.append(trainer._epoch)
-        return original(batch) * (torch.nan if trainer._epoch == 1 and steps.count(1) > first_bad else 1)
+        steps.append(trainer.epoch)
+        return original(batch) * (torch.nan if trainer.epoch == 1 and steps.count(1) > first_bad else 1)
 
     trainer.model.calculate_loss = calculate_loss
     with pytest.raises(TrainingError, match="loss is nan in epoch 1. Lower learning_rate .* is kept in saved"):

@@ -46,17 +46,17 @@ def test_what_is_kept_is_the_average_of_the_weights_after_each_step(prepare):
     _, trainer, train_data, *_ = prepare(**AVERAGED, **settings)
     parameters = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
     expected = {name: p.detach().clone().double() for name, p in parameters.items()}
-    steps, step = 0, trainer._step
+    steps, update = 0, trainer.steps.average.update
 
     def watched():
         nonlocal steps
-        step()
+        update()
         steps += 1
         share = max(1 / (2 * len(train_data)), 9 / (9 + steps))
         for name, p in parameters.items():
             expected[name] += share * (p.detach().double() - expected[name])
 
-    trainer._step = watched
+    trainer.steps.average.update = watched
     trainer.fit(train_data, None, verbose=False)
     assert steps == 3 * len(train_data) > 9
     for name, p in parameters.items():
@@ -80,7 +80,6 @@ def test_after_a_validation_training_goes_on_from_the_weights_as_they_were(prepa
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer._valid_epoch(valid_data)
     assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
-    assert trainer.model.training
     tower = trainer.model.item_tower
     tower.eval()
     with tower.catalogue(1):  # no table of the average is left
