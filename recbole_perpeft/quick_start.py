@@ -31,7 +31,6 @@ from recbole_perpeft.trainer.resuming import (
     usable,
     written_checkpoint,
 )
-from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
@@ -119,7 +118,7 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     config = Config(config_dict=merge_settings(saved, config_dict or {}))
     _, trainer, train_data, valid_data, test_data = prepare(config)
     resume(trainer, checkpoint_file, to_train=False)
-    if isinstance(trainer, PerPEFTTrainer):
+    if is_perpeft(trainer.config.model_class):
         trainer.restore_best()
     return config, trainer, train_data, valid_data, test_data
 
@@ -142,6 +141,8 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
     with watch.part("encoder and content" if is_perpeft(config.model_class) else "model"):
         model = _make_model(config, train_data._dataset)
     if is_perpeft(config.model_class):
+        from recbole_perpeft.trainer.trainer import PerPEFTTrainer  # RecBole's own models do not wait for peft
+
         trainer = PerPEFTTrainer(config, model)
         trainer.identity = inputs | encoder_identity(model)
     else:
@@ -228,7 +229,7 @@ def _plain(result: dict | None) -> dict:
 
 def _has_best(trainer: Trainer, saved: bool) -> bool:
     """RecBole's trainers keep their best state in the file only, ours in memory too."""
-    return saved or isinstance(trainer, PerPEFTTrainer)
+    return saved or is_perpeft(trainer.config.model_class)
 
 
 def _say_where(trainer: Trainer, saved: bool, log_file: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR, registered
+from recbole_perpeft.config.choices import PERSONALISED_BY, SHARED, USER_PROJECTOR, USER_VECTOR, registered
 from recbole_perpeft.config.settings import known_settings
 from recbole_perpeft.utils.errors import SettingError
 
@@ -203,7 +203,7 @@ def _check_shape(config) -> None:
 def _check_ours(config) -> None:
     """What holds for models of this package."""
     model_class = config.model_class
-    loss, possible = config["loss_type"], model_class.losses
+    loss, possible = config["loss_type"], model_class.possible_losses()
     if possible and loss not in registered("loss_type"):
         raise SettingError.unknown("loss_type", loss, possible)
     if possible and loss not in possible:
@@ -223,13 +223,13 @@ def _check_ours(config) -> None:
     mixing = config["group_mixing"]
     if not (_is_number(mixing) and 0 <= mixing <= 1):
         raise SettingError(f"group_mixing: {mixing!r} is not possible: it must be a number from 0 to 1.")
-    takes_negatives = model_class.negatives_with(config["loss_type"]) is not None
-    if takes_negatives and not config["num_negatives"] and config["loss_type"] != "CE":
+    negatives = model_class.negatives_with(config["loss_type"])
+    if negatives not in (SHARED, None) and not config["num_negatives"]:
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
         )
-    if config["correct_sampling"] and config["loss_type"] != "CE":
+    if config["correct_sampling"] and negatives != SHARED:
         raise SettingError(
             f"correct_sampling: True is not possible with loss_type: {config['loss_type'] or '~'}: it is for CE, whose "
             "negatives are a sample of the items of a softmax. Set it to False."

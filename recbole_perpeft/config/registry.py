@@ -38,7 +38,8 @@ def find_model(name: str) -> type:
     SettingError
         If neither has a model of that name (the message names the nearest), or its backbone has no item table.
     """
-    ours = our_models()
+    exists = name in recbole_models() and name.lower() in _recbole_modules()
+    ours = {} if exists else our_models()  # which import transformers and peft: RecBole's own do not wait for that
     if name in ours:
         return ours[name]
     backbone = name.removeprefix("PerPEFT")
@@ -48,7 +49,7 @@ def find_model(name: str) -> type:
             f"model: {name} does not exist: the item tower stands in the place of item embeddings, and RecBole's "
             f"{backbone} has none or is of a kind that is not covered. Choose a PerPEFT model on one of: {known}."
         )
-    if name not in recbole_models() or name.lower() not in _recbole_modules():
+    if not exists:
         raise SettingError.unknown("model", name, [*ours, *recbole_models()])
     try:
         return get_model(name)

@@ -44,13 +44,13 @@ def unread(model_class: type) -> dict[str, str]:
     They follow from what the model's class says of itself: ``losses``, ``negatives_with``, ``whole_table`` and
     ``trains_by_user``.
     """
-    kinds = {model_class.negatives_with(loss) for loss in model_class.losses or (None,)}
+    kinds = {model_class.negatives_with(loss) for loss in model_class.possible_losses() or (None,)}
     reasons = {}
     if kinds == {None}:
         reasons |= dict.fromkeys(_NEGATIVES, "its loss is its own and takes no negatives")
     elif SHARED not in kinds:
         reasons["correct_sampling"] = "it is for loss_type: CE, whose negatives are a sample of the items of a softmax"
-    if not model_class.losses:
+    if not model_class.possible_losses():
         general = model_class.type == ModelType.GENERAL
         whose = "general recommenders keep the loss that they come with" if general else "its loss is its own"
         reasons["loss_type"] = whose

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from recbole.data.interaction import Interaction
@@ -11,7 +12,7 @@ from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.encoder import check_peft
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
-from recbole_perpeft.model.loss import LOSSES, BatchSoftmaxLoss
+from recbole_perpeft.model.loss import LOSSES
 from recbole_perpeft.model.tower_factory import make_tower
 from recbole_perpeft.model.trained_state import save_trained_only
 
@@ -45,8 +46,9 @@ class PerPEFTMixin(GroupedUsersMixin):
     whole_table : bool
         Whether the backbone needs a row for every item in a training step: it looks items up by their ids in the
         catalogue, as graphs and histories do. Else it sees the batch's items only.
-    losses : tuple of str
-        What its ``loss_type`` can be; none, if its loss is its own and it knows no other.
+    losses : tuple of str or None
+        What its ``loss_type`` can be; none, if its loss is its own and it knows no other; None: any of
+        :data:`~recbole_perpeft.model.loss.LOSSES`.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
     """
@@ -54,7 +56,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     backbone_name: str
     item_table_names: tuple[str, ...] = ()
     whole_table = False
-    losses: tuple[str, ...] = tuple(LOSSES)
+    losses: tuple[str, ...] | None = None
     trims_sequences = False
 
     def __init__(self, config, dataset):
@@ -86,8 +88,29 @@ class PerPEFTMixin(GroupedUsersMixin):
         """The kind of negatives that a training step reads with ``loss_type``; None if it reads none."""
         return LOSSES[loss_type].negatives
 
+    @classmethod
+    def possible_losses(cls) -> tuple[str, ...]:
+        """What its ``loss_type`` can be."""
+        return tuple(LOSSES) if cls.losses is None else cls.losses
+
     def _set_loss(self, config) -> None:
-        self.loss_fct = LOSSES[config["loss_type"]].make()
+        if not hasattr(self, "loss_fct"):  # TransRec calls its loss by another name
+            return
+        del self.loss_fct  # the backbone's own: each step puts in ours, with what it needs of the batch
+        self.registered_loss = LOSSES[config["loss_type"]]
+        self.loss_module = self.registered_loss.make()
+
+    @contextmanager
+    def _loss_of(self, batch: UserBatch) -> Iterator[None]:
+        """For a step, the loss that the backbone calls; nothing to do where it has its own."""
+        if not hasattr(self, "loss_module"):
+            yield
+            return
+        self.__dict__["loss_fct"] = self.registered_loss.of(self.loss_module, batch)
+        try:
+            yield
+        finally:
+            del self.__dict__["loss_fct"]
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -96,9 +119,8 @@ class PerPEFTMixin(GroupedUsersMixin):
         tower, users = self.item_tower, ()
         if tower.by_user:
             batch, users = batch.by_user(), (batch.users,)
-        if isinstance(getattr(self, "loss_fct", None), BatchSoftmaxLoss):
-            self.loss_fct.excluded, self.loss_fct.log_weights = batch.excluded, batch.log_weights
-        with (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users):
+        table = (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users)
+        with table, self._loss_of(batch):
             loss = super().calculate_loss(batch)
         if self.l2_emb:
             loss = loss + self.l2_emb * self.item_tower.id_embedding.weight.norm()
@@ -164,11 +186,11 @@ class PerPEFTMixin(GroupedUsersMixin):
 
 
 def _with_known_loss(config):
-    """``config`` for a backbone that knows BPR and CE only: BCE is called as BPR is, with a positive and a negative."""
+    """``config`` for a backbone that knows BPR and CE only."""
     known = copy.copy(config)
     known.final_config_dict = dict(config.final_config_dict)
-    if config["loss_type"] == "BCE":
-        known["loss_type"] = "BPR"
+    if config["loss_type"] in LOSSES:
+        known["loss_type"] = LOSSES[config["loss_type"]].called_as
     return known
 
 

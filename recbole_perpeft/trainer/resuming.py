@@ -9,9 +9,9 @@ from pathlib import Path
 from recbole.trainer import Trainer
 
 from recbole_perpeft.config import Config
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.settings import known_settings, merge_settings, parse_value, read_settings_files
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.checkpointing import CheckpointTrainer
 from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint, read_recbole_checkpoint
 from recbole_perpeft.utils.errors import CheckpointError
 
@@ -83,7 +83,7 @@ def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
     CheckpointError
         If it cannot be read, or does not fit.
     """
-    if isinstance(trainer, CheckpointTrainer):
+    if is_perpeft(trainer.config.model_class):
         trainer.resume_checkpoint(file, to_train)
         return
     state, inputs = read_state(file), trainer.config.identity
