@@ -21,6 +21,7 @@ from recbole_perpeft.config.settings import (
     read_settings_files,
     read_yaml,
 )
+from recbole_perpeft.config.table import GONE
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
@@ -98,6 +99,8 @@ class Config(RecBoleConfig):
         )
         known = known_settings()
         for key in self.external_config_dict:
+            if key in GONE:
+                raise SettingError(f"{key} is gone. {GONE[key]} docs/changelog.md has more.")
             if key not in known:
                 raise SettingError.unknown("setting", key, known)
 

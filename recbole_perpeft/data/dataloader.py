@@ -49,7 +49,7 @@ class GroupBatches:
 class UserBatchLoader(AbstractDataLoader):
     """Trains on all prefixes of ``users_per_batch`` users of one group at a time.
 
-    All prefixes of a user hold the same distinct items as one causal pass over his sequence, and give a causal
+    All prefixes of a user hold the same distinct items as one causal pass over their sequence, and give a causal
     backbone's outputs at every position, but work for every RecBole backbone.
 
     Parameters

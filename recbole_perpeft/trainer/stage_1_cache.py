@@ -14,16 +14,12 @@ from torch import nn
 
 from recbole_perpeft.config.identity import counting
 from recbole_perpeft.config.sources import sources_hash
+from recbole_perpeft.config.table import Kind, of_kind
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.standing import stand_at, standing_of, take_best
 
 FORMAT = 3  # of the files: those of another are not found
-# what stage 1 neither reads nor depends on
-GROUP_SETTINGS = frozenset(
-    {
-        "num_groups", "grouping", "regroup_epochs", "group_mixing", "group_negatives", "epochs",
-    }
-)  # fmt: skip
+GROUP_SETTINGS = of_kind(Kind.GROUPS)
 
 
 def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
