@@ -38,9 +38,9 @@ def main() -> None:
     for seed in arguments.seeds:
         settings = {"seed": seed, "show_progress": False, "state": "ERROR", **settings_of(words)}
         config = Config("PerPEFTSASRec", "demo", config_dict=settings)
+        config = Config("PerPEFTSASRec", "demo", config_dict={**settings, "epochs": config["global_epochs"]})
         _, trainer, train_data, valid_data, _ = quick_start.prepare(config)
-        trainer._saved, trainer._validates = False, True
-        trainer._fit_stage(1, trainer.global_epochs, train_data, valid_data, False, True, False, None)
+        trainer.fit(train_data, valid_data, verbose=False, saved=False)
         for way in WAYS:
             trainer.model.group_rule = GROUPINGS[way](config["num_groups"], seed)
             users, groups = stage_2_groups(trainer.model, train_data)

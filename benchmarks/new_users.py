@@ -35,6 +35,7 @@ from recbole_perpeft.experiments.significance import difference
 from recbole_perpeft.experiments.tables import pipes
 from recbole_perpeft.experiments.variants import settings_of
 from recbole_perpeft.experiments.worker import gain, ranks_of_targets
+from recbole_perpeft.trainer import stage_1_cache
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 
 VARIANTS = {
@@ -79,8 +80,8 @@ def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file
     init_seed(config["seed"], config["reproducibility"])
     net = config.model_class(config, train_data._dataset).to(config["device"])
     trainer = PerPEFTTrainer(config, net)
-    trainer.identity = inputs | encoder_identity(net.item_tower.encoder)
-    trainer.share_stage_1(stage_1_file)
+    trainer.checkpoint.identity = inputs | encoder_identity(net.item_tower.encoder)
+    stage_1_cache.share(trainer, stage_1_file)
     score, _ = trainer.fit(train_data, valid_data, saved=False)
     trainer.restore_best()
     net.eval()

@@ -21,6 +21,7 @@ from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.model_folder import quiet_transformers
 from recbole_perpeft.encoder.foundation.state_store import StateStore
 from recbole_perpeft.quick_start import prepare
+from recbole_perpeft.trainer.stage import Stage
 
 PAPER = "properties/variant/paper.yaml"
 SEED = 2020
@@ -112,7 +113,7 @@ class OurSide:
         users = np.fromiter(self.train_data.histories, dtype=np.int64)
         self.model.personalise(users, groups[users])
         self.train_data.set_groups(groups, self.config["group_negatives"])
-        self.trainer.optimizer = self.trainer._build_optimizer()
+        self.trainer.begin_stage(Stage.PERSONALISED)
 
     def windows(self) -> Iterator[list[UserBatch]]:
         """Batches that are encoded together, of one epoch after the other."""
@@ -120,11 +121,12 @@ class OurSide:
 
     def train(self, window: list[UserBatch]) -> None:
         """One optimiser step on each batch."""
-        self.trainer.train_window(window)
+        self.trainer.steps.train_window(window)
 
     def begin_training(self) -> None:
-        """After a validation, or at the start."""
+        """After a validation, or at the start; another validation encodes all items anew."""
         self.model.train()
+        self.model.invalidate()
 
     def validate(self) -> Validation:
         """One whole validation."""

@@ -165,7 +165,7 @@ def start(folder: Path, started: float) -> dict[str, float]:
 
     from recbole_perpeft import quick_start
     from recbole_perpeft.content import prepare as content
-    from recbole_perpeft.model import perpeft as model
+    from recbole_perpeft.model import tower_factory as model
 
     seconds["imports"] = time.time() - started
     timed(quick_start, "create_dataset", "data set")

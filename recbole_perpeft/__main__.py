@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 from recbole_perpeft.utils.exit_status import exit_status
+from recbole_perpeft.utils.late_imports import without_garbage_collection
 
 COMMANDS = ("compare", "tune")  # each a module of commands/ with a main; only the one that is asked for is imported
 
@@ -13,7 +14,8 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         print(f"Usage: python -m recbole_perpeft {{{','.join(COMMANDS)}}} …; add --help for each.", file=sys.stderr)
         return 2
-    command = import_module(f"recbole_perpeft.commands.{arguments[0]}")
+    with without_garbage_collection():
+        command = import_module(f"recbole_perpeft.commands.{arguments[0]}")
     return exit_status(lambda: command.main(arguments[1:]))
 
 

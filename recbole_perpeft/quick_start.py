@@ -13,7 +13,7 @@ from torch import nn
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
 from recbole_perpeft.config.identity import data_identity, encoder_identity
-from recbole_perpeft.config.registry import missing_package, reads_content
+from recbole_perpeft.config.registry import is_perpeft, missing_package, reads_content
 from recbole_perpeft.config.settings import merge_settings
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
@@ -23,7 +23,6 @@ from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.report.run_report import run_report, verdicts
 from recbole_perpeft.report.run_summary import comparison_summary, training_summary
-from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer
 from recbole_perpeft.trainer.resuming import (
     make_config,
     naming_checkpoint,
@@ -32,7 +31,6 @@ from recbole_perpeft.trainer.resuming import (
     usable,
     written_checkpoint,
 )
-from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
@@ -120,7 +118,7 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     config = Config(config_dict=merge_settings(saved, config_dict or {}))
     _, trainer, train_data, valid_data, test_data = prepare(config)
     resume(trainer, checkpoint_file, to_train=False)
-    if isinstance(trainer, PerPEFTTrainer):
+    if is_perpeft(trainer.config.model_class):
         trainer.restore_best()
     return config, trainer, train_data, valid_data, test_data
 
@@ -142,16 +140,19 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with watch.part("encoder and content" if reads_content(config.model_class) else "model"):
         model = _make_model(config, train_data._dataset)
-    if hasattr(config.model_class, "backbone_name"):
+    if is_perpeft(config.model_class):
+        from recbole_perpeft.trainer.trainer import PerPEFTTrainer  # RecBole's own models do not wait for peft
+
         trainer = PerPEFTTrainer(config, model)
-        trainer.identity = inputs | encoder_identity(model.item_tower.encoder)
+        trainer.checkpoint.identity = inputs | encoder_identity(model.item_tower.encoder)
     else:
-        of_content = encoder_identity(model.encoder) if reads_content(config.model_class) else {}
-        # RecBole writes the config into its checkpoints
-        config.identity = {**inputs, **of_content, "sources": sources_hash()}
-        of_recbole = not reads_content(config.model_class)
-        kind = get_trainer(config["MODEL_TYPE"], config["model"]) if of_recbole else NeighboursTrainer
-        trainer = kind(config, model)
+        if reads_content(config.model_class):
+            inputs |= encoder_identity(model.encoder)
+            from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer as OfModel
+        else:
+            OfModel = get_trainer(config["MODEL_TYPE"], config["model"])
+        config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
+        trainer = OfModel(config, model)
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     return dataset, trainer, train_data, valid_data, test_data
@@ -233,7 +234,7 @@ def _plain(result: dict | None) -> dict:
 
 def _has_best(trainer: Trainer, saved: bool) -> bool:
     """RecBole's trainers keep their best state in the file only, ours in memory too."""
-    return saved or isinstance(trainer, PerPEFTTrainer)
+    return saved or is_perpeft(trainer.config.model_class)
 
 
 def _say_where(trainer: Trainer, saved: bool, log_file: str) -> None:

@@ -5,15 +5,18 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
+from functools import partial
+
 import pytest
 import torch
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
-from recbole_perpeft.config.registry import find_model
+from recbole_perpeft.config.registry import find_model, is_perpeft
 from recbole_perpeft.config.setting_effects import unread
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
+from tests.training import record
 
 TINY = {
     "hidden_size": 16, "inner_size": 16, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 8, "projector_size": 8, "num_groups": 3,
@@ -34,23 +37,44 @@ def tiny_root(tmp_path_factory):
     return root
 
 
+def tiny_config(root, model="PerPEFTSASRec", dataset="tiny", **settings):
+    """Config of a tiny run on a data set of ``root``, which writes below the working directory."""
+    paths = {"data_path": str(root), "content_cache": str(root / "cache"), "encoder": "clip"}
+    model_class = find_model(model) if isinstance(model, str) else model
+    unused = unread(model_class) if is_perpeft(model_class) else ()
+    small = {key: value for key, value in TINY.items() if key not in unused}
+    return Config(model, dataset, config_dict={**small, **paths, **settings})
+
+
 @pytest.fixture
 def tiny(tiny_root, tmp_path, monkeypatch):
     """``tiny(**settings)`` gives a Config of a PerPEFTSASRec run on ``tiny`` that writes below ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
-
-    def make(model="PerPEFTSASRec", dataset="tiny", **settings):
-        paths = {"data_path": str(tiny_root), "content_cache": str(tiny_root / "cache"), "encoder": "clip"}
-        model_class = find_model(model) if isinstance(model, str) else model
-        unused = unread(model_class) if hasattr(model_class, "backbone_name") else ()
-        small = {key: value for key, value in TINY.items() if key not in unused}
-        return Config(model, dataset, config_dict={**small, **paths, **settings})
-
-    return make
+    return partial(tiny_config, tiny_root)
 
 
 @pytest.fixture
 def prepare(tiny):
     """``prepare(**settings)`` gives ``(dataset, trainer, train_data, valid_data, test_data)`` of a tiny run."""
     return lambda **settings: quick_start.prepare(tiny(**settings))
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory):
+    """Where recorded runs are kept, and those that there are by their settings."""
+    return tmp_path_factory.mktemp("records"), {}
+
+
+@pytest.fixture
+def recorded(prepare, records):
+    """``recorded(**settings)`` gives a ``Recorded`` tiny run, trained once for all tests: they leave it as it is."""
+    folder, runs = records
+
+    def make(**settings):
+        key = repr(sorted(settings.items()))
+        if key not in runs:
+            runs[key] = record(prepare, folder / str(len(runs)), **settings)
+        return runs[key]
+
+    return make

@@ -1,7 +1,13 @@
 """Fixtures that tests of experiments and of commands share."""
 
+import contextlib
+import io
+import json
+import logging
+
 import pytest
 
+from recbole_perpeft.experiments import scheduler, worker
 from tests.conftest import TINY
 
 
@@ -22,12 +28,33 @@ def at_once():
             def __init__(self, job, file, log, threads):
                 self._error = do(job, file)
 
-            def ended(self):
-                return True
-
             def end(self):
                 return self._error, 0.0
 
         return Process
 
     return stand_in
+
+
+@pytest.fixture
+def in_this_process(monkeypatch, at_once):
+    """Runs are done here, one after another: what a run ends with does not depend on its process."""
+
+    def do(job, file):
+        file.with_suffix(".job").write_text(json.dumps(job, default=str))
+        root, said = logging.getLogger(), io.StringIO()
+        handlers, level = root.handlers, root.level
+        root.handlers = []  # as a process has it, which logs to the run's own file
+        try:
+            with contextlib.redirect_stderr(said):
+                worker.main(str(file.with_suffix(".job")))
+        except SystemExit:
+            return f"FAILED: {said.getvalue().splitlines()[-1]}"
+        finally:
+            for handler in root.handlers:
+                handler.close()
+            root.handlers = handlers
+            root.setLevel(level)
+            file.with_suffix(".job").unlink()
+
+    monkeypatch.setattr(scheduler, "RunProcess", at_once(do))

@@ -7,6 +7,7 @@ import torch
 
 from recbole_perpeft.config.registry import our_models
 from recbole_perpeft.quick_start import load
+from recbole_perpeft.trainer.stage import Stage
 from tests.model.test_backbones import sizes
 from tests.training import FAST, NO_DROPOUT, PEFTS, fit, gradients, gradients_of_portions, scatter_groups
 
@@ -34,8 +35,7 @@ def _twins(prepare, **settings):
     its_train_data.set_groups(trainer.model.user_groups.numpy(), group_negatives=True)
     on_gpu.model.load_state_dict(trainer.model.state_dict())
     for one in (trainer, on_gpu):
-        one.stage = "personalised"
-        one.optimizer = one._build_optimizer()
+        one.begin_stage(Stage.PERSONALISED)
     return (trainer, train_data, valid_data), (on_gpu, its_train_data, its_valid_data)
 
 
@@ -119,12 +119,12 @@ def test_a_run_goes_on_after_it_was_killed_on_either(prepare):
 @pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
 def test_no_step_waits_for_the_gpu(prepare, settings):
     _, trainer, train_data, *_ = prepare(**settings, **ON_GPU)
-    trainer.stage = "personalised"
+    trainer.begin_stage(Stage.PERSONALISED)
     windows = list(train_data.windows(trainer.config["batches_per_encoding"]))
-    trainer.train_window(windows[0])  # whatever is done once
+    trainer.steps.train_window(windows[0])  # whatever is done once
     mode = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        trainer.train_window(windows[1])
+        trainer.steps.train_window(windows[1])
     finally:
         torch.cuda.set_sync_debug_mode(mode)

@@ -1,4 +1,8 @@
-"""Training tiny models in tests: to the end, or until killed."""
+"""Training tiny models in tests: to the end, until killed, or once for all tests that look at it."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +36,43 @@ def fit(prepare, stop_after=None, **settings):
     return trainer, trainer.evaluate(test_data)
 
 
+class Recorded(NamedTuple):
+    """A run to its end, and the checkpoint as it stood after each of its epochs."""
+
+    trainer: object
+    result: dict
+    folder: Path
+
+    @property
+    def validated(self):
+        """The epochs after which it was validated and written."""
+        return sorted(int(file.stem) for file in self.folder.iterdir())
+
+    def checkpoint(self, epoch):
+        """A copy, in the working directory, of what a process that dies after ``epoch`` leaves."""
+        return shutil.copy(self.folder / f"{epoch}.pth", "killed.pth")
+
+
+def record(prepare, folder, **settings):
+    """Train a tiny model to the end, keeping in ``folder`` what the checkpoint was after each validated epoch."""
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    folder.mkdir()
+
+    def keep(epoch, score):
+        shutil.copy(trainer.saved_model_file, folder / f"{epoch}.pth")
+
+    trainer.fit(train_data, valid_data, verbose=False, callback_fn=keep)
+    return Recorded(trainer, trainer.evaluate(test_data), folder)
+
+
+def resume(prepare, file, **settings):
+    """Go on from a checkpoint to the end; gives the trainer and its test result."""
+    _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    trainer.resume_checkpoint(file)
+    trainer.fit(train_data, valid_data, verbose=False)
+    return trainer, trainer.evaluate(test_data)
+
+
 def scripted(trainer, scores):
     """Let the validation after epoch i give ``scores[i]``."""
     remaining = iter(scores)
@@ -54,6 +95,7 @@ def move_modules(model, num_groups=3, seed=5):
         for group in range(num_groups):
             for parameter in model.item_tower.group_parameters(group):
                 parameter.add_(0.3 * torch.randn_like(parameter))
+    model.invalidate()
 
 
 def scatter_groups(model, train_data, num_groups=3):
@@ -62,7 +104,7 @@ def scatter_groups(model, train_data, num_groups=3):
     groups = np.arange(len(users)) % num_groups
     model.personalise(users, groups)
     move_modules(model, num_groups)
-    model.item_tower.forget()
+    model.forget()
     train_data.set_groups(model.user_groups.numpy(), group_negatives=True)
 
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recbole_perpeft.quick_start import run
 from recbole_perpeft.utils.errors import PerPEFTError
+from recbole_perpeft.utils.late_imports import without_garbage_collection
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     known, settings = parser.parse_known_args(arguments)
     files = known.config_files.split() if known.config_files else None
     try:
+        with without_garbage_collection():
+            from recbole_perpeft.quick_start import run  # --help does not wait for torch and RecBole
         return run(known.model, known.dataset, config_file_list=files, command_line=settings)
     except PerPEFTError as error:
         print(" ".join([f"{type(error).__name__}: {error}", *_notes(error)]), file=sys.stderr)

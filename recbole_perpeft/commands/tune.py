@@ -11,6 +11,7 @@ import yaml
 from recbole_perpeft.commands.compare import add_common_arguments, common_settings
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.checks import check_seed
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.setting_effects import unread
 from recbole_perpeft.config.settings import YAML_LOADER, known_settings
 from recbole_perpeft.data.preparation import check_folder
@@ -118,7 +119,7 @@ def tune(
     settings = {"seed": seed, **(settings or {})}
     config = Config(model, dataset, config_dict=settings)
     check_folder(config)
-    unused = unread(config.model_class) if hasattr(config.model_class, "backbone_name") else {}
+    unused = unread(config.model_class) if is_perpeft(config.model_class) else {}
     for key in space.keys() & unused.keys():
         raise SettingError(f"--space: {key} changes nothing on {model}: {unused[key]}. Leave it out.")
     failures, inputs = [], Inputs()

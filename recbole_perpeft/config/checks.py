@@ -8,23 +8,12 @@ from pathlib import Path
 
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR, registered
+from recbole_perpeft.config.choices import SHARED, USER_PROJECTOR, USER_VECTOR, registered
+from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import known_settings
+from recbole_perpeft.config.table import SETTINGS, Setting, values_of
 from recbole_perpeft.utils.errors import SettingError
 
-_CHOICES = {
-    "personalised_by": PERSONALISED_BY,
-    "missing_content": ("error", "neutral"),
-    "iisan_form": ("normalised", "authors"),
-    "precision": ("auto", "fp32", "bf16", "fp16"),
-}
-
-_CHOICES_OF_ANY = {  # of all models
-    "learner": ("adam", "adamw", "sgd", "adagrad", "rmsprop"),  # RecBole takes adam for any other, without a word
-    "state": ("debug", "info", "warning", "error", "critical"),
-    "hidden_act": ("gelu", "relu", "swish", "tanh", "sigmoid"),
-}
-_IN_CAPITALS_TOO = ("learner", "state")
 _TRANSFORMS = {  # of sequences, with the shares that each reads
     "mask_itemseq": ("mask_ratio", "ft_ratio"),
     "inverse_itemseq": (),
@@ -34,17 +23,13 @@ _TRANSFORMS = {  # of sequences, with the shares that each reads
 }
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
-_AT_LEAST = {
-    "epochs": 1, "global_epochs": 0, "num_groups": 1, "users_per_batch": 1, "prefixes_per_user": 1, "user_sample": 1,
-    "num_negatives": 0, "projector_size": 1, "max_text_length": 1, "content_workers": 1, "stopping_step": 0,
-    "MAX_ITEM_LIST_LENGTH": 1, "peft_layers": 1, "batches_per_encoding": 1, "encoding_batch_size": 1,
-    "regroup_epochs": 1,
-    "train_batch_size": 1, "eval_batch_size": 1, "eval_step": 0, "worker": 0, "metric_decimal_place": 0,
-    "loss_decimal_place": 0, "hidden_size": 1, "inner_size": 1, "embedding_size": 1, "n_heads": 1, "n_layers": 0,
-    "num_layers": 1,
-}  # fmt: skip
-
-_ALONE = ("metrics", "topk", "modalities")  # lists that may be written as their only member
+_ALONE = (
+    "metrics",
+    "topk",
+    "modalities",
+    "neighbour_features",
+    "neighbour_decay",
+)  # lists that may be written as their only member
 _NONE_TAKES_ALL = ("num_negatives", "peft_layers")
 _LAST_SEED = 2**32 - 1  # numpy's
 
@@ -64,21 +49,33 @@ def check_values(config, is_ours: bool) -> None:
     SettingError
         Names the setting, its value and what is possible.
     """
-    for key, least in _AT_LEAST.items():
-        for value in config[key] if isinstance(config[key], list) else [config[key]]:
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                unquoted = f" The shell put it in place of a ~: write '{key}=~'." if value == str(Path.home()) else ""
-                raise SettingError(
-                    f"{key}: {value!r} is not possible: it must be a whole number from {least} up.{unquoted}"
-                )
-    share = config["cold_items"]
-    if share is not None and not (_is_number(share) and 0 < share < 1):
-        raise SettingError(f"cold_items: {share!r} is not possible: it must be between 0 and 1, or ~.")
+    own = config.internal_config_dict if reads_content(config.model_class) else {}
+    for key, setting in SETTINGS.items():
+        if key in config and (setting.any_model or is_ours or key in own):
+            _check_possible(key, setting, config[key])
     _check_any(config)
     if is_ours:
         _check_ours(config)
     else:
         _check_built_in(config)
+
+
+def _check_possible(key: str, setting: Setting, value: object) -> None:
+    """Refuse a value that the table of settings does not have."""
+    possible, names = setting.possible, values_of(key)
+    if possible is None or (value is None and (names is None or setting.any_model)):
+        return
+    if value == [] and setting.type is list:
+        raise SettingError(f"{key}: [] is not possible: name at least one.")
+    if names is not None:
+        for name in value if setting.type is list and isinstance(value, list) else [value]:
+            if (str(name).lower() if setting.any_case else name) not in names:
+                raise SettingError.unknown(key, name, names)
+        return
+    for number in value if isinstance(value, list) else [value]:
+        if number is not None and number not in possible:
+            unquoted = f" The shell put it in place of a ~: write '{key}=~'." if number == str(Path.home()) else ""
+            raise SettingError(f"{key}: {number!r} is not possible: it must be {possible}.{unquoted}")
 
 
 def check_seed(key: str, seed: object) -> None:
@@ -95,17 +92,10 @@ def check_seed(key: str, seed: object) -> None:
 
 def _check_any(config) -> None:
     """What holds for RecBole's own models too."""
-    for key, allowed in _CHOICES_OF_ANY.items():
-        value = str(config[key]).lower() if key in _IN_CAPITALS_TOO else config[key]
-        if config[key] is not None and value not in allowed:
-            raise SettingError.unknown(key, config[key], allowed)
     check_seed("seed", config["seed"])
     check_seed("sample_seed", config["sample_seed"])
     for key in config.external_config_dict.keys() & config.final_config_dict.keys():
         _check_type(key, config[key], config.internal_config_dict.get(key))
-    for key in ("learning_rate", "weight_decay"):
-        if config[key] < 0:
-            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
     for key in ("checkpoint_dir", "data_path"):
         if not isinstance(config[key], str):
             raise SettingError(f"{key}: {_shown(config[key])} is not possible: it must name a folder.")
@@ -203,33 +193,20 @@ def _check_shape(config) -> None:
 def _check_ours(config) -> None:
     """What holds for models of this package."""
     model_class = config.model_class
-    loss, possible = config["loss_type"], model_class.losses
+    loss, possible = config["loss_type"], model_class.possible_losses()
     if possible and loss not in registered("loss_type"):
         raise SettingError.unknown("loss_type", loss, possible)
     if possible and loss not in possible:
         raise SettingError(
             f"loss_type: {loss} is not possible with {config.model}, whose loss is {' or '.join(possible)}."
         )
-    for key, allowed in {**_CHOICES, "grouping": registered("grouping")}.items():
-        if key in config and config[key] not in allowed:
-            raise SettingError.unknown(key, config[key], allowed)
-    own_rate = [] if config["peft_learning_rate"] is None else ["peft_learning_rate"]
-    for key in (*own_rate, "content_weight", "l2_emb"):
-        if not (_is_number(config[key]) and config[key] >= 0):
-            raise SettingError(f"{key}: {config[key]!r} is not possible: it must be a number from 0 up.")
-    epochs = config["averaging_epochs"]
-    if epochs is not None and not (_is_number(epochs) and epochs > 0):
-        raise SettingError(f"averaging_epochs: {epochs!r} is not possible: it must be a number above 0, or ~.")
-    mixing = config["group_mixing"]
-    if not (_is_number(mixing) and 0 <= mixing <= 1):
-        raise SettingError(f"group_mixing: {mixing!r} is not possible: it must be a number from 0 to 1.")
-    takes_negatives = model_class.negatives_with(config["loss_type"]) is not None
-    if takes_negatives and not config["num_negatives"] and config["loss_type"] != "CE":
+    negatives = model_class.negatives_with(config["loss_type"])
+    if negatives not in (SHARED, None) and not config["num_negatives"]:
         value = "~" if config["num_negatives"] is None else 0
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
         )
-    if config["correct_sampling"] and config["loss_type"] != "CE":
+    if config["correct_sampling"] and negatives != SHARED:
         raise SettingError(
             f"correct_sampling: True is not possible with loss_type: {config['loss_type'] or '~'}: it is for CE, whose "
             "negatives are a sample of the items of a softmax. Set it to False."

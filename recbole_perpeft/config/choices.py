@@ -1,10 +1,14 @@
 """Values of settings that more than one room knows, and where the registries of the others are."""
 
 from importlib import import_module
+from typing import Any
 
 GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR = "group_peft", "group_projector", "group_vector"
 USER_PROJECTOR, USER_VECTOR = "user_projector", "user_vector"
 PERSONALISED_BY = (GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR, USER_PROJECTOR, USER_VECTOR)
+
+RAW, CENTRED, WHITENED = "raw", "centred", "whitened"
+FEATURE_FORMS = (RAW, CENTRED, WHITENED)
 
 # kinds of negatives: of all rows together, one beside each row, or rows of their own with labels
 SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
@@ -13,10 +17,11 @@ SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
 _REGISTRIES = {
     "grouping": ("recbole_perpeft.grouping.methods", "GROUPINGS"),
     "loss_type": ("recbole_perpeft.model.loss", "LOSSES"),
+    "peft_type": ("recbole_perpeft.encoder.factory", "ENCODERS"),
 }
 
 
-def registered(key: str) -> tuple[str, ...]:
-    """The values of setting ``key`` that have an entry in its registry."""
+def registered(key: str) -> dict[str, Any]:
+    """The values of setting ``key`` that have an entry in its registry, and these entries."""
     module, registry = _REGISTRIES[key]
-    return tuple(getattr(import_module(module), registry))
+    return getattr(import_module(module), registry)

@@ -11,7 +11,7 @@ from recbole_perpeft.config.checks import check_values
 from recbole_perpeft.config.data_settings import check_data_settings
 from recbole_perpeft.config.evaluation_settings import complete_evaluation
 from recbole_perpeft.config.load_columns import check_labels, columns_to_load
-from recbole_perpeft.config.registry import find_model, reads_content
+from recbole_perpeft.config.registry import find_model, is_perpeft
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
     PROPERTIES,
@@ -21,6 +21,7 @@ from recbole_perpeft.config.settings import (
     read_settings_files,
     read_yaml,
 )
+from recbole_perpeft.config.table import GONE
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
@@ -98,6 +99,8 @@ class Config(RecBoleConfig):
         )
         known = known_settings()
         for key in self.external_config_dict:
+            if key in GONE:
+                raise SettingError(f"{key} is gone. {GONE[key]} docs/changelog.md has more.")
             if key not in known:
                 raise SettingError.unknown("setting", key, known)
 
@@ -113,11 +116,10 @@ class Config(RecBoleConfig):
         # RecBole appends the keys of the data set's YAML to these shared lists at every construction
         self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
         super()._load_internal_config_dict(backbone or model, model_class, dataset)
-        content = ["model/Content"] if reads_content(model_class) else []
-        ours = ["overall", *content, f"model/{model}", f"dataset/{dataset}"]
+        read = [f"model/{name}" for name in getattr(model_class, "settings_from", ())]
+        ours = ["overall", *read, f"model/{model}", f"dataset/{dataset}"]
         if backbone:  # what is for PerPEFT models only must not shorten a built-in model's training
-            general = ["model/PerPEFTGeneral"] if model_class.type == ModelType.GENERAL else []
-            ours = ["overall", *content, "model/PerPEFT", *general, *ours[-2:], f"dataset/{dataset}-PerPEFT"]
+            ours.append(f"dataset/{dataset}-PerPEFT")
         for file in ours:
             if (PROPERTIES / f"{file}.yaml").is_file():
                 self._update_internal_config_dict(PROPERTIES / f"{file}.yaml")
@@ -126,7 +128,7 @@ class Config(RecBoleConfig):
 
     def _get_final_config_dict(self):
         self.final_config_dict = final = super()._get_final_config_dict()
-        ours = hasattr(self.model_class, "backbone_name")
+        ours = is_perpeft(self.model_class)
         if ours:
             drop_unread(self)
         check_values(self, ours)
@@ -142,7 +144,7 @@ class Config(RecBoleConfig):
 
     def _fit_negatives_to_loss(self, final: dict) -> None:
         """RecBole refuses its own default, one sampled negative, for its own default sequential loss, CE."""
-        ours = hasattr(self.model_class, "backbone_name")
+        ours = is_perpeft(self.model_class)
         sequential_ce = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
         if ours or (sequential_ce and "train_neg_sample_args" not in self.external_config_dict):
             final["train_neg_sample_args"] = None

@@ -5,6 +5,7 @@ import re
 from recbole.utils import InputType, ModelType
 
 from recbole_perpeft.config.load_columns import check_columns_settings, reads_labels, samples_negatives
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.utils.errors import SettingError
 
 _NUMBER = r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+|inf)\s*"
@@ -103,7 +104,7 @@ def _check_threshold(config) -> None:
         raise SettingError(f"threshold: {threshold!r} must be one column and a number, as in {{rating: 4}}.")
     if reads_labels(config):
         return
-    ours = hasattr(config.model_class, "backbone_name")
+    ours = is_perpeft(config.model_class)
     pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE and config["loss_type"] != "CE"
     if not ours and pointwise and not samples_negatives(config):
         return

@@ -1,6 +1,6 @@
 """What identifies a result: the data, the content, the encoder, and every setting that can change a number.
 
-A setting counts unless it stands in one of the tables here, so that a new one counts from its first day.
+A setting counts unless the table of settings calls it a place, so that a new one counts from its first day.
 """
 
 import hashlib
@@ -10,27 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-# Where things lie and what is shown: no number depends on them. Of an encoder and of pictures the content counts, of
-# `precision: auto` what it stands for on this machine.
-PLACES = frozenset(
-    {
-        "data_path", "content_cache", "checkpoint_dir", "dataset_save_path", "dataloaders_save_path", "image_dir",
-        "encoder", "image_encoder", "text_encoder", "precision", "resume", "config_file", "config_files",
-        "content_workers", "worker", "gpu_id", "state", "show_progress", "log_wandb", "wandb_project",
-        "loss_decimal_place", "save_dataset", "save_dataloaders", "ip", "port", "nproc", "world_size", "offset",
-    }
-)  # fmt: skip
-# What may change in the course of a training, and is named in the log: how long it goes on and at which rates, and what
-# changes rounding at most.
-CHANGEABLE = frozenset(
-    {
-        "epochs", "stopping_step", "eval_step", "learning_rate", "peft_learning_rate", "clip_grad_norm",
-        "eval_batch_size", "encoding_batch_size", "use_gpu",
-    }
-)  # fmt: skip
-# How a trained model is measured. A checkpoint may be measured in another way; to train on with scores of two protocols
-# would compare what cannot be compared.
-PROTOCOL = frozenset({"metrics", "topk", "valid_metric", "metric_decimal_place", "mask_history", "repeatable"})
+from recbole_perpeft.config.table import Kind, of_kind
+
+PLACES, CHANGEABLE, PROTOCOL = of_kind(Kind.PLACE), of_kind(Kind.CHANGEABLE), of_kind(Kind.PROTOCOL)
 
 _MISSING = object()
 
@@ -94,7 +76,7 @@ def encoder_identity(encoder) -> dict[str, str]:
         "content hash": encoder.content.hash,
         "encoder": encoder.foundation.name,
         "encoder hash": encoder.foundation.fingerprint(),
-        "precision": str(encoder.runner.dtype).removeprefix("torch."),
+        "precision": str(encoder.item_features.dtype).removeprefix("torch."),
     }
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED
-from recbole_perpeft.config.registry import reads_content
+from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, registered
+from recbole_perpeft.config.registry import is_perpeft, reads_content
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
 from recbole_perpeft.utils.errors import SettingError
 
@@ -44,13 +44,13 @@ def unread(model_class: type) -> dict[str, str]:
     They follow from what the model's class says of itself: ``losses``, ``negatives_with``, ``whole_table`` and
     ``trains_by_user``.
     """
-    kinds = {model_class.negatives_with(loss) for loss in model_class.losses or (None,)}
+    kinds = {model_class.negatives_with(loss) for loss in model_class.possible_losses() or (None,)}
     reasons = {}
     if kinds == {None}:
         reasons |= dict.fromkeys(_NEGATIVES, "its loss is its own and takes no negatives")
     elif SHARED not in kinds:
         reasons["correct_sampling"] = "it is for loss_type: CE, whose negatives are a sample of the items of a softmax"
-    if not model_class.losses:
+    if not model_class.possible_losses():
         general = model_class.type == ModelType.GENERAL
         whose = "general recommenders keep the loss that they come with" if general else "its loss is its own"
         reasons["loss_type"] = whose
@@ -93,6 +93,11 @@ def _adapts_nothing(config) -> bool:
     return config["peft_type"] is None or str(config["peft_type"]).upper() == "NONE"
 
 
+def _encoder_reads(config, key: str) -> bool:
+    encoder = registered("peft_type").get(str(config["peft_type"] or "NONE").upper())
+    return encoder is None or key in encoder.reads  # None: a method of peft that is refused, or was registered late
+
+
 def _takes_all_epochs(config) -> bool:
     return config["global_epochs"] >= config["epochs"]
 
@@ -121,16 +126,19 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
     ((*_PEFT, "encoding_batch_size"), _NONE),
-    (("peft_layers",), _when(lambda c: str(c["peft_type"]).upper() == "IISAN", "peft_type")),
-    (("iisan_form",), _when(lambda c: str(c["peft_type"]).upper() != "IISAN", "peft_type")),
+    *(((key,), _when(lambda c, key=key: not _encoder_reads(c, key), "peft_type"))
+      for key in ("peft_config", "peft_layers", "iisan_form")),
     (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
     ((*_PEFT, "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
+]  # fmt: skip
+
+_NEEDS_OF_CONTENT = [  # the same, of every model that reads content
     (_IMAGE, _NO_IMAGE),
     (_TEXT, _NO_TEXT),
     (("image_dir",), _when(lambda c: c["image_field"] is not None, "image_field")),
     (("encoder",), _when(lambda c: c["image_encoder"] is not None, "image_encoder")),
     (("encoder",), _when(lambda c: c["text_encoder"] is not None, "text_encoder")),
-]  # fmt: skip
+]
 
 _NEEDS_OF_ANY = [  # the same, of RecBole's own models too
     (("stopping_step", "valid_metric"), _NO_VALIDATION),
@@ -147,7 +155,7 @@ def without_effect(config) -> list[str]:
     config
         A :class:`~recbole_perpeft.config.Config`, of any model.
     """
-    given, ours = _given(config), hasattr(config.model_class, "backbone_name")
+    given, ours = _given(config), is_perpeft(config.model_class)
     external, defaults = config.external_config_dict, config.internal_config_dict
     sentences = {
         key: f"{key}: {external[key]} has no effect on {config['model']}: {instead}."
@@ -160,7 +168,8 @@ def without_effect(config) -> list[str]:
                 sentences[key] = f"{key}: {external[key]} has no effect on {config['model']}: {reason}."
     for key in given.keys() & _not_read_by(config.model_class) - sentences.keys():
         sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which does not read it."
-    for keys, taken_by in (_NEEDS if ours else []) + _NEEDS_OF_ANY:
+    of_content = _NEEDS_OF_CONTENT if reads_content(config.model_class) else []
+    for keys, taken_by in (_NEEDS if ours else []) + of_content + _NEEDS_OF_ANY:
         for key in given.keys() & set(keys) - sentences.keys():
             if reason := taken_by(config):
                 sentences[key] = f"{key}: {given[key]} has no effect with {reason}."
@@ -195,10 +204,7 @@ def _not_read_by(model_class: type) -> frozenset[str]:
     name = getattr(model_class, "backbone_name", model_class.__name__)
     files = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
     files += [PROPERTIES / "overall.yaml", recboles / f"{name}.yaml"]
-    if reads_content(model_class):
-        files += [ours / "Content.yaml", ours / f"{model_class.__name__}.yaml"]
-    if hasattr(model_class, "backbone_name"):
-        files += [ours / "PerPEFT.yaml", ours / "PerPEFTGeneral.yaml"]
+    files += [ours / f"{file}.yaml" for file in getattr(model_class, "settings_from", ())]
     of_models = _keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])
     return frozenset(of_models - _keys_of(files) - _quoted_by(model_class) - {"resume"})
 

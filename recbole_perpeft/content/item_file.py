@@ -3,6 +3,10 @@
 RecBole reads atomic files with pandas' CSV reader, to which a quotation mark at the start of a title opens a
 quoted field and a film called ``NA`` is a missing number. Here a tab is a tab, a line end is a line end and a
 value is text, unless a field can only have come from a CSV writer.
+
+pandas cannot be told that. With ``quoting=csv.QUOTE_NONE`` it cuts a quoted title at the tab or line break in it and
+leaves the doubled quotation marks of the others; with the other ways of quoting, a title that only begins with a
+quotation mark swallows the next items. In all of them a line with too few columns is filled up without a word.
 """
 
 import codecs

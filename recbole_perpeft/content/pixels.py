@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.pictures import UnreadablePicture, open_picture
-from recbole_perpeft.content.resizing import find_resizing
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
 from recbole_perpeft.content.unusable_pictures import FILE_NAME, UnusablePicture, add_to_list, read_list, report
 from recbole_perpeft.utils.cores import n_cores
@@ -157,8 +156,7 @@ def _write_pixels(
     Writing ends at the first that has no place; all are tried nevertheless. Tells whether all rows are written.
     """
     neutral = _neutral(processor)
-    ask = partial(process_picture, processor=processor)
-    process = find_resizing(processor, ask) or ask
+    process = partial(process_picture, processor=processor)
     workers = workers or n_cores()
     whole = True
     with (

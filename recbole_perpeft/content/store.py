@@ -92,7 +92,8 @@ def _locked(folder: Path) -> Iterator[None]:
 class ArrayWriter:
     """Writes an ``.npy`` file row by row, going on where an earlier run stopped.
 
-    Rows are written as a file, not through a memory map: a full disk is then an error and not a crash.
+    Rows are written as a file, not through a memory map (`numpy.lib.format.open_memmap`): a full disk is then an error
+    and not the end of the process by a bus error, and the file's length tells how many rows are written.
 
     Parameters
     ----------

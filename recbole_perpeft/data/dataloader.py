@@ -9,6 +9,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.transform import construct_transform
 
 from recbole_perpeft.config.choices import PAIRS, SHARED
+from recbole_perpeft.data.batch_table import barred_ids, barred_rows, distinct_items, relabelled
 from recbole_perpeft.data.negative_pools import NegativePools
 from recbole_perpeft.data.user_batch import UserBatch, shared_passes
 from recbole_perpeft.utils.errors import SettingError
@@ -48,7 +49,7 @@ class GroupBatches:
 class UserBatchLoader(AbstractDataLoader):
     """Trains on all prefixes of ``users_per_batch`` users of one group at a time.
 
-    All prefixes of a user hold the same distinct items as one causal pass over his sequence, and give a causal
+    All prefixes of a user hold the same distinct items as one causal pass over their sequence, and give a causal
     backbone's outputs at every position, but work for every RecBole backbone.
 
     Parameters
@@ -151,7 +152,7 @@ class UserBatchLoader(AbstractDataLoader):
         data = self._prefixes[np.concatenate(rows)]
         users, group = self.users[positions], int(self.groups[self.users[positions[0]]])
         owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
-        return self._with_negatives(data, users, owner, group, rng)
+        return self._batch_of(data, users, owner, group, rng)
 
     def _log_weights(self, group: int) -> np.ndarray | None:
         """The logarithm of how many items each one stands for as a negative, ``[n_items]``.
@@ -172,56 +173,60 @@ class UserBatchLoader(AbstractDataLoader):
             self._weights[group] = np.where(np.isfinite(weights), weights, 0).astype(np.float32)
         return self._weights[group]
 
-    def _with_negatives(self, data, users, owner, group: int, rng) -> UserBatch:
-        """Add negatives; unless the backbone needs all items, relabel every id to its row in a table of the batch's."""
-        dataset, number, target = self._dataset, self.config["num_negatives"], self._dataset.iid_field
+    def _batch_of(self, data: Interaction, users: np.ndarray, owner: np.ndarray, group: int, rng) -> UserBatch:
+        """The batch of rows ``data [n]`` of ``users``; ``owner [n]`` is the position of each row's user among them."""
         fields, id_fields = self._fields(data)
-        extra = np.empty(0, dtype=np.int64)
-        if self._negatives == SHARED and number:
-            extra = self.pools.draw_shared(number, group, rng)
-        elif self._negatives not in (SHARED, None):
-            extra = self.pools.draw(users[np.tile(owner, number)], group, rng)
-            fields, owner = self._with_drawn(fields, owner, torch.from_numpy(extra))
-            id_fields += [self.config["NEG_PREFIX"] + target] * (self._negatives == PAIRS)
-        seen = [fields[key].numpy().ravel() for key in id_fields]
-        items = np.union1d(extra, np.concatenate([*seen, *self._further_items(users)]))
-        items = items[(items > 0) & (items < dataset.item_num)]  # [m] without padding and mask tokens
+        fields, id_fields, owner, shared = self._with_negatives(fields, id_fields, users, owner, group, rng)
+        ids = [fields[key].numpy() for key in id_fields]
+        items = distinct_items([*ids, shared, *self._further_items(users)], self._dataset.item_num)  # [m]
+        number, histories = self.config["num_negatives"], [self.histories[user] for user in users]
         whole = self.config.model_class.whole_table or number is None
         if whole:
-            barred = self.pools.outside(group, dataset.item_num)  # [n_items]
-            if number is not None:
-                barred = np.ones_like(barred)
-                barred[items] = False
-            barred = np.tile(barred, (len(users), 1))  # [users, n_items]
-            columns = [self.histories[user] for user in users]
+            barred = barred_ids(self._no_negatives(items, group), histories)  # [users, n_items]
         else:
-            for key in id_fields:
-                ids = fields[key].numpy()
-                fields[key] = torch.from_numpy(np.where(ids > 0, np.searchsorted(items, ids) + 1, 0))
-            barred = np.zeros((len(users), len(items) + 1), dtype=bool)  # [users, m + 1]
-            columns = [np.flatnonzero(np.isin(items, self.histories[user])) + 1 for user in users]
-        weights = self._log_weights(group)
-        if weights is not None:
-            weights = torch.from_numpy(weights if whole else weights[np.r_[0, items]])  # [columns]
-        barred[:, 0] = True
-        barred[np.repeat(np.arange(len(users)), [len(c) for c in columns]), np.concatenate(columns)] = True
+            fields |= {key: relabelled(fields[key], items) for key in id_fields}
+            barred = barred_rows(items, histories)  # [users, m + 1]
+        weights = self._log_weights(group)  # [n_items]
+        if weights is not None and not whole:
+            weights = weights[np.r_[0, items]]  # [m + 1]
         passes, pass_of = self._passes(fields, owner)
         of_rows = {"owner": owner, "barred": barred, "users": users, "passes": passes, "pass_of": pass_of}
-        of_rows = {name: torch.from_numpy(values) for name, values in of_rows.items()} | {"log_weights": weights}
+        of_rows = {name: torch.from_numpy(values) for name, values in of_rows.items()}
+        of_rows["log_weights"] = None if weights is None else torch.from_numpy(weights)
         return UserBatch(fields, torch.from_numpy(items), group, whole, id_fields, **of_rows)
 
-    def _with_drawn(self, fields: dict, owner: np.ndarray, negatives: torch.Tensor) -> tuple[dict, np.ndarray]:
-        """Rows with their negatives ``[num_negatives n]``: beside them, or as rows of their own with labels."""
-        number, target = self.config["num_negatives"], self._dataset.iid_field
-        times = number if self._negatives == PAIRS else 1 + number
-        many = {key: values.repeat(times, *[1] * (values.dim() - 1)) for key, values in fields.items()}
-        if self._negatives == PAIRS:
-            many[self.config["NEG_PREFIX"] + target] = negatives
+    def _no_negatives(self, items: np.ndarray, group: int) -> np.ndarray:
+        """What of the whole catalogue is nobody's negative, bool ``[n_items]``: all but the pool, or but ``items``."""
+        if self.config["num_negatives"] is None:
+            return self.pools.outside(group, self._dataset.item_num)
+        elsewhere = np.ones(self._dataset.item_num, dtype=bool)
+        elsewhere[items] = False
+        return elsewhere
+
+    def _with_negatives(
+        self, fields: dict, id_fields: list[str], users: np.ndarray, owner: np.ndarray, group: int, rng
+    ) -> tuple[dict, list[str], np.ndarray, np.ndarray]:
+        """Rows, their fields of item ids and their owners with negatives drawn, and what all rows share of these.
+
+        Negatives of each row stand beside it (``PAIRS``: each row comes once for each), or are rows of their own with
+        labels (``LABELS``).
+        """
+        number, kind = self.config["num_negatives"], self._negatives
+        if kind is None or not number:
+            return fields, id_fields, owner, np.empty(0, dtype=np.int64)
+        if kind == SHARED:
+            return fields, id_fields, owner, self.pools.draw_shared(number, group, rng)
+        target, positives = self._dataset.iid_field, fields[self._dataset.iid_field]  # [n]
+        drawn = torch.from_numpy(self.pools.draw(users[np.tile(owner, number)], group, rng))  # [number n]
+        times = number if kind == PAIRS else 1 + number
+        fields = {key: values.repeat(times, *[1] * (values.dim() - 1)) for key, values in fields.items()}
+        if kind == PAIRS:
+            beside = self.config["NEG_PREFIX"] + target
+            fields, id_fields = {**fields, beside: drawn}, [*id_fields, beside]
         else:
-            positives = fields[target]
-            many[target] = torch.cat([positives, negatives])
-            many[self.config["LABEL_FIELD"]] = (torch.arange(len(many[target])) < len(positives)).float()
-        return many, np.tile(owner, times)
+            fields[target] = torch.cat([positives, drawn])
+            fields[self.config["LABEL_FIELD"]] = (torch.arange(times * len(positives)) < len(positives)).float()
+        return fields, id_fields, np.tile(owner, times), np.empty(0, dtype=np.int64)
 
     # -- what depends on the kind of recommender --------------------------------------------------------------------
 
@@ -234,7 +239,7 @@ class UserBatchLoader(AbstractDataLoader):
         data = self._transform(dataset, data)  # such as masked sequences
         added = [key for key in data.interaction if key not in given]
         fields = {key: data[key] for key in (*names, *added)}
-        if self.config["loss_type"] == "CE":  # which does not read what RecBole draws for BPR
+        if self._negatives != PAIRS:  # what RecBole draws for BPR is not read
             added = [key for key in added if key != self.config["NEG_ITEMS"]]
         if self.config.model_class.trims_sequences:
             fields[sequence] = fields[sequence][:, : int(fields[dataset.item_list_length_field].max())]
@@ -258,7 +263,7 @@ class GeneralBatchLoader(UserBatchLoader):
         users = self.users[positions]
         data = self._prefixes[np.array([self._rows[position][0] for position in positions])]
         group = int(self.groups[users[0]])
-        return self._with_negatives(data, users, np.arange(len(users)), group, self._rng_of(positions))
+        return self._batch_of(data, users, np.arange(len(users)), group, self._rng_of(positions))
 
     def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
         names = self._dataset.uid_field, self._dataset.iid_field

@@ -12,6 +12,7 @@ from recbole.utils import ModelType
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.atomic_files import check_header, read_header
 from recbole_perpeft.config.load_columns import check_named_columns, needs_time, no_labels, reads_labels
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.data.dataloader import GeneralBatchLoader, UserBatchLoader
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, SequencePurchases, dataset_class
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
@@ -104,7 +105,7 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
 
 
 def _training_loader(config: Config, dataset: Dataset, train: Dataset, sampler):
-    if hasattr(config.model_class, "backbone_name"):
+    if is_perpeft(config.model_class):
         return (UserBatchLoader if isinstance(train, SequencePurchases) else GeneralBatchLoader)(config, train)
     loader = get_dataloader(config, "train")
     if config["MODEL_TYPE"] != ModelType.KNOWLEDGE:

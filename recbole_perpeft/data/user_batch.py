@@ -22,8 +22,8 @@ class UserBatch(Interaction):
     owner : torch.LongTensor
         Position of each row's user among the users of the batch, ``[n]``.
     barred : torch.BoolTensor
-        ``[users, columns of the table]``: what is no negative of a user: padding, his own training purchases and, with
-        group negatives, what his group did not buy.
+        ``[users, columns of the table]``: what is no negative of a user: padding, their own training purchases and,
+        with group negatives, what their group did not buy.
     log_weights : torch.FloatTensor or None
         ``[columns of the table]``: the logarithm of how many items a negative of the softmax stands for.
     users : torch.LongTensor

@@ -6,13 +6,19 @@ from typing import Any
 import torch
 
 from recbole_perpeft.content import ItemContent
-from recbole_perpeft.encoder.foundation.cutting import cut_towers
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
-from recbole_perpeft.encoder.foundation.trimming import trim_towers
-from recbole_perpeft.encoder.iisan.encoder import SideNetworkItemEncoder, side_network_settings
+from recbole_perpeft.encoder.iisan.encoder import SideNetworkItemEncoder
 from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
 from recbole_perpeft.encoder.peft.adapters import PeftItemEncoder
-from recbole_perpeft.encoder.peft.methods import method_settings
+from recbole_perpeft.encoder.peft.methods import usable_peft_types
+
+# By peft_type, in capitals: what is called with (foundation, content, num_groups, dtype, show_progress), and with the
+# settings that it names in ``reads``.
+ENCODERS: dict[str, type[ItemEncoder]] = {
+    "NONE": FrozenItemEncoder,
+    "IISAN": SideNetworkItemEncoder,
+    **dict.fromkeys(usable_peft_types(), PeftItemEncoder),
+}
 
 
 def build_item_encoder(
@@ -35,8 +41,8 @@ def build_item_encoder(
     content : ItemContent
         Pictures and texts of the catalogue.
     peft_type : str or None
-        "NONE" (or None) adapts nothing and does not read ``peft_config``; "IISAN" is side networks over hidden states;
-        else a method of peft.
+        A name in :data:`ENCODERS`, in any case, or a method that peft has come to know since. "NONE" (or None) adapts
+        nothing; "IISAN" is side networks over hidden states.
     peft_config : mapping or None
         Fields of the method's configuration.
     num_groups : int
@@ -59,14 +65,15 @@ def build_item_encoder(
     EncoderError
         If a setting cannot be used.
     """
-    if _is_none(peft_type):
-        return FrozenItemEncoder(foundation, content, num_groups, dtype, show_progress)
-    if _is_iisan(peft_type):
-        return SideNetworkItemEncoder(foundation, content, peft_config, num_groups, dtype, show_progress, iisan_form)
-    if peft_layers is not None:
-        cut_towers(foundation, peft_layers)
-    trim_towers(foundation)
-    return PeftItemEncoder(foundation, content, peft_type, peft_config, num_groups, dtype, show_progress)
+    encoder = _encoder_of(peft_type)
+    settings = {
+        "peft_type": peft_type,
+        "peft_config": peft_config,
+        "peft_layers": peft_layers,
+        "iisan_form": iisan_form,
+    }
+    read = {key: settings[key] for key in encoder.reads}
+    return encoder(foundation, content, num_groups, dtype, show_progress, **read)
 
 
 def check_peft(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
@@ -77,15 +84,9 @@ def check_peft(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> 
     EncoderError
         If the method or one of its fields does not exist, or cannot serve here.
     """
-    if _is_iisan(peft_type):
-        side_network_settings(peft_config)
-    elif not _is_none(peft_type):
-        method_settings(peft_type, peft_config)
+    _encoder_of(peft_type).check_settings(peft_type, peft_config)
 
 
-def _is_none(peft_type: str | None) -> bool:
-    return peft_type is None or str(peft_type).upper() == "NONE"
-
-
-def _is_iisan(peft_type: str | None) -> bool:
-    return str(peft_type).upper() == "IISAN"
+def _encoder_of(peft_type: str | None) -> type[ItemEncoder]:
+    name = "NONE" if peft_type is None else str(peft_type).upper()
+    return ENCODERS.get(name, PeftItemEncoder)  # which knows why a method cannot serve

@@ -2,7 +2,8 @@
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.state_store import StateStore
-from recbole_perpeft.encoder.runner import FoundationRunner
+from recbole_perpeft.encoder.item_features import ItemFeatures
 from recbole_perpeft.utils.errors import EncoderError
 
 
@@ -32,9 +33,12 @@ class ItemEncoder(nn.Module):
 
     Attributes
     ----------
+    reads : tuple of str
+        Settings that a class takes beside these parameters, by their names: of ``peft_type``, ``peft_config``,
+        ``peft_layers`` and ``iisan_form``. The others are refused where they are given.
     feature_dim : int
         Length of a feature.
-    runner : FoundationRunner
+    item_features : ItemFeatures
         Runs the foundation model, and counts the items.
 
     Raises
@@ -42,6 +46,8 @@ class ItemEncoder(nn.Module):
     EncoderError
         If ``num_groups`` is not positive.
     """
+
+    reads: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -58,12 +64,22 @@ class ItemEncoder(nn.Module):
         self.content = content
         self.num_groups = num_groups
         self.feature_dim = foundation.feature_dim
-        self.runner = FoundationRunner(foundation, content, dtype, show_progress)
+        self.item_features = ItemFeatures(foundation, content, dtype, show_progress)
+
+    @staticmethod
+    def check_settings(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
+        """Refuse settings that can serve no foundation model, before any content is prepared.
+
+        Raises
+        ------
+        EncoderError
+            Names the setting and the cure.
+        """
 
     @property
     def items_encoded(self) -> int:
         """How many items went through the foundation model so far."""
-        return self.runner.items_encoded
+        return self.item_features.items_encoded
 
     @property
     def reach(self) -> str:
@@ -146,5 +162,5 @@ class FrozenItemEncoder(ItemEncoder):
         """Look up the features of items [n]: [n, feature_dim], without gradient."""
         self._check_group(group)
         if self._features is None:
-            self._features = self.runner.frozen_features()
+            self._features = self.item_features.frozen_features()
         return self._features.gather(items, 1)[:, 0]

@@ -1,1 +1,5 @@
 """What compare and tune share: rows, runs beside one another, tables."""
+
+from recbole_perpeft.utils import compat
+
+compat.apply()

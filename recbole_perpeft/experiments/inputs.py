@@ -12,7 +12,6 @@ from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.item_file import read_item_texts
 from recbole_perpeft.content.pictures import extensions, find_by_column
-from recbole_perpeft.encoder.foundation.model_folder import resolve_checkpoint
 from recbole_perpeft.utils.errors import PerPEFTError
 
 _ATOMIC = ("inter", "user", "item", "kg", "link", "net")  # RecBole's kinds of files
@@ -75,6 +74,8 @@ class Inputs:
 
 def _encoder_files(setting: str, name: str, folder: Path) -> list[Path] | str:
     """A folder's files, or of a hub name the commit that is in the cache (the name, if none is)."""
+    from recbole_perpeft.encoder.foundation.model_folder import resolve_checkpoint  # waits for transformers
+
     checkpoint = resolve_checkpoint(setting, name, (folder,))
     if not Path(checkpoint).is_dir():
         cached = try_to_load_from_cache(checkpoint, "config.json")

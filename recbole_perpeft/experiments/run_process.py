@@ -39,15 +39,11 @@ class RunProcess:
         with log.open("a") as output:  # which the process's own log appends to as well
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
-    def ended(self) -> bool:
-        """Whether it has come to its end."""
-        return self._process.poll() is not None
-
     def end(self) -> tuple[str | None, float]:
-        """What went wrong (None: nothing), and the seconds that it took; of a process that has ended."""
+        """Wait for its end: what went wrong (None: nothing), and the seconds that it took."""
+        status = self._process.wait()
         took = time.perf_counter() - self._began
         self._job_file.unlink()
-        status = self._process.returncode
         if status == 0 and self._file.is_file():
             return None, took
         lines = self._log.read_text(errors="replace").strip().splitlines()
@@ -59,5 +55,3 @@ class RunProcess:
     def stop(self) -> None:
         """End it before its time; it goes on from its last checkpoint when it is begun again."""
         self._process.kill()
-        self._process.wait()
-        self._job_file.unlink(missing_ok=True)

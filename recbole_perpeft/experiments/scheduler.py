@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from recbole_perpeft.utils.cores import n_cores
 from recbole_perpeft.utils.errors import DataError, SettingError
 
 FORMAT = 1
-_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,9 @@ class _Doing:
         self.failures: dict[int, str] = {}
         self._runs, self._jobs, self._out = runs, jobs, out
         self._stage_1_folder = out / "stage_1" if share_stage_1 else None
-        self._waiting, self._running = _order(runs) if share_stage_1 else list(range(len(runs))), {}
+        self._waiting = _order(runs) if share_stage_1 else list(range(len(runs)))
+        self._pool = ThreadPoolExecutor(jobs)  # each thread waits for one process
+        self._running: dict[Future, tuple[int, RunProcess]] = {}
         self._trained: set[str | None] = set()  # stages 1
         self._took: list[float] = []
         self._keep_other_builds = keep_other_builds
@@ -172,16 +173,18 @@ class _Doing:
         log = self._out / "logs" / f"{run.file}.log"
         job = _job(run, file, log, self._stage_1_folder, self._jobs)
         job |= {"inputs": self._inputs[number], "keep_other_builds": self._keep_other_builds}
-        self._running[number] = RunProcess(job, file, log, _threads(self._jobs))
+        process = RunProcess(job, file, log, _threads(self._jobs))
+        self._running[self._pool.submit(process.end)] = number, process
         return True
 
     def end_one(self) -> bool:
         """Wait until a run has ended; False if none is running."""
         if not self._running:
             return False
-        while (number := next((one for one, process in self._running.items() if process.ended()), None)) is None:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        error, seconds = self._running.pop(number).end()
+        ended, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        future = next(one for one in self._running if one in ended)
+        number, _ = self._running.pop(future)
+        error, seconds = future.result()
         self._took.append(seconds)
         if error:
             self.failures[number] = f"{self._runs[number].name}: {error}"
@@ -195,16 +198,17 @@ class _Doing:
 
     def stop(self) -> None:
         """End what is running before its time."""
-        for process in self._running.values():
+        for _, process in self._running.values():
             process.stop()
+        self._pool.shutdown()
 
     def _next(self) -> int | None:
         if len(self._running) == self._jobs:
             return None
         being_trained = set()
         if self._stage_1_folder:
-            leaving = (self._runs[number] for number in self._running if self._runs[number].leaves_stage_1)
-            being_trained = {run.stage_1 for run in leaving} - self._trained
+            running = [self._runs[number] for number, _ in self._running.values()]
+            being_trained = {run.stage_1 for run in running if run.leaves_stage_1} - self._trained
         free = (number for number in self._waiting if self._runs[number].stage_1 not in being_trained)
         beside = (number for number in self._waiting if not self._runs[number].leaves_stage_1)
         return next(free, next(beside, None))

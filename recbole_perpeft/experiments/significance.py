@@ -19,7 +19,7 @@ class Difference:
     mean : float
         Mean over users and seeds.
     p_users : float or None
-        Two-sided p of a t-test over the users, of each one's difference averaged over the seeds that had him.
+        Two-sided p of a t-test over the users, of each one's difference averaged over the seeds that had them.
     p_seeds : float or None
         The same over the seeds, of their mean differences. Both are None for a single seed.
     """

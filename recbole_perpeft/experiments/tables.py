@@ -1,12 +1,12 @@
 """The table of a comparison: Markdown, CSV and JSON."""
 
-import csv
-import io
 import json
 import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.experiments.significance import difference
@@ -138,26 +138,31 @@ def reference_of(row: dict, summary: dict) -> str | None:
 
 def markdown(summary: dict) -> str:
     """The table for people; the best of each metric is bold."""
-    metrics = list(summary["rows"][0]["test"])
-    best = {name: max(line["test"][name]["mean"] for line in summary["rows"]) for name in metrics}
-    against = f"{summary['metric']} to {METHOD} (p users, p seeds)"
-    head = ["", "seeds", *metrics, "gain", against, "trained", "PEFT share", "s/epoch", "MiB"]
-    lines = []
-    for line in summary["rows"]:
-        cells = [cell(line["test"][name], line["test"][name]["mean"] == best[name]) for name in metrics]
-        gain = "" if line["gain_per_cent"] is None else f"{line['gain_per_cent']:+.1f} %"
-        share = "" if line["peft_share_per_cent"] is None else f"{line['peft_share_per_cent']:.2f} %"
-        costs = [f"{line['trained_parameters']:,}", share, f"{line['seconds_per_epoch']:.1f}"]
-        memory = f"{line['peak_memory_mib']:.0f}"
-        lines.append([line["row"], str(len(line["seeds"])), *cells, gain, _against(line, summary), *costs, memory])
+    rows = pd.DataFrame(summary["rows"])
+    shown = pd.DataFrame({"": rows["row"], "seeds": rows["seeds"].str.len()})
+    for name in rows["test"][0]:
+        means = rows["test"].map(lambda test, name=name: test[name]["mean"])
+        best = means == means.max()
+        shown[name] = [cell(test[name], is_best) for test, is_best in zip(rows["test"], best, strict=True)]
+    shown["gain"] = _formatted(rows["gain_per_cent"], "{:+.1f} %")
+    shown[f"{summary['metric']} to {METHOD} (p users, p seeds)"] = [_against(line, summary) for line in summary["rows"]]
+    shown["trained"] = _formatted(rows["trained_parameters"], "{:,}")
+    shown["PEFT share"] = _formatted(rows["peft_share_per_cent"], "{:.2f} %")
+    shown["s/epoch"] = _formatted(rows["seconds_per_epoch"], "{:.1f}")
+    shown["MiB"] = _formatted(rows["peak_memory_mib"], "{:.0f}")
     notes = ["Mean ± standard deviation over seeds, on the test purchases. Gain: to the best row that is no "
              f"{METHOD}. p: two-sided paired t-tests, over users (of their means) and over seeds."]  # fmt: skip
-    if any(len(line["seeds"]) < 2 for line in summary["rows"]):
+    if (shown["seeds"] < 2).any():
         notes.append("One seed: no significance is claimed.")
     notes += summary["notes"]
-    if (jobs := max(line["jobs"] for line in summary["rows"])) > 1:
+    if (jobs := rows["jobs"].max()) > 1:
         notes.append(f"s/epoch: with up to {jobs} runs side by side.")
-    return pipes(head, lines) + "\n" + " ".join(notes) + "\n"
+    return pipes([*shown], shown.astype(str).to_numpy()) + "\n" + " ".join(notes) + "\n"
+
+
+def _formatted(numbers: pd.Series, form: str) -> pd.Series:
+    """Numbers as text; nothing where there is none."""
+    return numbers.map(form.format, na_action="ignore").fillna("")
 
 
 def pipes(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -192,21 +197,12 @@ def _p(value: float) -> str:
 
 def as_csv(summary: dict) -> str:
     """One line per row, means and deviations in columns of their own."""
-    metrics = list(summary["rows"][0]["test"])
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    rows = pd.json_normalize(summary["rows"], sep=" ")
+    rows["seeds"] = rows["seeds"].str.len()
+    scores = [name for name in rows if name.startswith("test ")]
     costs = ["trained_parameters", "peft_share_per_cent", "seconds_per_epoch", "peak_memory_mib"]
-    heads = [f"{name} {part}" for name in metrics for part in ("mean", "std")]
-    writer.writerow(
-        ["row", "variant", "peft", "seeds", "users", "items", "valid mean", *heads, "gain_per_cent", *costs]
-    )
-    for line in summary["rows"]:
-        values = [line["test"][name][part] for name in metrics for part in ("mean", "std")]
-        start = [line["row"], line["variant"], line["peft"], len(line["seeds"]), line["users"], line["items"]]
-        writer.writerow(
-            [*start, line["valid"]["mean"], *values, line["gain_per_cent"], *(line[cost] for cost in costs)]
-        )
-    return buffer.getvalue()
+    columns = ["row", "variant", "peft", "seeds", "users", "items", "valid mean", *scores, "gain_per_cent", *costs]
+    return rows[columns].rename(columns=lambda name: name.removeprefix("test ")).to_csv(index=False)
 
 
 def write_table(summary: dict, out: Path) -> None:

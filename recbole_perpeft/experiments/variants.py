@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import CHANGEABLE
-from recbole_perpeft.config.registry import find_model
+from recbole_perpeft.config.registry import find_model, is_perpeft
 from recbole_perpeft.config.settings import PROPERTIES, known_settings, parse_value, read_yaml, shown
 from recbole_perpeft.experiments.scheduler import Run
 from recbole_perpeft.utils.errors import SettingError
@@ -113,7 +113,7 @@ def make_rows(
     for variant in variants:
         name, own = _read_variant(variant)
         own_model = own.pop("model", model)
-        personal = hasattr(find_model(own_model), "backbone_name")
+        personal = is_perpeft(find_model(own_model))
         shared = {**common, **for_perpeft} if personal else common
         methods = pefts if personal and "peft_type" not in own else [None]
         for peft in methods:

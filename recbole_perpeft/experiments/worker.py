@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from recbole.trainer import Trainer
@@ -16,16 +17,20 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.evaluation.ranked_rows import model_scorer, users_of_rows
 from recbole_perpeft.experiments.costs import Costs
 from recbole_perpeft.experiments.run_process import checkpoint_of
 from recbole_perpeft.report.run_summary import candidates
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.stage_1_cache import file_of
+from recbole_perpeft.trainer.resuming import keep_in
+from recbole_perpeft.trainer.stage_1_cache import file_of, share
 from recbole_perpeft.trainer.stage_report import count
-from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError, PerPEFTError, SettingError
+
+if TYPE_CHECKING:  # runs of RecBole's own models do not wait for peft
+    from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 
 
 def measure(
@@ -67,7 +72,7 @@ def measure(
     """
     began = time.perf_counter()
     _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
-    if isinstance(trainer, PerPEFTTrainer):
+    if is_perpeft(config.model_class):
         _go_on(trainer, unfinished, stage_1_folder, keep_other_builds)
     costs = Costs(trainer, began)
     score, _ = trainer.fit(train_data, valid_data, show_progress=False)
@@ -133,29 +138,29 @@ def gain(metric: str, rank: float) -> float:
 
 
 def _go_on(
-    trainer: PerPEFTTrainer, unfinished: Path | None, stage_1_folder: Path | None, keep_other_builds: bool
+    trainer: "PerPEFTTrainer", unfinished: Path | None, stage_1_folder: Path | None, keep_other_builds: bool
 ) -> None:
-    stage_1 = file_of(stage_1_folder, trainer.config, trainer.identity) if stage_1_folder else None
+    stage_1 = file_of(stage_1_folder, trainer.config, trainer.checkpoint.identity) if stage_1_folder else None
     try:
         if unfinished:
             _keep_in(trainer, unfinished, keep_other_builds)
         if stage_1:
-            trainer.share_stage_1(stage_1)
+            share(trainer, stage_1)
     except CheckpointError as error:
         raise CheckpointError(f"{error} Delete it to begin anew.") from error
 
 
-def _keep_in(trainer: PerPEFTTrainer, unfinished: Path, keep_other_builds: bool) -> None:
+def _keep_in(trainer: "PerPEFTTrainer", unfinished: Path, keep_other_builds: bool) -> None:
     """Go on with what ``unfinished`` holds, unless it was begun with other inputs, or with other sources."""
     if unfinished.is_file() and not keep_other_builds and checkpoint_file.read(unfinished)["sources"] != sources_hash():
         trainer.logger.warning(f"{unfinished} was begun by another build of recbole_perpeft: begun anew.")
         unfinished.unlink()
     try:
-        trainer.keep_in(unfinished)
+        keep_in(trainer, unfinished)
     except MisfitError as error:
         trainer.logger.warning(f"{error} It is begun anew.")
         unfinished.unlink()
-        trainer.keep_in(unfinished)
+        keep_in(trainer, unfinished)
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 The paper compares a PEFT module per group with one global PEFT that is conditioned on the group or on the user: by a
 projector of its own, or by a vector that scales and shifts the item embedding. A projector per user would be the size
-of the data, so a user's projector is the common one with a vector of his added to its inner layer.
+of the data, so a user's projector is the common one with a vector of their own added to its inner layer.
 """
 
 from abc import abstractmethod

@@ -35,7 +35,7 @@ class ContentNeighboursMixin:
         What has read the content.
     """
 
-    reads_content = True
+    settings_from = ("Content", "ContentNeighbours")
     is_trained = False
     input_type = InputType.PAIRWISE  # as RecBole asks to know; there is no loss
 
@@ -45,7 +45,7 @@ class ContentNeighboursMixin:
         object.__setattr__(self, "encoder", encoder)  # no part of the model's state: it does not change
         modalities, widths = encoder.foundation.modalities, encoder.foundation.widths
         parts = [modalities, *([(modality,) for modality in modalities] if len(modalities) > 1 else [])]
-        forms, decays = config["neighbour_features"], config["neighbour_decay"]
+        forms, decays = (_listed(config[key]) for key in ("neighbour_features", "neighbour_decay"))
         self.candidates = [(part, form, decay) for part in parts for form in forms for decay in decays]
         self._chosen = nn.Parameter(torch.zeros(()), requires_grad=False)  # RecBole's trainers ask for a parameter
         features = nn.functional.pad(encoder.encode(torch.arange(1, dataset.item_num), 0), (0, 0, 1, 0))
@@ -114,3 +114,7 @@ class ContentNeighboursGeneral(ContentNeighboursMixin, GeneralRecommender):
         none = np.empty(0, dtype=np.int64)
         bought = [torch.from_numpy(self._sequences.get(int(user), none)) for user in users]
         return nn.utils.rnn.pad_sequence(bought, batch_first=True)[row_of].to(self.device)
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]

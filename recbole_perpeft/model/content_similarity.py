@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional as F
 
-RAW, CENTRED, WHITENED = "raw", "centred", "whitened"
-FORMS = (RAW, CENTRED, WHITENED)
+from recbole_perpeft.config.choices import RAW, WHITENED
+
 _SMALLEST = 1e-6  # of the largest variance: a direction with less holds rounding errors, which whitening would blow up
 
 

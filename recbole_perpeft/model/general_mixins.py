@@ -21,6 +21,7 @@ class GeneralMixin(PerPEFTMixin):
 
     losses = ()
     trains_by_user = False
+    settings_from = ("Content", "PerPEFT", "PerPEFTGeneral")
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -38,12 +39,12 @@ class GeneralMixin(PerPEFTMixin):
 
     @torch.no_grad()
     def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
-        """Embedding of each user; the mean of his purchases' embeddings, of backbones that have none of users.
+        """Embedding of each user; the mean of their purchases' embeddings, of backbones that have none of users.
 
         Parameters
         ----------
         sequences
-            User id to his training purchases.
+            User id to training purchases.
 
         Returns
         -------
@@ -69,7 +70,7 @@ class GeneralMixin(PerPEFTMixin):
         return Interaction({self.USER_ID: users[row_of], self.ITEM_ID: histories[row_of, place]}), row_of
 
     def _representations(self, interaction: Interaction) -> torch.Tensor:
-        """All embeddings of each row's user, side by side, ``[n, d]``; if he has none, the mean of his purchases'."""
+        """All embeddings of each row's user, side by side, ``[n, d]``; without any, the mean of their purchases'."""
         users = interaction[self.USER_ID]
         tables = [
             module
@@ -84,8 +85,8 @@ class GeneralMixin(PerPEFTMixin):
 class GraphMixin(GeneralMixin):
     """For backbones that propagate embeddings over the graph of purchases, and keep them in ``restore_user_e``.
 
-    What was propagated belongs to the items as one group sees them: it is kept for each group's table, and dropped when
-    weights may change.
+    What was propagated belongs to the items as one group sees them: it is kept for each group's table, until
+    :meth:`invalidate`.
     """
 
     whole_table = True
@@ -112,11 +113,7 @@ class GraphMixin(GeneralMixin):
         self._score_all(interaction[:1])
         return self.restore_user_e[interaction[self.USER_ID]]
 
-    def train(self, mode: bool = True) -> "GraphMixin":
-        """Set the mode; training changes weights."""
+    def invalidate(self) -> None:
+        """As :meth:`PerPEFTMixin.invalidate`."""
+        super().invalidate()
         self._kept.clear()
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._kept.clear()
-        super()._load_from_state_dict(*args, **kwargs)

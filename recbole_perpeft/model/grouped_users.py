@@ -113,12 +113,12 @@ class GroupedUsersMixin:
     def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
         """Final sequence representation of each user under group 0's module (paper: what is clustered).
 
-        It is what the backbone's ``forward`` gives on the way to the scores of his training purchases.
+        It is what the backbone's ``forward`` gives on the way to the scores of their training purchases.
 
         Parameters
         ----------
         sequences
-            User id to his training purchases, oldest first.
+            User id to their training purchases, oldest first.
 
         Returns
         -------

@@ -117,7 +117,7 @@ class MultimodalItemEmbedding(nn.Module):
 
     @property
     def by_user(self) -> bool:
-        """Whether every user sees items in his own way."""
+        """Whether all users see items in their own way."""
         return isinstance(self.conditioning, UserConditioning) and self.conditioning.by_user
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:
@@ -207,10 +207,12 @@ class MultimodalItemEmbedding(nn.Module):
     def catalogue(self, group: int, user: torch.Tensor | None = None) -> Iterator[None]:
         """Let ids be catalogue ids, as ``group`` sees them (or as ``user [1]`` does); without gradient.
 
-        A group's table (what users' tables are made of) is computed once and kept until the weights may change: on
-        ``train()`` or a loaded state.
+        A group's table (what users' tables are made of) is computed once and kept until :meth:`invalidate` or
+        :meth:`forget`.
         """
         with torch.no_grad():
+            if self._history is not None and not self._tables:  # what this evaluation leaves out would be older still
+                self._history.clear()
             if group not in self._tables:
                 features = self._whole_features(group)
                 if self._history is not None:
@@ -265,23 +267,15 @@ class MultimodalItemEmbedding(nn.Module):
         self.encoder.train(training)
         return features
 
+    def invalidate(self) -> None:
+        """Drop the tables, for weights have moved; what was last computed of the encoder still serves :meth:`whole`."""
+        self._tables.clear()
+
     def forget(self) -> None:
-        """Drop what was computed of all items; the next use computes it anew."""
+        """Drop all that was computed of the catalogue, for the weights are others; the next use computes it anew."""
         self._tables.clear()
         if self._history is not None:
             self._history.clear()
-
-    def train(self, mode: bool = True) -> "MultimodalItemEmbedding":
-        """Set the mode; training changes weights: what the last evaluation computed serves :meth:`whole` only."""
-        if mode and self._tables:
-            if self._history is not None:  # what that evaluation did not compute would be older still
-                self._history = {group: self._history[group] for group in self._tables if group in self._history}
-            self._tables.clear()
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self.forget()
-        super()._load_from_state_dict(*args, **kwargs)
 
     @property
     def weight(self) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from recbole.data.interaction import Interaction
@@ -11,7 +12,7 @@ from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.encoder import check_peft
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
-from recbole_perpeft.model.loss import LOSSES, BatchSoftmaxLoss
+from recbole_perpeft.model.loss import LOSSES
 from recbole_perpeft.model.tower_factory import make_tower
 from recbole_perpeft.model.trained_state import save_trained_only
 
@@ -40,23 +41,30 @@ class PerPEFTMixin(GroupedUsersMixin):
     ----------
     backbone_name : str
         RecBole's name of the backbone.
+    settings_from : tuple of str
+        The YAML files of ``properties/model`` with what it reads beside the backbone's settings and those of its name.
     item_table_names : tuple of str
         What its item tables are called; by default those that have a row for each item.
     whole_table : bool
         Whether the backbone needs a row for every item in a training step: it looks items up by their ids in the
         catalogue, as graphs and histories do. Else it sees the batch's items only.
-    losses : tuple of str
-        What its ``loss_type`` can be; none, if its loss is its own and it knows no other.
+    losses : tuple of str or None
+        What its ``loss_type`` can be; none, if its loss is its own and it knows no other; None: any of
+        :data:`~recbole_perpeft.model.loss.LOSSES`.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
+    weights_version : int
+        How often :meth:`invalidate` was called.
     """
 
     backbone_name: str
+    settings_from: tuple[str, ...] = ("Content", "PerPEFT")
     reads_content = True
     item_table_names: tuple[str, ...] = ()
     whole_table = False
-    losses: tuple[str, ...] = tuple(LOSSES)
+    losses: tuple[str, ...] | None = None
     trims_sequences = False
+    weights_version = 0
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
@@ -70,6 +78,7 @@ class PerPEFTMixin(GroupedUsersMixin):
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)
+        self.register_load_state_dict_post_hook(_other_weights)
 
     @staticmethod
     def check_settings(settings: Mapping) -> None:
@@ -87,8 +96,29 @@ class PerPEFTMixin(GroupedUsersMixin):
         """The kind of negatives that a training step reads with ``loss_type``; None if it reads none."""
         return LOSSES[loss_type].negatives
 
+    @classmethod
+    def possible_losses(cls) -> tuple[str, ...]:
+        """What its ``loss_type`` can be."""
+        return tuple(LOSSES) if cls.losses is None else cls.losses
+
     def _set_loss(self, config) -> None:
-        self.loss_fct = LOSSES[config["loss_type"]].make()
+        if not hasattr(self, "loss_fct"):  # TransRec calls its loss by another name
+            return
+        del self.loss_fct  # the backbone's own: each step puts in ours, with what it needs of the batch
+        self.registered_loss = LOSSES[config["loss_type"]]
+        self.loss_module = self.registered_loss.make()
+
+    @contextmanager
+    def _loss_of(self, batch: UserBatch) -> Iterator[None]:
+        """For a step, the loss that the backbone calls; nothing to do where it has its own."""
+        if not hasattr(self, "loss_module"):
+            yield
+            return
+        self.__dict__["loss_fct"] = self.registered_loss.of(self.loss_module, batch)
+        try:
+            yield
+        finally:
+            del self.__dict__["loss_fct"]
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -97,9 +127,8 @@ class PerPEFTMixin(GroupedUsersMixin):
         tower, users = self.item_tower, ()
         if tower.by_user:
             batch, users = batch.by_user(), (batch.users,)
-        if isinstance(getattr(self, "loss_fct", None), BatchSoftmaxLoss):
-            self.loss_fct.excluded, self.loss_fct.log_weights = batch.excluded, batch.log_weights
-        with (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users):
+        table = (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users)
+        with table, self._loss_of(batch):
             loss = super().calculate_loss(batch)
         if self.l2_emb:
             loss = loss + self.l2_emb * self.item_tower.id_embedding.weight.norm()
@@ -109,6 +138,22 @@ class PerPEFTMixin(GroupedUsersMixin):
         """What the optimiser holds: all but the foundation model, of every group."""
         frozen = {id(parameter) for parameter in self.item_tower.encoder.frozen_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in frozen]
+
+    # -- what is kept between evaluations ---------------------------------------------------------------------------
+
+    def invalidate(self) -> None:
+        """Say that weights have moved: what was computed with them and kept is dropped.
+
+        ``train()`` and ``eval()`` drop nothing. The trainer's steps call this, and a state that is loaded does; whoever
+        moves weights in another way, as with an optimiser of their own, calls it before the next evaluation.
+        """
+        self.weights_version += 1
+        self.item_tower.invalidate()
+
+    def forget(self) -> None:
+        """As :meth:`invalidate`, of weights that others have taken the place of: training steps start afresh too."""
+        self.invalidate()
+        self.item_tower.forget()
 
     # -- scoring ----------------------------------------------------------------------------------------------------
 
@@ -131,7 +176,7 @@ class PerPEFTMixin(GroupedUsersMixin):
                     yield rows, interaction[rows]
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of every item for each row's user, as his group sees them (``group_mixing``), ``[n, n_items]``."""
+        """Scores of every item for each row's user, as their group sees them (``group_mixing``), ``[n, n_items]``."""
         return self._scores(interaction, self._score_all)
 
     def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
@@ -164,12 +209,17 @@ class PerPEFTMixin(GroupedUsersMixin):
         return self._scores(interaction, super().predict).squeeze(1)
 
 
+def _other_weights(model: PerPEFTMixin, incompatible_keys: object) -> None:
+    """After a state is loaded."""
+    model.forget()
+
+
 def _with_known_loss(config):
-    """``config`` for a backbone that knows BPR and CE only: BCE is called as BPR is, with a positive and a negative."""
+    """``config`` for a backbone that knows BPR and CE only."""
     known = copy.copy(config)
     known.final_config_dict = dict(config.final_config_dict)
-    if config["loss_type"] == "BCE":
-        known["loss_type"] = "BPR"
+    if config["loss_type"] in LOSSES:
+        known["loss_type"] = LOSSES[config["loss_type"]].called_as
     return known
 
 

@@ -5,7 +5,7 @@ import shlex
 from recbole.trainer import Trainer
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.trainer.trainer import PerPEFTTrainer
+from recbole_perpeft.config.registry import is_perpeft
 
 _TRAIN_ON = 2  # times as many epochs
 _OF_ONE_RUN = frozenset({"model", "dataset", "resume", "seed", "checkpoint_dir", "show_progress"})
@@ -23,7 +23,7 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
     saved
         Whether it wrote a checkpoint.
     """
-    steps, ours = [], isinstance(trainer, PerPEFTTrainer)
+    steps, ours = [], is_perpeft(config.model_class)
     file = shlex.quote(str(trainer.saved_model_file))
     if saved and ours and trainer.best_valid_result and trainer.best_epoch == config["epochs"] - 1:
         more = f"--resume={file} --epochs={_TRAIN_ON * config['epochs']}"

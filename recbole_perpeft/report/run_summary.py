@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from recbole.utils import EvaluatorType
 
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.evaluation.popularity import popularity_scorer, purchase_counts
 from recbole_perpeft.evaluation.ranked_rows import RankedRows, model_scorer, ranked_rows
 from recbole_perpeft.report.progress import Progress
-from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 
 
 def training_summary(trainer, progress: Progress) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def training_summary(trainer, progress: Progress) -> dict[str, Any]:
         ``best_epoch`` (from 0, as in RecBole's log; None without validation), ``best_stage`` (1 or 3, None without
         stages), and ``stages``: number of the stage to ``best_epoch`` and ``best_valid_score``.
     """
-    if not isinstance(trainer, PerPEFTTrainer):
+    if not is_perpeft(trainer.config.model_class):
         epoch, score = progress.bests.get("training", (None, None))
         if trainer.start_epoch and score != trainer.best_valid_score:  # RecBole's checkpoint is that of the best epoch
             epoch = trainer.start_epoch - 1
@@ -80,15 +80,15 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
         "items_ranked": candidates(config, test_data),
         "training_purchases": int(counts.sum()),
     }
-    if isinstance(trainer, PerPEFTTrainer) and trainer.part == "stage 3":
+    if is_perpeft(trainer.config.model_class) and trainer.part == "stage 3":
         summary["groups"] = _by_group(trainer, ranked(valid_data), ranked(test_data))
-        if trainer.has_stage_1:
-            with trainer.stage_1_in_use():
+        if trainer.checkpoint.has_stage_1:
+            with trainer.checkpoint.stage_1_in_use():
                 summary["global_result"] = ranked(test_data).metrics(config)
     return summary
 
 
-def _by_group(trainer: PerPEFTTrainer, valid: RankedRows, test: RankedRows) -> list[dict[str, Any]]:
+def _by_group(trainer, valid: RankedRows, test: RankedRows) -> list[dict[str, Any]]:
     config, group_of = trainer.config, trainer.model.user_groups.cpu().numpy()
     metric, groups = config["valid_metric"].lower(), []
     for group in range(config["num_groups"]):

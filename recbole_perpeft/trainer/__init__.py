@@ -1,5 +1,14 @@
 """The three stages, and what is kept of them."""
 
-from recbole_perpeft.trainer.trainer import PerPEFTTrainer
+from typing import TYPE_CHECKING
+
+from recbole_perpeft.utils import compat
+from recbole_perpeft.utils.late_imports import late_imports
+
+if TYPE_CHECKING:
+    from recbole_perpeft.trainer.trainer import PerPEFTTrainer
+
+compat.apply()
 
 __all__ = ["PerPEFTTrainer"]
+__getattr__ = late_imports(__name__, {"PerPEFTTrainer": "trainer"})  # which waits for transformers and peft

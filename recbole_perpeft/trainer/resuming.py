@@ -9,10 +9,11 @@ from pathlib import Path
 from recbole.trainer import Trainer
 
 from recbole_perpeft.config import Config
+from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.settings import known_settings, merge_settings, parse_value, read_settings_files
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.checkpointing import CheckpointTrainer
 from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint, read_recbole_checkpoint
+from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import CheckpointError
 
 
@@ -83,7 +84,7 @@ def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
     CheckpointError
         If it cannot be read, or does not fit.
     """
-    if isinstance(trainer, CheckpointTrainer):
+    if is_perpeft(trainer.config.model_class):
         trainer.resume_checkpoint(file, to_train)
         return
     state, inputs = read_state(file), trainer.config.identity
@@ -106,12 +107,27 @@ def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
             ) from error
 
 
+def keep_in(trainer: PerPEFTTrainer, file: str | Path) -> None:
+    """Let ``trainer`` write its checkpoints to ``file``, and go on with the one that it holds, if it is there.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or does not fit.
+    """
+    if Path(file).is_file():
+        trainer.resume_checkpoint(file)
+    else:
+        trainer.checkpoint.file, trainer.checkpoint.has_file = str(file), True
+
+
 def written_checkpoint(trainer: Trainer) -> str | None:
     """The checkpoint that ``trainer`` has written or goes on from; None if there is none."""
     file = Path(trainer.saved_model_file)
+    if isinstance(trainer, PerPEFTTrainer) and not trainer.checkpoint.has_file:
+        return None
     # of RecBole's trainers every file of that name is their own
-    own = getattr(trainer, "has_file", True) and file.is_file() and file.stat().st_size
-    return str(file) if own else None
+    return str(file) if file.is_file() and file.stat().st_size else None
 
 
 @contextmanager

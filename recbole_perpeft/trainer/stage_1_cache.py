@@ -9,18 +9,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from recbole.trainer import Trainer
 from torch import nn
 
 from recbole_perpeft.config.identity import counting
 from recbole_perpeft.config.sources import sources_hash
+from recbole_perpeft.config.table import Kind, of_kind
+from recbole_perpeft.trainer import checkpoint_file
+from recbole_perpeft.trainer.standing import stand_at, standing_of, take_best
 
 FORMAT = 3  # of the files: those of another are not found
-# what stage 1 neither reads nor depends on
-GROUP_SETTINGS = frozenset(
-    {
-        "num_groups", "grouping", "regroup_epochs", "group_mixing", "group_negatives", "epochs",
-    }
-)  # fmt: skip
+GROUP_SETTINGS = of_kind(Kind.GROUPS)
 
 
 def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
@@ -40,6 +39,47 @@ def file_of(folder: Path, config, identity: Mapping[str, str]) -> Path | None:
     content = json.dumps([FORMAT, sources_hash(), settings, inputs], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return folder / f"{digest}.pth"
+
+
+def share(trainer: Trainer, file: str | Path) -> None:
+    """Let ``trainer`` begin after what stage 1 has left in ``file``, or leave it there for others when it ends.
+
+    A run that begins so ends as one that has trained stage 1 itself, if ``file`` is that of :func:`file_of`. With
+    groups, stage 3 is next; with ``num_groups: 1`` training goes on, if it would have validated there too. One that
+    stands somewhere already goes on there.
+
+    Parameters
+    ----------
+    trainer
+        A :class:`~recbole_perpeft.trainer.trainer.PerPEFTTrainer`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, or does not fit.
+    """
+    trainer.stage_1_file, config = Path(file), trainer.config
+    if trainer.start_epoch or not trainer.stage_1_file.is_file():
+        return
+    state = trainer.checkpoint.read_stage_1(file, without=GROUP_SETTINGS)
+    if config["num_groups"] > 1:
+        state["state_dict"] = for_other_groups(state["state_dict"], trainer.model.state_dict())
+        take_best(trainer, state)
+        trainer.start_epoch = config["global_epochs"]
+    elif config["eval_step"] and (state["epoch"] + 1) % config["eval_step"]:
+        return  # its last epoch was validated because the stage ended
+    else:
+        stand_at(trainer, for_one_group(state, trainer.model, trainer.optimizer), file)
+    trainer.logger.info(f"Stage 1 was trained by a run before, best in epoch {trainer.best_epoch}: {file}.")
+
+
+def leave(trainer: Trainer) -> None:
+    """Where stage 1 of ``trainer`` ends, leave it for others, before the best state is put back: some go on from it."""
+    file = trainer.stage_1_file
+    if file and trainer.config["num_groups"] > 1 and not file.is_file():
+        state = by_name(standing_of(trainer, trainer.epoch), trainer.model, trainer.optimizer)
+        known = {"settings": trainer.config.settings(), "sources": sources_hash()}
+        checkpoint_file.write(file, {"stage_1": {**state, **known}})
 
 
 def for_other_groups(saved: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

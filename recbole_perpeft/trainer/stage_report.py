@@ -20,7 +20,7 @@ def count(parameters) -> int:
 def stage_report(number: int, start: int, end: int, model, config) -> str:
     """What stage ``number`` trains in epochs ``start`` to ``end - 1``, and its share of the foundation model."""
     tower, groups = model.item_tower, config["num_groups"]
-    precision = str(tower.encoder.runner.dtype).removeprefix("torch.")
+    precision = str(tower.encoder.item_features.dtype).removeprefix("torch.")
     foundation = tower.encoder.foundation.num_parameters
     adapter = count(parameter for _, parameter in tower.encoder.adapter_parameters(0))
     projector = count(tower.projectors[0].parameters())

@@ -1,55 +1,49 @@
-"""Steps of the optimiser on RecBole's Trainer: on a batch, or on batches whose items are encoded together."""
+"""Steps of the optimiser: on a batch, or on batches whose items are encoded together."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from recbole.trainer import Trainer
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.data.user_batch import UserBatch
-from recbole_perpeft.trainer.optimizer import parameter_groups
+from recbole_perpeft.trainer.optimizer import set_learning_rates
 from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils.errors import TrainingError
 
-GLOBAL, PERSONALISED = "global", "personalised"
 
+class Steps:
+    """Moves the weights of a model by its batches' losses, and their average with them.
 
-class StepTrainer(Trainer):
-    """RecBole's Trainer with our optimiser and our steps.
+    Parameters
+    ----------
+    model
+        A PerPEFT model.
+    optimizer
+        Of what the model trains.
+    average
+        Of the same parameters, with ``averaging_epochs``; else None.
+    config : recbole_perpeft.config.Config
+        The settings.
 
     Attributes
     ----------
-    stage : str
-        :data:`GLOBAL` or :data:`PERSONALISED`.
-    average : WeightAverage or None
-        Of what the optimiser trains, with ``averaging_epochs``.
+    optimizer, average
+        As given.
     """
 
-    def __init__(self, config, model):
-        self.stage = GLOBAL
-        super().__init__(config, model)
+    def __init__(self, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None, config):
+        self._model, self.optimizer, self.average, self._config = model, optimizer, average, config
+        self._device = config["device"]
 
-    def _build_optimizer(self, **kwargs):
-        groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
-        self.average = None
-        if self.config["averaging_epochs"]:  # stage 3 starts from the average of stage 1
-            self.average = WeightAverage(self.model.trainable_parameters(), forgets_start=self.stage == GLOBAL)
-        if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
-            fused = self.device.type == "cuda"
-            optimizer = AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
-        else:
-            optimizer = super()._build_optimizer(params=groups, **kwargs)
-        self._learning_rates = [group["lr"] for group in optimizer.param_groups]
-        return optimizer
-
-    def train_batches(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
+    def train(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses."""
         if self.average:
-            self.average.horizon = self.config["averaging_epochs"] * len(loader)
-        for batches in loader.windows(self.config["batches_per_encoding"]):
+            self.average.horizon = self._config["averaging_epochs"] * len(loader)
+        for batches in loader.windows(self._config["batches_per_encoding"]):
             yield len(batches), self.train_window(batches)
 
     def train_window(self, batches: list[UserBatch]) -> torch.Tensor:
@@ -73,7 +67,7 @@ class StepTrainer(Trainer):
         TrainingError
             If they do not fit into memory.
         """
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), device=self._device)
         items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
         with self._window(items, batches[0].group) as backward_through_encoder:
             for batch in batches:
@@ -84,38 +78,59 @@ class StepTrainer(Trainer):
                 self._step()
         return total
 
-    def _backward(self, batch: UserBatch) -> torch.Tensor:
-        """Add the gradient of a batch's loss; gives the loss, without gradient."""
-        with torch.autocast(self.device.type, enabled=self.enable_amp):
-            loss = self.model.calculate_loss(batch.to(self.device))
-        loss.backward()
-        return loss.detach().sum()  # some backbones give it as [1]
-
-    def _step(self) -> None:
-        if self.clip_grad_norm:
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-        self.optimizer.step()
-        if self.average:
-            self.average.update()
-
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def averaged(self) -> Iterator[None]:
         """Let the model hold the average of its weights for a while, if there is one."""
         if self.average is None:
             yield
             return
-        self.model.item_tower.forget()
-        with self.average.in_use():
-            yield
-        self.model.train()  # drops what a backbone has propagated
-        self.model.item_tower.forget()
+        try:
+            with self.average.in_use():
+                self._model.forget()
+                yield
+        finally:
+            self._model.forget()
+
+    def state(self) -> dict:
+        """What a checkpoint holds of them."""
+        average = self.average.state() if self.average else None
+        return {"optimizer": self.optimizer.state_dict(), "average": average}
+
+    def load(self, state: dict) -> None:
+        """Go on from a :meth:`state`, at the learning rates of now, whatever its own were.
+
+        Raises
+        ------
+        ValueError
+            If it is of another optimiser.
+        """
+        if self.average and state["average"]:
+            self.average.load(state["average"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_learning_rates(self.optimizer, rates)
+
+    def _backward(self, batch: UserBatch) -> torch.Tensor:
+        """Add the gradient of a batch's loss; gives the loss, without gradient."""
+        with torch.autocast(self._device.type, enabled=self._config["enable_amp"]):
+            loss = self._model.calculate_loss(batch.to(self._device))
+        loss.backward()
+        return loss.detach().sum()  # some backbones give it as [1]
+
+    def _step(self) -> None:
+        if clip_grad_norm := self._config["clip_grad_norm"]:
+            clip_grad_norm_(self._model.parameters(), **clip_grad_norm)
+        self.optimizer.step()
+        self._model.invalidate()
+        if self.average:
+            self.average.update()
 
     @contextmanager
     def _window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
         """The item tower's window of ``items``; what is done in it may run out of memory, which names the settings."""
-        portion = self.config["encoding_batch_size"]
+        portion = self._config["encoding_batch_size"]
         try:
-            with self.model.item_tower.window(items, group, portion) as backward_through_encoder:
+            with self._model.item_tower.window(items, group, portion) as backward_through_encoder:
                 yield backward_through_encoder
         except RuntimeError as error:
             # a CPU has no class of its own for it, and mostly kills the process instead
@@ -124,5 +139,5 @@ class StepTrainer(Trainer):
             raise TrainingError(
                 f"The {len(items)} items of a training step do not fit into memory. Set encoding_batch_size "
                 f"(now {portion or '~'}) to fewer, or lower users_per_batch "
-                f"({self.config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
+                f"({self._config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
             ) from error

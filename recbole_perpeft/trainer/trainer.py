@@ -1,26 +1,33 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
 import math
+import os
+from pathlib import Path
 
-import numpy as np
 import torch
-from recbole.utils import init_seed, set_color
+from recbole.trainer import Trainer
+from recbole.utils import get_local_time, init_seed, set_color
+from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
-from recbole_perpeft.grouping.assignment import best_groups, stage_2_groups
-from recbole_perpeft.trainer.checkpointing import CheckpointTrainer
-from recbole_perpeft.trainer.optimizer import set_learning_rates
-from recbole_perpeft.trainer.stage_report import grouping_report, small_groups_report, stage_report
-from recbole_perpeft.trainer.steps import PERSONALISED
+from recbole_perpeft.trainer import stage_1_cache
+from recbole_perpeft.trainer.checkpoint import Checkpoint
+from recbole_perpeft.trainer.optimizer import parameter_groups
+from recbole_perpeft.trainer.stage import Stage
+from recbole_perpeft.trainer.stage_report import stage_report
+from recbole_perpeft.trainer.standing import stand_at, standing_of
+from recbole_perpeft.trainer.steps import Steps
+from recbole_perpeft.trainer.user_groups import UserGroups
+from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils.errors import TrainingError
 from recbole_perpeft.utils.stopwatch import Stopwatch
 
 _WINDOWS_BETWEEN_CHECKS = 50
 
 
-class PerPEFTTrainer(CheckpointTrainer):
+class PerPEFTTrainer(Trainer):
     """RecBole's Trainer, run once per training stage, with users grouped in between.
 
     Epochs ``[0, global_epochs)`` are stage 1; then users are grouped; then stage 3 runs to ``epochs``. The validation
@@ -32,25 +39,54 @@ class PerPEFTTrainer(CheckpointTrainer):
 
     Attributes
     ----------
+    stage : Stage
+        Set by :meth:`begin_stage`.
+    steps : Steps
+        Those of the stage.
+    checkpoint : Checkpoint
+        The best state, and the file that is rewritten after every validation.
+    groups : UserGroups
+        Those of stage 3.
+    epoch, best_epoch : int
+        The last that was begun, and that of the best validation; -1 before any.
+    notes : dict
+        Numbers that whoever uses the trainer wants to find again when the run is resumed.
     watch : Stopwatch
         What times stage 2.
+    stage_1_file : pathlib.Path or None
+        Where stage 1 leaves what it ends with, for other runs.
     """
 
     def __init__(self, config, model):
+        self.checkpoint = Checkpoint(config, model)
         super().__init__(config, model)
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}.pth"
+        self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         personal = config["num_groups"] > 1
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
         self.all_epochs = config["epochs"]
+        self.notes: dict = {}
+        self.epoch, self.best_epoch = -1, -1
         self.watch = Stopwatch()
+        self.stage_1_file: Path | None = None
+        self.groups = UserGroups(config, model)
         self.eval_collector = RankingCollector(config)
-        self._small_groups: list[str] = []
+        self._saved, self._validates = True, True
+        self.begin_stage(Stage.GLOBAL)
 
     @property
     def part(self) -> str:
         """What is trained now: ``stage 1``, ``stage 3``, or ``training`` where there is only one stage."""
-        if self.global_epochs >= self.all_epochs:
-            return "training"
-        return "stage 3" if self.stage == PERSONALISED else "stage 1"
+        return "training" if self.global_epochs >= self.all_epochs else f"stage {self.stage.number}"
+
+    @property
+    def saved_model_file(self) -> str:
+        """The checkpoint's file, under the name that RecBole's trainers give it."""
+        return self.checkpoint.file
+
+    @saved_model_file.setter
+    def saved_model_file(self, file: str) -> None:
+        self.checkpoint.file = file
 
     # -- stages -----------------------------------------------------------------------------------------------------
 
@@ -67,7 +103,7 @@ class PerPEFTTrainer(CheckpointTrainer):
         TrainingError
             If the loss is not finite.
         """
-        self._refuse_other_protocol()
+        self.checkpoint.refuse_other_protocol()
         self._saved, self._validates = saved, bool(valid_data) and self.eval_step > 0
 
         def after_validation(epoch, score):
@@ -77,18 +113,21 @@ class PerPEFTTrainer(CheckpointTrainer):
 
         # RecBole keeps the best state only if it saves; what reaches the disk is decided in _write
         arguments = (train_data, valid_data, verbose, True, show_progress, after_validation)
-        if self.stage == PERSONALISED:  # resumed there
-            self._use_groups(train_data)
+        if self.stage is Stage.PERSONALISED:  # resumed there
+            self.groups.use(train_data)
         else:
-            self._fit_stage(1, self.global_epochs, *arguments)
+            self._fit_stage(self.global_epochs, *arguments)
             if self.config["epochs"] > self.global_epochs:
-                self._keep_stage_1()
+                self.checkpoint.keep_stage_1()
+                if self.best_valid_result:
+                    best = {"best_epoch": self.best_epoch, "best_valid_score": float(self.best_valid_score)}
+                    self.notes["stage_1"] = best
                 with self.watch.part("grouping"):
                     self._personalise(train_data)
             elif self.config["num_groups"] > 1:
                 self.logger.warning(f"global_epochs takes all {self.global_epochs} epochs: users are not grouped.")
-        if self.stage == PERSONALISED:
-            self._fit_stage(3, self.config["epochs"], *arguments)
+        if self.stage is Stage.PERSONALISED:
+            self._fit_stage(self.config["epochs"], *arguments)
             if self._validates and self.best_epoch < self.global_epochs:
                 self.logger.warning(
                     "No epoch of stage 3 beat stage 1 in validation: the model kept is the global one, the same for "
@@ -96,52 +135,50 @@ class PerPEFTTrainer(CheckpointTrainer):
                 )
         return self.best_valid_score, self.best_valid_result
 
-    def _fit_stage(self, number: int, epochs: int, *arguments) -> None:
+    def begin_stage(self, stage: Stage) -> None:
+        """Let what is trained next be of ``stage``, with an optimiser and an average that have taken no step yet."""
+        self.stage = stage
+        self.optimizer = self._build_optimizer()
+        average = None
+        if self.config["averaging_epochs"]:  # stage 3 starts from the average of stage 1
+            parameters = self.model.trainable_parameters()
+            average = WeightAverage(parameters, forgets_start=stage is Stage.GLOBAL)
+        self.steps = Steps(self.model, self.optimizer, average, self.config)
+
+    def _build_optimizer(self, **kwargs) -> Optimizer:
+        groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
+        if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
+            fused = self.device.type == "cuda"
+            return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
+        return super()._build_optimizer(params=groups, **kwargs)
+
+    def _fit_stage(self, epochs: int, *arguments) -> None:
         self.epochs = epochs
         self.eval_step = min(self.config["eval_step"], epochs)
         stopped_early = self.cur_step > self.stopping_step  # a resumed run may stand just there
         if self.start_epoch < epochs and not stopped_early:
-            self.logger.info(stage_report(number, self.start_epoch, epochs, self.model, self.config))
+            self.logger.info(stage_report(self.stage.number, self.start_epoch, epochs, self.model, self.config))
             super().fit(*arguments)
-        elif self._best_state is None:
+        elif self.checkpoint.best_state is None:
             self._save_checkpoint(self.start_epoch - 1)
-        if number == 1:
-            self._leave_stage_1()
+        if self.stage is Stage.GLOBAL:
+            stage_1_cache.leave(self)
         self.restore_best()
 
     def _personalise(self, train_data) -> None:
-        """Stage 2: group the users by their training purchases, and start every group from the global module."""
-        users, groups = stage_2_groups(self.model, train_data)
-        self.model.personalise(users, groups)
-        self._use_groups(train_data)
-        sizes = np.bincount(groups, minlength=self.config["num_groups"]).tolist()
-        self.logger.info(grouping_report(self.config["grouping"], sizes, train_data.group_pools))
-        self.stage, self.start_epoch, self.cur_step = PERSONALISED, self.global_epochs, 0
-        if self._best_state is not None:  # the start of stage 3 scores as the best of stage 1 and is the one to beat
-            self._best_state, self._holds_best = self._snapshot(), True
-        self.optimizer = self._build_optimizer()
+        self.groups.find(train_data)
+        self.start_epoch, self.cur_step = self.global_epochs, 0
+        if self.checkpoint.best_state is not None:  # the start of stage 3 scores as the best of stage 1, and is to beat
+            self.checkpoint.keep_best()
+        self.begin_stage(Stage.PERSONALISED)
         self._write(self.global_epochs - 1)
 
     def _regroup(self, train_data, epoch: int) -> None:
-        """Move each user to the group whose module predicts his training purchases best, every ``regroup_epochs``."""
+        """Let users change their group, every ``regroup_epochs``."""
         every, since = self.config["regroup_epochs"], epoch - self.global_epochs
-        if self.stage != PERSONALISED or not every or since == 0 or since % every:
-            return
-        with self._averaged():
-            users, groups = best_groups(self.model, train_data)
-        moved = self.model.regroup(users, groups)
-        self._use_groups(train_data)
-        sizes = np.bincount(groups, minlength=self.config["num_groups"]).tolist()
-        self.logger.info(f"{moved} users changed their group, sizes now {sizes}")
-
-    def _use_groups(self, train_data) -> None:
-        groups = self.model.user_groups.cpu().numpy().copy()  # which a state that is loaded would overwrite
-        train_data.set_groups(groups, self.config["group_negatives"])
-        sentences = small_groups_report(groups, self.config["num_groups"], train_data.pools.too_small)
-        for sentence in sentences:
-            if sentence not in self._small_groups:  # as they were before the last regrouping
-                self.logger.warning(sentence)
-        self._small_groups = sentences
+        if self.stage is Stage.PERSONALISED and every and since and since % every == 0:
+            with self.steps.averaged():
+                self.groups.change(train_data)
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 
@@ -149,9 +186,8 @@ class PerPEFTTrainer(CheckpointTrainer):
         """One pass over the users; gives the sum of the batches' losses."""
         init_seed((self.config["seed"] * 100_003 + epoch_idx) % 2**32, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
-        self._epoch, self._holds_best = epoch_idx, False
+        self.epoch = epoch_idx
         self._regroup(train_data, epoch_idx)
-        set_learning_rates(self.optimizer, self._learning_rates)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
         encoder = self.model.item_tower.encoder
@@ -160,7 +196,7 @@ class PerPEFTTrainer(CheckpointTrainer):
         total = torch.zeros((), device=self.device)
         bar = tqdm(total=len(train_data), ncols=100, desc=f"Train {epoch_idx:>5}", disable=not show_progress)
         with bar:
-            for number, (batches, loss) in enumerate(self.train_batches(train_data)):
+            for number, (batches, loss) in enumerate(self.steps.train(train_data)):
                 total += loss
                 if number % _WINDOWS_BETWEEN_CHECKS == 0:  # a look at every loss would make a GPU wait
                     self._check_nan(total)
@@ -171,7 +207,7 @@ class PerPEFTTrainer(CheckpointTrainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's, of the averaged weights if these are kept."""
-        with self._averaged():
+        with self.steps.averaged():
             return super()._valid_epoch(valid_data, show_progress=show_progress)
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
@@ -180,9 +216,10 @@ class PerPEFTTrainer(CheckpointTrainer):
 
     def _check_nan(self, loss):
         if not torch.isfinite(loss):
-            kept = f" The last validated epoch is kept in {self.saved_model_file}." if self._best_state else ""
+            best = self.checkpoint.best_state
+            kept = f" The last validated epoch is kept in {self.saved_model_file}." if best else ""
             raise TrainingError(
-                f"The training loss is {loss.item()} in epoch {self._epoch}. Lower learning_rate "
+                f"The training loss is {loss.item()} in epoch {self.epoch}. Lower learning_rate "
                 f"({self.config['learning_rate']}) or set clip_grad_norm: {{max_norm: 1.0}}.{kept}"
             )
 
@@ -192,8 +229,8 @@ class PerPEFTTrainer(CheckpointTrainer):
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """RecBole's evaluation, by default of the best state (of ``model_file``, if given)."""
         if load_best_model and model_file:
-            self._load(self._read(model_file, to_train=False)["state_dict"], model_file)
-            self._holds_best = False
+            state = self.checkpoint.read(model_file, to_train=False)
+            self.checkpoint.load(state["state_dict"], model_file)
         elif load_best_model:
             self.restore_best()
         if isinstance(eval_data, FullRankingLoader):
@@ -203,3 +240,40 @@ class PerPEFTTrainer(CheckpointTrainer):
         if broken:
             raise TrainingError(f"Evaluation gave no finite value for {', '.join(broken)}: lower learning_rate.")
         return result
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def restore_best(self) -> None:
+        """Put the best state of this stage into the model; without one, the model stays as it is."""
+        self.checkpoint.restore_best()
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        """RecBole calls this on each best epoch (each epoch, without validation): keep the state, then write."""
+        with self.steps.averaged():
+            self.checkpoint.keep_best()
+        self.best_epoch = epoch
+        if not self._validates:
+            self.model.forget()  # as a resumed run, which starts without what earlier steps have left
+            self._write(epoch)
+
+    def _write(self, epoch: int) -> None:
+        if self._saved:
+            self.checkpoint.write({"stage": self.stage.value, **standing_of(self, epoch)})
+
+    def resume_checkpoint(self, resume_file, to_train=True):
+        """Put the run where a checkpoint stands; :meth:`fit` goes on from there.
+
+        Parameters
+        ----------
+        to_train
+            Whether training goes on; else the model may be measured in another way than when it was trained.
+
+        Raises
+        ------
+        CheckpointError
+            If it cannot be read or was made from other data, other content, another encoder or with other settings.
+        """
+        state = self.checkpoint.resume(resume_file, to_train)
+        self.stage = Stage(state["stage"])
+        stand_at(self, state, resume_file)
+        self.logger.info(f"Resuming {resume_file} in the {self.stage} stage, from epoch {self.start_epoch}.")

@@ -12,7 +12,7 @@ from recbole_perpeft.utils.weights import in_place
 class WeightAverage:
     """Exponential moving average of parameters over the steps of the optimiser.
 
-    torch's AveragedModel would copy the frozen foundation model too.
+    torch's AveragedModel would make every step wait for a GPU, to which it copies how many there were.
 
     Parameters
     ----------

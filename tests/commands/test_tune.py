@@ -128,7 +128,7 @@ def test_a_space_that_cannot_be_searched_is_explained(tmp_path, text, message):
         read_space(tmp_path / "space.yaml")
 
 
-def test_a_real_search_looks_at_validation_only(tiny, tiny_root, tmp_path, capsys):
+def test_a_real_search_looks_at_validation_only(tiny, tiny_root, in_this_process, tmp_path, capsys):
     (tmp_path / "space.yaml").write_text("learning_rate: {choice: [0.01]}\n")
     words = [f"--{key}={value}" for key, value in (
         ("data_path", tiny_root), ("content_cache", tiny_root / "cache"), ("encoder", "clip"), ("epochs", 1),

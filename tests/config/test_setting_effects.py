@@ -9,6 +9,8 @@ import torch
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.registry import our_models
 from recbole_perpeft.config.setting_effects import unread
+from recbole_perpeft.encoder.factory import ENCODERS
+from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder
 from recbole_perpeft.quick_start import prepare as prepare_run
 from recbole_perpeft.trainer.stage_report import grouping_report
 from recbole_perpeft.utils.errors import SettingError
@@ -120,6 +122,7 @@ def test_a_loss_that_a_backbone_does_not_have_is_refused(model, loss, message):
          ["regroup_epochs: 2 has no effect with epochs: 6 and global_epochs: 4."]),
         ("--regroup_epochs=2 --group_mixing=0.5 --group_negatives=False", []),
         ("--prefixes_per_user=3", []),
+        ("--peft_type=LORA --iisan_form=normalised", ["iisan_form: normalised has no effect with peft_type: LORA."]),
         ("--peft_type=IISAN --peft_layers=2", ["peft_layers: 2 has no effect with peft_type: IISAN."]),
         ("--peft_type=NONE --peft_config={'r':2}", ["peft_config: {'r': 2} has no effect with peft_type: NONE."]),
         ("--modalities=[text] --image_dir=pics", ["image_dir: pics has no effect with modalities: ['text']."]),
@@ -133,6 +136,14 @@ def test_a_loss_that_a_backbone_does_not_have_is_refused(model, loss, message):
 )  # fmt: skip
 def test_a_setting_that_others_leave_without_effect_is_named(words, named):
     assert demo("PerPEFTSASRec", *words.split()).remarks == named
+
+
+@pytest.mark.parametrize(("reads", "named"), [((), ["peft_layers"]), (("peft_layers",), [])])
+def test_an_encoder_of_ones_own_says_which_settings_it_reads(monkeypatch, reads, named):
+    own = type("Own", (FrozenItemEncoder,), {"reads": reads})
+    monkeypatch.setitem(ENCODERS, "OWN", own)
+    remarks = demo("PerPEFTSASRec", "--peft_type=own", "--peft_layers=2").remarks
+    assert remarks == [f"{key}: 2 has no effect with peft_type: own." for key in named]
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,8 @@ def test_shared_negatives_all_differ_and_are_the_pool_if_it_has_no_more():
 
 @pytest.mark.parametrize("group_negatives", [True, False])
 def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_negatives):
-    train_data, groups = grouped(prepare, 2, group_negatives, num_negatives=3, users_per_batch=4, correct_sampling=True)
+    settings = {"user_sample": 16, "num_negatives": 3, "users_per_batch": 4, "correct_sampling": True}
+    train_data, groups = grouped(prepare, 2, group_negatives, **settings)
     members = [user for user in train_data.users if groups[user] == 0]
     own = set(train_data.histories[members[0]].tolist())
     times, found, batches = np.zeros(train_data._dataset.item_num), {}, 0

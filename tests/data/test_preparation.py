@@ -8,6 +8,7 @@ from recbole_perpeft.data.preparation import SequenceDataset, create_dataset
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.utils.errors import DataError
 from tests.conftest import TINY
+from tests.matrix import quickly
 from tests.tiny_data import random_sequences, write_atomic
 
 SEQUENTIAL, GENERAL = ["PerPEFTSASRec", "SASRec", "GRU4Rec"], ["BPR", "LightGCN"]
@@ -39,7 +40,7 @@ def test_each_user_is_asked_for_his_last_purchase_with_what_he_bought_before_mas
         assert seen == len(sequences)
 
 
-@pytest.mark.parametrize("model", SEQUENTIAL + GENERAL)
+@pytest.mark.parametrize("model", quickly(SEQUENTIAL + GENERAL, ["PerPEFTSASRec", "BPR"]))
 def test_masking_changes_the_score(tiny, model):
     settings = {"epochs": 2, "global_epochs": 1, "group_negatives": False}
     masked, unmasked = (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_perpeft.experiments.worker import ranks_of_targets
+from tests.matrix import slow
 from tests.model.test_backbones import sizes
 from tests.tiny_data import write_atomic
 from tests.tiny_models import save_tiny_clip
@@ -26,7 +27,7 @@ def trained(prepare, **settings):
         {"grouping": "kmeans", "loss_type": "BPR", "num_negatives": 2},
         {"grouping": "coherence", "loss_type": "CE", "correct_sampling": True, "group_mixing": 0.3},
         {"grouping": "random", "loss_type": "CE", "num_negatives": None},
-        {"grouping": "kmeans", **sizes("PerPEFTDGCF")},
+        slow({"grouping": "kmeans", **sizes("PerPEFTDGCF")}),
     ],
 )
 def test_thirteen_users_train_in_eight_groups_and_are_all_ranked(prepare, caplog, settings):
@@ -40,7 +41,7 @@ def test_thirteen_users_train_in_eight_groups_and_are_all_ranked(prepare, caplog
     assert len(ranks_of_targets(trainer, test_data)) == 13  # some of them alone in a block
 
 
-@pytest.mark.parametrize("grouping", ["kmeans", "coherence"])
+@pytest.mark.parametrize("grouping", ["kmeans", slow("coherence")])
 def test_users_of_two_kinds_leave_six_of_eight_groups_empty(prepare, tmp_path, caplog, grouping):
     items = [f"i{number}" for number in range(20)]
     sequences = {f"u{user}": items[:6] for user in range(12)} | {"u12": items[6:]}

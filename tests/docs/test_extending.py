@@ -81,16 +81,14 @@ def test_a_grouping(execute):
     assert model.user_groups[ids].tolist() == expected.tolist()
 
 
-@not_yet
 def test_a_loss(execute):
     names = execute("A loss")
     model, _ = _loaded(names)
-    assert type(model.loss_fct).__name__ == "HingeLoss"
+    assert type(model.loss_module).__name__ == "HingeLoss"
     loss = names["HingeLoss"]()(torch.tensor([2.0, 0.5]), torch.tensor([0.0, 1.0]))
     assert loss.item() == pytest.approx((0 + 1.5) / 2)
 
 
-@not_yet
 def test_an_encoder(execute):
     model, _ = _loaded(execute("An encoder"))
     encoder, items = model.item_tower.encoder, torch.tensor([1, 2, 3])

@@ -1,37 +1,40 @@
 """Notes of what a run takes."""
 
-import time
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from recbole_perpeft.experiments import costs as costs_module
 from recbole_perpeft.experiments.costs import Costs
 
 EARLIER = {"epochs": [(0, 1.0), (1, 3.0), (6, 10.0)], "seconds": 14.0, "peak_memory_mib": 1e9}  # 2 to 5: stopped early
 
 
-def trainer(notes):
-    """What is asked of one, with an epoch that takes a tenth of a second."""
+@pytest.fixture
+def trainer(monkeypatch):
+    """``trainer(notes)``: what is asked of one, with an epoch that takes half a second, on a clock that stands at 5."""
+    clock = SimpleNamespace(now=5.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(costs_module, "time", clock)
 
     def train_epoch(train_data, epoch_idx, show_progress):
-        time.sleep(0.1)
-        return 0.5
+        clock.now += 0.5
+        return 0.25
 
-    return SimpleNamespace(config={"device": torch.device("cpu")}, notes=notes, _train_epoch=train_epoch)
+    return lambda notes: SimpleNamespace(config={"device": torch.device("cpu")}, notes=notes, _train_epoch=train_epoch)
 
 
-def test_the_median_is_of_the_epochs_from_the_first_of_a_stage_on():
-    costs = Costs(trainer(dict(EARLIER)), time.perf_counter())
+def test_the_median_is_of_the_epochs_from_the_first_of_a_stage_on(trainer):
+    costs = Costs(trainer(dict(EARLIER)), began=5.0)
     assert costs.median_epoch(6) == 10.0
     assert costs.median_epoch(0) == costs.median_epoch(7) == 3.0  # no stage 3 is all epochs
-    assert Costs(trainer({}), time.perf_counter()).median_epoch(0) == 0.0
+    assert Costs(trainer({}), began=5.0).median_epoch(0) == 0.0
 
 
-def test_what_an_earlier_process_took_is_added_to():
+def test_what_an_earlier_process_took_is_added_to(trainer):
     resumed = trainer({**EARLIER, "epochs": list(EARLIER["epochs"])})
-    costs = Costs(resumed, time.perf_counter() - 2)
-    assert resumed._train_epoch(None, 7, show_progress=False) == 0.5
-    assert [number for number, _ in resumed.notes["epochs"]] == [0, 1, 6, 7]
-    assert resumed.notes["epochs"][-1][1] >= 0.1
-    assert resumed.notes["seconds"] >= 14 + 2 + 0.1
+    costs = Costs(resumed, began=3.0)
+    assert resumed._train_epoch(None, 7, show_progress=False) == 0.25
+    assert resumed.notes["epochs"] == [*EARLIER["epochs"], (7, 0.5)]
+    assert resumed.notes["seconds"] == 14 + 2 + 0.5
     assert costs.notes["peak_memory_mib"] == 1e9

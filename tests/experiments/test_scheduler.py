@@ -1,15 +1,17 @@
-"""Runs side by side: a small program in Python's place leaves a trace of when it ran; real runs once."""
+"""Runs side by side: on a clock that moves only while the scheduler waits; real processes where they are the point."""
 
 import json
-import re
+import os
+import signal
 import threading
-from _thread import interrupt_main
+import time
+from concurrent.futures import wait
 
 import pytest
 
 from recbole_perpeft.commands.compare import compare
 from recbole_perpeft.config import Config
-from recbole_perpeft.experiments import run_process
+from recbole_perpeft.experiments import run_process, scheduler
 from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
 from recbole_perpeft.experiments.worker import measure
 from recbole_perpeft.utils.cores import n_cores
@@ -17,21 +19,42 @@ from recbole_perpeft.utils.errors import SettingError
 
 
 @pytest.fixture
-def trace(tmp_path, monkeypatch):
-    """Reads the trace of programs that run for a while in place of training: ``(what, name of the run)`` each."""
-    (tmp_path / "python").write_text(
-        f"""#!/bin/sh
-name=$(sed 's/.*"name": "\\([^"]*\\)".*/\\1/' "$3")
-echo "begins $name" >> {tmp_path}/trace
-echo "threads ${{OMP_NUM_THREADS:-as they are}}"
-sleep 0.6
-echo '{{"format": 1, "settings": {{}}, "valid": 0.1}}' > "${{3%.job}}.json"
-echo "ends $name" >> {tmp_path}/trace
-"""
-    )
-    (tmp_path / "python").chmod(0o700)
-    monkeypatch.setattr(run_process.sys, "executable", str(tmp_path / "python"))
-    return lambda: [tuple(line.split(" ", 1)) for line in (tmp_path / "trace").read_text().splitlines()]
+def trace(monkeypatch):
+    """Runs that all take as long, in place of processes; gives ``(what, name of the run)`` as they begin and end."""
+    events, running = [], []
+
+    class Process:
+        def __init__(self, job, file, log, threads):
+            self.name, self.over = job["name"], threading.Event()
+            file.write_text(json.dumps({"format": scheduler.FORMAT, "settings": {}, "valid": 0.1}))
+            events.append(("begins", self.name))
+            running.append(self)
+
+        def end(self):
+            self.over.wait()
+            return None, 0.6
+
+    def wait_until_the_first_is_over(futures, return_when):
+        first = running.pop(0)
+        events.append(("ends", first.name))
+        first.over.set()
+        return wait(futures, return_when=return_when)
+
+    monkeypatch.setattr(scheduler, "RunProcess", Process)
+    monkeypatch.setattr(scheduler, "wait", wait_until_the_first_is_over)
+    return lambda: events
+
+
+@pytest.fixture
+def instead_of_python(tmp_path, monkeypatch):
+    """``instead_of_python(program)``: a shell's program runs where a run's process would; $3 is the job's file."""
+
+    def put(program):
+        (tmp_path / "python").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "python").chmod(0o700)
+        monkeypatch.setattr(run_process.sys, "executable", str(tmp_path / "python"))
+
+    return put
 
 
 def beside_each_other(events):
@@ -47,7 +70,6 @@ def beside_each_other(events):
 def test_so_many_run_side_by_side_and_no_more(trace, tmp_path, jobs):
     with output_folder(tmp_path / "out") as folder:
         results, failures = do_runs([Run(name, "Pop", "tiny", {}) for name in "abcde"], folder, jobs=jobs)
-        assert not list((folder / "runs").glob("*.job"))
     assert len(results) == 5
     assert all(results)
     assert not failures
@@ -75,7 +97,7 @@ def test_of_runs_with_the_same_stage_1_one_is_finished_before_the_others_begin(t
         (2, True, ["groups 1", "groups 2"]),
     ],
 )
-def test_global_peft_comes_after_the_run_whose_stage_1_it_takes(trace, tmp_path, capsys, jobs, share, expected):
+def test_global_peft_comes_after_the_run_whose_stage_1_it_takes(trace, tmp_path, jobs, share, expected):
     rows = {"global": {"num_groups": 1}, "groups": {}, "more groups": {"num_groups": 9}}
     runs = [
         Run(f"{name} {seed}", "PerPEFTSASRec", "tiny", {"seed": seed, **own})
@@ -86,9 +108,8 @@ def test_global_peft_comes_after_the_run_whose_stage_1_it_takes(trace, tmp_path,
     with output_folder(tmp_path / "out") as folder:
         results, _ = do_runs(runs, folder, share_stage_1=share, jobs=jobs)
     assert all(results)
-    # From what is started, not from the trace: two processes race to that.
-    begun = re.findall(r"^run \d+ of \d+: (.+?) \.\.\.", capsys.readouterr().out, re.M)
-    assert list(dict.fromkeys(begun))[: len(expected)] == expected
+    begun = [name for what, name in trace() if what == "begins"]
+    assert begun[: len(expected)] == expected
 
 
 def test_runs_that_keep_no_stage_1_do_not_wait_for_one_another(trace, tmp_path):
@@ -101,7 +122,8 @@ def test_runs_that_keep_no_stage_1_do_not_wait_for_one_another(trace, tmp_path):
 @pytest.mark.parametrize(
     ("jobs", "given", "expected"), [(1, None, None), (2, None, "shared"), (99, None, 1), (2, "3", 3)]
 )
-def test_runs_side_by_side_share_the_cores(trace, tmp_path, monkeypatch, jobs, given, expected):
+def test_runs_side_by_side_share_the_cores(instead_of_python, tmp_path, monkeypatch, jobs, given, expected):
+    instead_of_python('echo "threads ${OMP_NUM_THREADS:-as they are}"')
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
@@ -113,13 +135,25 @@ def test_runs_side_by_side_share_the_cores(trace, tmp_path, monkeypatch, jobs, g
     assert said == f"threads {expected or 'as they are'}\n"
 
 
-def test_an_interrupt_ends_what_is_running(trace, tmp_path):
-    text = (tmp_path / "python").read_text()
-    (tmp_path / "python").write_text(text.replace("sleep 0.6", "sleep 4"))
-    threading.Timer(1, interrupt_main).start()
+def test_an_interrupt_ends_what_is_running(instead_of_python, tmp_path):
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    instead_of_python(f"touch {begun}/$$; exec sleep 600")
+
+    def interrupt():
+        until = time.monotonic() + 60
+        while len(list(begun.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with output_folder(tmp_path / "out") as folder, pytest.raises(KeyboardInterrupt):
         do_runs([Run(name, "Pop", "tiny", {}) for name in "abc"], folder, jobs=2)
-    assert sorted(trace()) == [("begins", "a"), ("begins", "b")]
+    processes = [int(file.name) for file in begun.iterdir()]
+    assert len(processes) == 2
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
     assert not list((tmp_path / "out" / "runs").iterdir())
 
 

@@ -117,10 +117,11 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
         unfinished.write_bytes(b"half a file")
         _, (failure,) = do_runs([run], folder)
     assert f"CheckpointError: {unfinished} is no checkpoint" in failure
+    assert f"(log {folder}/logs/{run.file}.log)" in failure
     assert "Delete it to begin anew." in failure
 
 
-def test_runs_that_differ_in_their_groups_train_stage_1_once(common, tmp_path):
+def test_runs_that_differ_in_their_groups_train_stage_1_once(common, in_this_process, tmp_path):
     groups = {"perpeft": {}, "mixed groups": {"group_mixing": 0.5}, "two": {"num_groups": 2}, "one": {"num_groups": 1}}
     runs = [Run(name, "PerPEFTSASRec", "tiny", {**common, **own, "epochs": 3}) for name, own in groups.items()]
     with output_folder(tmp_path / "out") as folder:

@@ -10,6 +10,7 @@ from benchmarks.new_users import hold_out
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
 from recbole_perpeft.grouping.assignment import best_groups
 from recbole_perpeft.quick_start import load
+from tests.matrix import slow
 from tests.training import KMEANS, fit, move_modules, same, scatter_groups
 
 SMALL = {"embedding_size": 16, "learning_rate": 0.05, "group_negatives": False}
@@ -29,12 +30,12 @@ def histories_of(train_data):
     [
         ("PerPEFTSASRec", "kmeans"),
         ("PerPEFTSASRec", "coherence"),
-        ("PerPEFTBPR", "kmeans"),
+        slow("PerPEFTBPR", "kmeans"),
         ("PerPEFTLightGCN", "kmeans"),
     ],
 )
 def test_training_users_come_back_to_their_groups_after_stage_3_and_from_a_checkpoint(prepare, model, grouping):
-    trainer, _ = fit(prepare, model=model, grouping=grouping, **SMALL)
+    trainer, _ = fit(prepare, model=model, grouping=grouping, epochs=3, **SMALL)
     _, again, train_data, _, _ = load(trainer.saved_model_file)
     users, histories = histories_of(train_data)
     net = trainer.model
@@ -130,7 +131,7 @@ def test_users_who_are_held_out_altogether_are_tested_and_nowhere_else(tiny):
 
 
 def test_a_part_of_a_state_leaves_the_rule_as_it_is(prepare):
-    model = fit(prepare, **KMEANS)[0].model
+    model = fit(prepare, epochs=2, global_epochs=1, **KMEANS)[0].model
     before = {key: value.clone() for key, value in model.state_dict().items() if key.startswith("group_rule.")}
     assert before
     model.load_state_dict({"item_tower.id_embedding.weight": model.item_tower.id_embedding.weight}, strict=False)

@@ -5,7 +5,8 @@ import torch
 
 from recbole_perpeft.config.choices import PERSONALISED_BY, USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.utils.errors import SettingError
-from tests.training import NO_DROPOUT, fit, gradients, same, scatter_groups
+from tests.matrix import quickly
+from tests.training import NO_DROPOUT, fit, gradients, resume, same, scatter_groups
 
 WAYS = pytest.mark.parametrize("way", PERSONALISED_BY)
 BY_USER = (USER_PROJECTOR, USER_VECTOR)
@@ -108,24 +109,21 @@ def test_a_batch_reaches_what_is_its_groups_own_or_its_users_own_and_the_rest_is
             assert set(gradient.abs().sum(dim=1).nonzero().squeeze(1).tolist()) == set(batch.users.tolist())
 
 
-@pytest.mark.parametrize("way", BY_USER)
+@pytest.mark.parametrize("way", quickly(BY_USER, [USER_VECTOR]))
 def test_users_see_alike_until_stage_3(prepare, way):
     trainer, _ = fit(prepare, personalised_by=way, epochs=2, global_epochs=2)
     tower = trainer.model.item_tower
     assert not tower.by_user
     assert all(not parameter.any() for parameter in tower.conditioning.parameters())
-    trainer, _ = fit(prepare, personalised_by=way, epochs=4, global_epochs=1)
+    trainer, _ = fit(prepare, personalised_by=way, epochs=2, global_epochs=1)
     assert trainer.model.item_tower.by_user
 
 
-@pytest.mark.parametrize("way", PERSONALISED_BY[1:])
-def test_a_resumed_run_ends_as_one_that_was_never_interrupted(prepare, way):
-    whole, result = fit(prepare, personalised_by=way)
-    killed, _ = fit(prepare, personalised_by=way, stop_after=2)
-    _, trainer, train_data, valid_data, test_data = prepare(personalised_by=way)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert trainer.evaluate(test_data) == result
+@pytest.mark.parametrize("way", quickly(PERSONALISED_BY[1:], ["group_vector", USER_PROJECTOR]))
+def test_a_resumed_run_ends_as_one_that_was_never_interrupted(prepare, recorded, way):
+    whole, result, _ = run = recorded(personalised_by=way)
+    trainer, again = resume(prepare, run.checkpoint(2), personalised_by=way)
+    assert again == result
     assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 

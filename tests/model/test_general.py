@@ -1,5 +1,7 @@
 """General recommenders: batches of users' purchases, fresh rows beside old ones, propagated tables, new users."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_perpeft.config.registry import our_models
 from recbole_perpeft.utils.errors import SettingError
-from tests.training import fit, move_modules, same, scatter_groups
+from tests.matrix import quickly, slow
+from tests.training import fit, move_modules, resume, same, scatter_groups
 
 GENERAL = {"group_negatives": False, "embedding_size": 16}
 
@@ -88,7 +91,6 @@ def test_other_rows_are_encoded_once_before_the_first_validation(prepare, togeth
 def encoded_in_an_epoch(prepare, **settings):
     """The loader, how many items the first epoch encodes, without a validation, and how many there are."""
     _, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", users_per_batch=7, **GENERAL | settings)
-    trainer._validates, trainer._saved = False, False
     trainer.epochs = 1
     trainer._train_epoch(train_data, 0)
     return train_data, trainer.model.item_tower.encoder.items_encoded, trainer.model.n_items - 1
@@ -112,10 +114,9 @@ def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are
         first = model.full_sort_predict(interaction)
         torch.testing.assert_close(first, expected())
         torch.testing.assert_close(model.full_sort_predict(interaction), first)
-        model.train()
         move_modules(model)
         model.user_embedding.weight.add_(0.5)
-        model.eval()
+        model.invalidate()
         second = model.full_sort_predict(interaction)
         torch.testing.assert_close(second, expected())
     assert not torch.allclose(first, second)
@@ -124,7 +125,19 @@ def test_propagated_tables_are_those_of_the_group_and_of_the_weights_as_they_are
         torch.testing.assert_close(model.predict(pairs), second[:, 3])
 
 
-@pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF", "PerPEFTFISM"])
+@torch.no_grad()
+def test_what_was_propagated_goes_with_the_table_that_it_belongs_to(prepare):
+    _, trainer, _, valid_data, _ = prepare(model="PerPEFTLightGCN", **GENERAL)
+    model = trainer.model.eval()
+    with model.item_tower.catalogue(0):
+        table = weakref.ref(model.item_tower.weight)
+    model.full_sort_predict(next(iter(valid_data))[0])
+    assert table() is not None
+    model.invalidate()
+    assert table() is None
+
+
+@pytest.mark.parametrize("model", ["PerPEFTBPR", slow("PerPEFTLightGCN"), slow("PerPEFTNeuMF"), slow("PerPEFTFISM")])
 def test_users_move_to_the_group_that_predicts_them_best(prepare, model):
     trainer, _ = fit(prepare, model=model, regroup_epochs=1, mlp_hidden_size=[8], **GENERAL)
     assert trainer.stage == "personalised"
@@ -156,16 +169,19 @@ def test_users_without_an_embedding_are_represented_by_what_they_bought(prepare)
     torch.testing.assert_close(torch.from_numpy(found), torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
-@pytest.mark.parametrize("model", ["PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTENMF", "PerPEFTBERT4Rec"])
-def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, model, epoch):
+RESUMED = [(model, epoch) for model in ("PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTENMF", "PerPEFTBERT4Rec")
+           for epoch in (1, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "epoch"),
+    quickly(RESUMED, [("PerPEFTLightGCN", 1), ("PerPEFTLightGCN", 2), ("PerPEFTBERT4Rec", 2)]),
+)
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, recorded, model, epoch):
     settings = {"model": model, **GENERAL}
-    whole, expected = fit(prepare, **settings)
-    killed, _ = fit(prepare, stop_after=epoch, **settings)
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert trainer.evaluate(test_data) == expected
+    whole, expected, _ = run = recorded(**settings)
+    trainer, result = resume(prepare, run.checkpoint(epoch), **settings)
+    assert result == expected
     assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 

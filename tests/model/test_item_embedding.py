@@ -230,11 +230,12 @@ def test_the_module_moves_by_the_sum_of_its_batches_gradients(grouped, num_negat
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(start[name])
-    trainer.optimizer = torch.optim.SGD([{"params": list(own.values()), "lr": 0.1}, {"params": rest}], lr=learning_rate)
+    groups = [{"params": list(own.values()), "lr": 0.1}, {"params": rest}]
+    trainer.steps.optimizer = torch.optim.SGD(groups, lr=learning_rate)
     before = model.item_tower.encoder.items_encoded
     for batch, own_items in zip(window, items, strict=True):
         batch.items = own_items
-    trainer.train_window(window)
+    trainer.steps.train_window(window)
     assert model.item_tower.encoder.items_encoded - before == len(union)
     names = {id(parameter): name for name, parameter in own.items()}
     for name, parameter in model.named_parameters():
@@ -254,7 +255,7 @@ def test_tiny_gradients_come_through_an_encoder_in_half_precision(grouped):
     names = {name for name in gradients(model, model.calculate_loss(batch)) if f"group_{batch.group}" in name}
     exact = gradients(model, model.calculate_loss(batch))
     encoder = model.item_tower.encoder
-    encoder.runner.dtype = torch.float16  # on a CPU it is slow, which is why it cannot be set
+    encoder.item_features.dtype = torch.float16  # on a CPU it is slow, which is why it cannot be set
     model.zero_grad()
     with model.item_tower.window(batch.items, batch.group) as backward_through_encoder:
         (1e-9 * model.calculate_loss(batch)).backward()

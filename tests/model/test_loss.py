@@ -21,20 +21,19 @@ def test_bce_stays_finite_for_scores_of_any_size():
 
 
 def test_the_softmax_leaves_excluded_columns_out():
-    loss = BatchSoftmaxLoss()
-    loss.excluded = torch.tensor([[True, False, True, False]])
+    excluded = torch.tensor([[True, False, True, False]])
     logits = torch.tensor([[9.0, 1.0, 9.0, 2.0]], requires_grad=True)
-    value = loss(logits, torch.tensor([1]))
+    value = BatchSoftmaxLoss()(logits, torch.tensor([1]), excluded)
     assert value.item() == pytest.approx(-math.log(math.e / (math.e + math.e**2)), rel=1e-5)
     value.backward()
     assert logits.grad[0, [0, 2]].tolist() == [0, 0]
 
 
 def test_negatives_count_for_as_many_items_as_they_stand_for_and_the_target_for_one():
-    loss = BatchSoftmaxLoss()
-    loss.excluded = torch.tensor([[True, False, False, False]] * 2)
-    loss.log_weights = torch.tensor([0.0, math.log(5), math.log(3), math.log(7)])
+    excluded = torch.tensor([[True, False, False, False]] * 2)
+    log_weights = torch.tensor([0.0, math.log(5), math.log(3), math.log(7)])
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0], [0.0, 0.5, 0.1, -0.3]])
     first = -1 + math.log(math.exp(1) + 3 * math.exp(-1) + 7 * math.exp(2))
     second = 0.3 + math.log(5 * math.exp(0.5) + 3 * math.exp(0.1) + math.exp(-0.3))
-    assert loss(logits, torch.tensor([1, 3])).item() == pytest.approx((first + second) / 2, rel=1e-5)
+    loss = BatchSoftmaxLoss()(logits, torch.tensor([1, 3]), excluded, log_weights)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-5)

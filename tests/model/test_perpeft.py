@@ -154,11 +154,13 @@ def test_a_catalogue_is_encoded_once_per_evaluation(prepare):
     scatter_groups(model, train_data)
     encoder = model.item_tower.encoder
     before = encoder.items_encoded
-    trainer._saved, trainer._validates = False, True
     trainer.evaluate(valid_data, load_best_model=False)
     trainer.evaluate(valid_data, load_best_model=False)
     assert encoder.items_encoded - before == 3 * (model.n_items - 1)
-    model.train()
+    model.train()  # drops nothing
+    trainer.evaluate(valid_data, load_best_model=False)
+    assert encoder.items_encoded - before == 3 * (model.n_items - 1)
+    model.invalidate()
     trainer.evaluate(valid_data, load_best_model=False)
     assert encoder.items_encoded - before == 6 * (model.n_items - 1)
 

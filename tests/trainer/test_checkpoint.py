@@ -16,9 +16,9 @@ from tests.tiny_models import save_tiny_clip
 from tests.training import FAST, fit
 
 
-def test_a_checkpoint_is_small_and_names_what_it_left_out(prepare):
-    trainer, _ = fit(prepare)
-    state = checkpoint_file.read(trainer.saved_model_file)
+def test_a_checkpoint_is_small_and_names_what_it_left_out(recorded):
+    trainer, *_ = run = recorded()
+    state = checkpoint_file.read(run.checkpoint(3))
     foundation = trainer.model.item_tower.encoder.foundation
     assert not any("position_ids" in key or "base_layer.weight" in key for key in state["state_dict"])
     trained = sum(p.numel() for p in trainer.model.trainable_parameters())
@@ -27,7 +27,7 @@ def test_a_checkpoint_is_small_and_names_what_it_left_out(prepare):
 
 
 def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
-    result = run(config_dict=tiny(num_groups=2).settings())["test_result"]
+    result = run(config_dict=tiny(num_groups=2, epochs=2, global_epochs=1).settings())["test_result"]
     file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
     code = (
         "import sys; from recbole_perpeft.quick_start import load; import torch; torch.set_num_threads(1);"
@@ -64,7 +64,7 @@ def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
         ),
     ],
 )
-def test_a_checkpoint_of_something_else_is_refused(prepare, tiny_root, change, message):
+def test_a_checkpoint_of_something_else_is_refused(prepare, recorded, tiny_root, change, message):
     if "encoder" in change and not (tiny_root / "tiny" / "other").exists():
         torch.manual_seed(1)
         folder = save_tiny_clip(tiny_root / "tiny" / "other")
@@ -74,18 +74,18 @@ def test_a_checkpoint_of_something_else_is_refused(prepare, tiny_root, change, m
         with torch.no_grad():
             model.visual_projection.weight.add_(0.1)
         model.save_pretrained(folder)
-    trainer, _ = fit(prepare, epochs=1, global_epochs=1)
-    _, other, *_ = prepare(**{"epochs": 1, "global_epochs": 1, **change})
+    short = {"epochs": 1, "global_epochs": 1}
+    _, other, *_ = prepare(**short | change)
     with pytest.raises(CheckpointError, match=message):
-        other.resume_checkpoint(trainer.saved_model_file)
+        other.resume_checkpoint(recorded(**short).checkpoint(0))
 
 
 @pytest.mark.parametrize("settings", [{}, FAST])
-def test_an_encoder_may_move(prepare, tiny_root, tmp_path, settings):
-    trainer, result = fit(prepare, num_groups=2, **settings)
+def test_an_encoder_may_move(recorded, tiny_root, tmp_path, settings):
+    run = recorded(**settings)
     moved = shutil.copytree(tiny_root / "tiny" / "clip", tmp_path / "elsewhere")
-    _, again, _, _, test_data = load(trainer.saved_model_file, {"encoder": str(moved)})
-    assert again.evaluate(test_data) == result
+    _, again, _, _, test_data = load(run.checkpoint(3), {"encoder": str(moved)})
+    assert again.evaluate(test_data) == run.result
 
 
 def test_files_that_are_no_checkpoint_are_refused(prepare, tmp_path):
@@ -115,9 +115,10 @@ def test_a_full_disk_says_which_file_and_keeps_the_one_before(tmp_path, monkeypa
 
 
 def test_resuming_through_a_setting(tiny, tmp_path):
-    first = run(config_dict=tiny(num_groups=2).settings())
+    short = {"num_groups": 2, "epochs": 2, "global_epochs": 1}
+    first = run(config_dict=tiny(**short).settings())
     file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
-    again = run(config_dict=tiny(num_groups=2, resume=str(file)).settings())
+    again = run(config_dict=tiny(**short, resume=str(file)).settings())
     for result in (first, again):  # of each process: its time, and what only the one that trained stage 1 can test
         assert os.path.samefile(result.pop("checkpoint"), file)
         del result["seconds"], result["global_result"]

@@ -37,7 +37,7 @@ def interrupted(monkeypatch, settings, epoch, error=KeyboardInterrupt):
     with monkeypatch.context() as patch:
         patch.setattr(PerPEFTTrainer, "_write", written)
         patch.setattr(PerPEFTTrainer, "_train_epoch", begun)
-        patch.setattr("recbole_perpeft.commands.run.run", lambda *args, **kwargs: run(config_dict=settings))
+        patch.setattr("recbole_perpeft.quick_start.run", lambda *args, **kwargs: run(config_dict=settings))
         with pytest.raises(SystemExit) as stop:
             main([])
     return stop.value.code

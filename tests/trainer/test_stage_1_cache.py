@@ -6,6 +6,7 @@ import torch
 from recbole_perpeft.trainer import checkpoint_file, stage_1_cache
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import CheckpointError
+from tests.matrix import quickly
 from tests.training import COHERENCE, FAST, KMEANS, fit, same
 
 CHANGES = [
@@ -17,10 +18,22 @@ WAYS = [
     {"personalised_by": "group_vector"}, {"personalised_by": "user_projector"}, {"eval_step": 0}, {"loss_type": "BPR"},
     {"model": "PerPEFTGRU4Rec"}, {"model": "PerPEFTLightGCN", "loss_type": None},
 ]  # fmt: skip
+CELLS = [
+    *((change, {}) for change in CHANGES),
+    *(({"num_groups": 2}, way) for way in WAYS),
+    *(({"num_groups": 1}, way) for way in [{}, {"learner": "sgd"}, *WAYS] if "personalised_by" not in way),
+]
+QUICK = [
+    *((change, {}) for change in CHANGES if change not in ({"num_groups": 2}, COHERENCE, {"group_mixing": 0.5})),
+    ({"num_groups": 2}, FAST), ({"num_groups": 2}, {"averaging_epochs": 2}),
+    ({"num_groups": 2}, {"personalised_by": "user_projector"}),
+    ({"num_groups": 2}, {"model": "PerPEFTLightGCN", "loss_type": None}),
+    ({"num_groups": 1}, {}),
+]  # fmt: skip
 
 
 def file_of(folder, trainer):
-    return stage_1_cache.file_of(folder, trainer.config, trainer.identity)
+    return stage_1_cache.file_of(folder, trainer.config, trainer.checkpoint.identity)
 
 
 def sharing(prepare, folder, monkeypatch, **settings):
@@ -33,7 +46,7 @@ def sharing(prepare, folder, monkeypatch, **settings):
 
     def prepared(**settings):
         made = prepare(**settings)
-        made[1].share_stage_1(file_of(folder, made[1]))
+        stage_1_cache.share(made[1], file_of(folder, made[1]))
         return made
 
     with monkeypatch.context() as patch:
@@ -42,32 +55,49 @@ def sharing(prepare, folder, monkeypatch, **settings):
     return trainer, result, trained
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Where the stages 1 of several tests are, and the folders that there are by the way they were trained."""
+    return tmp_path_factory.mktemp("stages_1"), {}
+
+
+@pytest.fixture
+def stage_1_of(prepare, folders, monkeypatch):
+    """``stage_1_of(**way)``: the folder with a stage 1, which a run trained once for all tests."""
+    root, made = folders
+
+    def make(**way):
+        if repr(way) not in made:
+            folder = root / str(len(made))
+            assert sharing(prepare, folder, monkeypatch, **way)[2] == [0, 1, 2, 3]
+            made[repr(way)] = folder
+        return made[repr(way)]
+
+    return make
+
+
 def test_every_setting_of_groups_is_changed_here():
     assert set().union(*CHANGES) == stage_1_cache.GROUP_SETTINGS
 
 
-@pytest.mark.parametrize(
-    ("change", "way"),
-    [(change, {}) for change in CHANGES]
-    + [({"num_groups": 2}, way) for way in WAYS]
-    + [({"num_groups": 1}, way) for way in [{}, {"learner": "sgd"}, *WAYS] if "personalised_by" not in way],
-)
-def test_a_run_with_the_stage_1_of_another_ends_as_one_with_its_own(prepare, tmp_path, monkeypatch, change, way):
-    first, _, trained = sharing(prepare, tmp_path / "stage_1", monkeypatch, **way)
-    assert trained == [0, 1, 2, 3]
-    own, own_result = fit(prepare, **way | change)
-    taken, result, trained = sharing(prepare, tmp_path / "stage_1", monkeypatch, **way | change)
+@pytest.mark.parametrize(("change", "way"), quickly(CELLS, QUICK))
+def test_a_run_with_the_stage_1_of_another_ends_as_one_with_its_own(
+    prepare, recorded, stage_1_of, monkeypatch, change, way
+):
+    folder = stage_1_of(**way)
+    own, own_result, _ = recorded(**way | change)
+    taken, result, trained = sharing(prepare, folder, monkeypatch, **way | change)
     assert trained == list(range(2, change.get("epochs", 4)))
     assert result == own_result
     assert taken.best_valid_score == own.best_valid_score
     assert taken.best_epoch == own.best_epoch
     assert same(taken.model.state_dict(), own.model.state_dict())
-    assert len(list((tmp_path / "stage_1").iterdir())) == 1
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_a_stage_1_that_stopped_early_is_not_gone_on_with(prepare, tmp_path, monkeypatch):
     def falling(trainer, valid_data, show_progress=False):
-        return -trainer._epoch, {"ndcg@10": -trainer._epoch}
+        return -trainer.epoch, {"ndcg@10": -trainer.epoch}
 
     monkeypatch.setattr(PerPEFTTrainer, "_valid_epoch", falling)
     settings = {"global_epochs": 6, "epochs": 8, "stopping_step": 1}
@@ -102,17 +132,15 @@ def test_what_stage_1_reads_makes_another_of_it(prepare, tmp_path):
         {"users_per_batch": 7}, {"personalised_by": "group_vector"}, {"user_sample": 30}, {"model": "PerPEFTGRU4Rec"},
     ):  # fmt: skip
         assert file_of(tmp_path, prepare(**change)[1]) != first, change
-    trainer.identity = {**trainer.identity, "dataset hash": "another"}
+    trainer.checkpoint.identity["dataset hash"] = "another"
     assert file_of(tmp_path, trainer) != first
     assert file_of(tmp_path, prepare(epochs=2)[1]) is None
 
 
-def test_a_run_that_stands_somewhere_goes_on_there(prepare, tmp_path, monkeypatch):
-    sharing(prepare, tmp_path / "stage_1", monkeypatch)
-    killed, _ = fit(prepare, stop_after=2)
+def test_a_run_that_stands_somewhere_goes_on_there(prepare, recorded, stage_1_of):
     _, trainer, *_ = prepare()
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.share_stage_1(file_of(tmp_path / "stage_1", trainer))
+    trainer.resume_checkpoint(recorded().checkpoint(2))
+    stage_1_cache.share(trainer, file_of(stage_1_of(), trainer))
     assert trainer.start_epoch == 3
 
 
@@ -122,14 +150,14 @@ def test_a_stage_1_of_other_data_or_a_broken_file_is_refused(prepare, tmp_path, 
     with pytest.raises(CheckpointError, match="holds no settings: it was written for another use"):
         prepare()[1].resume_checkpoint(file)
     with pytest.raises(CheckpointError, match="holds no stage_1"):
-        prepare()[1].share_stage_1(trainer.saved_model_file)
+        stage_1_cache.share(prepare()[1], trainer.saved_model_file)
     state = checkpoint_file.read(file, holds="stage_1")["stage_1"]
     checkpoint_file.write(file, {"stage_1": {**state, "identity": {**state["identity"], "dataset hash": "another"}}})
     with pytest.raises(CheckpointError, match="dataset hash: another in the checkpoint"):
-        prepare()[1].share_stage_1(file)
+        stage_1_cache.share(prepare()[1], file)
     file.write_bytes(b"half")
     with pytest.raises(CheckpointError, match="is no checkpoint of a PerPEFT model"):
-        prepare()[1].share_stage_1(file)
+        stage_1_cache.share(prepare()[1], file)
 
 
 def test_a_state_for_other_groups_takes_what_fits():

@@ -1,10 +1,13 @@
 """Steps of the optimiser: in portions, and without memory."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
 from recbole_perpeft.utils.errors import TrainingError
-from tests.training import NO_DROPOUT, PEFTS, fit
+from tests.matrix import slow
+from tests.training import NO_DROPOUT, PEFTS, fit, move_modules, same
 
 
 def _first_batch(prepare):
@@ -12,7 +15,7 @@ def _first_batch(prepare):
     return trainer, next(iter(train_data))
 
 
-@pytest.mark.parametrize("peft_type", ["LORA", "IISAN", "NONE"])
+@pytest.mark.parametrize("peft_type", ["LORA", slow("IISAN"), slow("NONE")])
 def test_training_in_portions_ends_where_training_at_once_does(prepare, peft_type):
     settings = {"peft_type": peft_type, "peft_config": PEFTS.get(peft_type, {}), "learner": "sgd"}
     settings |= {
@@ -53,7 +56,7 @@ def test_a_step_without_memory_names_what_makes_it_smaller(prepare, monkeypatch,
         rf"The {items} items .* do not fit into memory. Set encoding_batch_size \(now ~\) to fewer, or lower users"
     )
     with pytest.raises(TrainingError, match=message):
-        trainer.train_window([batch])
+        trainer.steps.train_window([batch])
 
 
 def test_another_error_in_a_step_stays_what_it_is(prepare, monkeypatch):
@@ -62,4 +65,93 @@ def test_another_error_in_a_step_stays_what_it_is(prepare, monkeypatch):
         trainer.model.item_tower.encoder, "encode", lambda *args, **named: torch.ones(2) @ torch.ones(3)
     )
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
-        trainer.train_window([batch])
+        trainer.steps.train_window([batch])
+
+
+# -- what is kept between evaluations, and who says that weights have moved ------------------------------------------
+
+KINDS = [{}, {"num_negatives": None}, {"personalised_by": "user_vector"}]
+KINDS = [*KINDS, *({"model": name, "loss_type": None} for name in ("PerPEFTLightGCN", "PerPEFTBPR"))]
+
+
+@torch.no_grad()
+def _scores(trainer, data):
+    trainer.model.eval()
+    return torch.cat([trainer.model.full_sort_predict(block[0]) for block in data])
+
+
+def _scores_afresh(trainer, data):
+    """Those of a model that has kept nothing."""
+    trainer.model.forget()
+    return _scores(trainer, data)
+
+
+@contextmanager
+def _averaged(trainer, *_):
+    with trainer.steps.averaged():
+        yield
+
+
+@contextmanager
+def _stepped(trainer, train_data):
+    trainer.model.train()
+    trainer.steps.train_window([next(iter(train_data))])
+    yield
+
+
+@contextmanager
+def _loaded(trainer, *_):
+    state = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    trainer.model.load_state_dict({k: v + 0.1 if v.is_floating_point() else v for k, v in state.items()})
+    yield
+    trainer.model.load_state_dict(state)
+
+
+@pytest.mark.parametrize("settings", KINDS)
+@pytest.mark.parametrize("move", [_stepped, _loaded, _averaged])
+def test_no_evaluation_scores_with_what_was_kept_of_other_weights(prepare, move, settings):
+    _, trainer, train_data, valid_data, _ = prepare(averaging_epochs=2, learning_rate=0.1, **settings)
+    trainer.steps.average.horizon = 10
+    for batch in train_data:  # the average is another model
+        trainer.steps.train_window([batch])
+    before = _scores(trainer, valid_data)
+    with move(trainer, train_data):
+        found = _scores(trainer, valid_data)
+        assert torch.equal(found, _scores_afresh(trainer, valid_data))
+        assert not torch.equal(found, before)
+    found = _scores(trainer, valid_data)
+    assert torch.equal(found, before) == (move is not _stepped)
+    assert torch.equal(found, _scores_afresh(trainer, valid_data))
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_whoever_moves_weights_says_so(prepare, settings):
+    _, trainer, train_data, valid_data, _ = prepare(**settings)
+    model, optimizer = trainer.model, torch.optim.SGD(trainer.model.parameters(), lr=10.0)
+    before = _scores(trainer, valid_data)
+    encoded = model.item_tower.encoder.items_encoded
+    model.train()
+    assert torch.equal(_scores(trainer, valid_data), before)
+    assert model.item_tower.encoder.items_encoded == encoded  # train() and eval() drop nothing
+    optimizer.zero_grad()
+    model.calculate_loss(next(iter(train_data))).backward()
+    optimizer.step()
+    model.invalidate()
+    found = _scores(trainer, valid_data)
+    assert not torch.equal(found, before)
+    assert torch.equal(found, _scores_afresh(trainer, valid_data))
+
+
+def test_the_best_state_comes_back_when_weights_have_moved_and_only_then(prepare):
+    _, trainer, _, valid_data, _ = prepare()
+    _scores(trainer, valid_data)
+    trainer.checkpoint.keep_best()
+    best, encoder = trainer.checkpoint.best_state, trainer.model.item_tower.encoder
+    encoded = encoder.items_encoded
+    trainer.restore_best()
+    _scores(trainer, valid_data)
+    assert encoder.items_encoded == encoded  # the tables of the validation serve the test
+    move_modules(trainer.model)
+    assert not same(trainer.model.state_dict(), best)
+    trainer.restore_best()
+    assert same(trainer.model.state_dict(), best)

@@ -9,13 +9,16 @@ import torch
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer import trainer as trainer_module
+from recbole_perpeft.trainer.stage import Stage
+from recbole_perpeft.trainer.steps import Steps
 from recbole_perpeft.utils.errors import TrainingError
+from tests.matrix import slow
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
-from tests.training import COHERENCE, FAST, KMEANS, Killed, fit, same, scripted
+from tests.training import COHERENCE, FAST, KMEANS, Killed, fit, resume, same, scripted
 
 
-@pytest.mark.parametrize("settings", [{"grouping": "random"}, KMEANS, FAST, COHERENCE])
+@pytest.mark.parametrize("settings", [slow({"grouping": "random"}), KMEANS, FAST, slow(COHERENCE)])
 def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
     caplog.set_level("INFO")
     _, trainer, train_data, valid_data, test_data = prepare(**settings)
@@ -47,9 +50,10 @@ def test_the_log_gives_seconds_and_items_per_epoch(prepare, caplog):
     assert f"items encoded: {expected}]" in "".join(caplog.text.split("\x1b[1;34m")).replace("\x1b[0m", "")
 
 
-@pytest.mark.parametrize("loss_type", ["CE", "BPR", "BCE"])
+@pytest.mark.parametrize("loss_type", ["CE", slow("BPR"), slow("BCE")])
 def test_the_seed_decides_the_numbers(prepare, loss_type):
-    first, again, other = (fit(prepare, seed=seed, loss_type=loss_type, num_groups=2) for seed in (3, 3, 4))
+    settings = {"loss_type": loss_type, "num_groups": 2, "epochs": 2, "global_epochs": 1}
+    first, again, other = (fit(prepare, seed=seed, **settings) for seed in (3, 3, 4))
     assert same(first[0].model.state_dict(), again[0].model.state_dict())
     assert first[1] == again[1]
     assert not same(first[0].model.state_dict(), other[0].model.state_dict())
@@ -62,22 +66,21 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
         (1, {}),
         (2, {}),
         (3, {}),
-        (1, KMEANS),
-        (2, KMEANS),
-        (0, FAST),
-        (1, FAST),
+        slow(1, KMEANS),
+        slow(2, KMEANS),
+        slow(0, FAST),
+        slow(1, FAST),
         (2, FAST | KMEANS),
-        (1, COHERENCE),
-        (2, {"regroup_epochs": 1, "group_negatives": False}),
+        slow(1, COHERENCE),
+        slow(2, {"regroup_epochs": 1, "group_negatives": False}),
         (1, {"averaging_epochs": 2} | FAST),
         (2, {"averaging_epochs": 2, "regroup_epochs": 1, "group_negatives": False}),
     ],
 )
-def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epoch, settings):
-    whole, result = fit(prepare, **settings)
-    killed, _ = fit(prepare, stop_after=epoch, **settings)
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, recorded, epoch, settings):
+    whole, result, _ = run = recorded(**settings)
     _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
+    trainer.resume_checkpoint(run.checkpoint(epoch))
     assert trainer.start_epoch == epoch + 1
     score = trainer.fit(train_data, valid_data, verbose=False)
     assert score == (whole.best_valid_score, whole.best_valid_result)
@@ -85,22 +88,22 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, epo
     assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 
-def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepare, caplog):
+def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepare, caplog, monkeypatch):
     caplog.set_level("INFO")
     settings = {"epochs": 5, "global_epochs": 2, "regroup_epochs": 2, "group_negatives": False, "eval_step": 0}
     _, trainer, train_data, _, _ = prepare(**settings)
     seen, before = [], {}
-    train_window = trainer.train_window
+    train_window = Steps.train_window
 
-    def watched(batches):
-        epoch = trainer._epoch
+    def watched(steps, batches):
+        epoch = trainer.epoch
         if epoch not in before:  # as the epoch begins
             before[epoch] = trainer.model.user_groups.clone()
             seen.append(epoch)
         assert {int(trainer.model.user_groups[user]) for b in batches for user in b.users} == {batches[0].group}
-        return train_window(batches)
+        return train_window(steps, batches)
 
-    trainer.train_window = watched
+    monkeypatch.setattr(Steps, "train_window", watched)
     trainer.fit(train_data, None, verbose=False)
     assert seen == [0, 1, 2, 3, 4]
     assert torch.equal(before[2], before[3])
@@ -110,42 +113,33 @@ def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepar
     assert f"{moved} users changed their group" in caplog.text
 
 
-@pytest.mark.parametrize("settings", [{}, FAST])
-def test_a_run_killed_after_grouping_resumes_in_the_personalised_stage(prepare, monkeypatch, settings):
-    whole, result = fit(prepare, **settings)
+@pytest.mark.parametrize("settings", [{}, slow(FAST)])
+def test_a_run_killed_after_grouping_resumes_in_the_personalised_stage(prepare, recorded, monkeypatch, settings):
+    whole, result, _ = recorded(**settings)
     _, trainer, train_data, valid_data, _ = prepare(**settings)
     fit_stage = trainer._fit_stage
 
-    def killed_before_stage_3(number, *arguments):
-        if number == 3:
+    def killed_before_stage_3(*arguments):
+        if trainer.stage is Stage.PERSONALISED:
             raise Killed
-        fit_stage(number, *arguments)
+        fit_stage(*arguments)
 
     monkeypatch.setattr(trainer, "_fit_stage", killed_before_stage_3)
     with pytest.raises(Killed):
         trainer.fit(train_data, valid_data, verbose=False)
     state = checkpoint_file.read(trainer.saved_model_file)
     assert (state["stage"], state["epoch"]) == ("personalised", 1)
-    _, again, train_data, valid_data, test_data = prepare(**settings)
-    again.resume_checkpoint(trainer.saved_model_file)
-    again.fit(train_data, valid_data, verbose=False)
-    assert again.evaluate(test_data) == result
+    again, again_result = resume(prepare, trainer.saved_model_file, **settings)
+    assert again_result == result
     assert same(again.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_stage_that_stopped_early_stays_stopped_when_resumed(prepare):
+def test_a_stage_that_stopped_early_stays_stopped_when_resumed(prepare, recorded):
     settings = {"epochs": 8, "global_epochs": 6, "stopping_step": 0, "learning_rate": 0.3}
-    whole, result = fit(prepare, **settings)
-    stopped = []
-    _, trainer, train_data, valid_data, _ = prepare(**settings)
-    trainer.fit(train_data, valid_data, verbose=False, callback_fn=lambda epoch, score: stopped.append(epoch))
-    last_global = max(epoch for epoch in stopped if epoch < 6)
+    whole = recorded(**settings)
+    last_global = max(epoch for epoch in whole.validated if epoch < 6)
     assert last_global < 5  # or this shows nothing
-    killed, _ = fit(prepare, stop_after=last_global, **settings)
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert trainer.evaluate(test_data) == result
+    assert resume(prepare, whole.checkpoint(last_global), **settings)[1] == whole.result
 
 
 @pytest.mark.parametrize(("scores", "best"), [((1, 2, 3, 5, 4), 3), ((1, 4, 2, 4, 3), 3), ((1, 2, 3, 4, 5), 4)])
@@ -189,7 +183,7 @@ def test_one_group_is_global_peft_for_all_epochs(prepare):
     assert trainer.train_loss_dict.keys() == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("settings", [{}, FAST, {"averaging_epochs": 2}])
+@pytest.mark.parametrize("settings", [{}, slow(FAST), slow({"averaging_epochs": 2})])
 def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settings):
     _, whole, train_data, *_ = prepare(**settings)
     whole.fit(train_data, None, verbose=False)
@@ -224,7 +218,7 @@ def enough_users(tmp_path, changed=None):
 
     ``changed``: the held-out purchases of that part are others.
     """
-    sequences, items = random_sequences(n_users=90)
+    sequences, items = random_sequences(n_users=60)
     rng = np.random.default_rng(9)
     for bought in sequences.values() if changed else ():
         others = [item for item in items if item not in bought]
@@ -234,11 +228,10 @@ def enough_users(tmp_path, changed=None):
     return str(tmp_path / str(changed))
 
 
-@pytest.mark.parametrize("part", ["validation", "test"])
-def test_held_out_purchases_never_reach_training_grouping_or_pools(prepare, tmp_path, part):
+def test_held_out_purchases_never_reach_training_grouping_or_pools(prepare, tmp_path):
     settings = {"stopping_step": 100, **KMEANS}
     outcomes = []
-    for changed in (None, part):
+    for changed in (None, "validation", "test"):
         path = enough_users(tmp_path, changed)
         dataset, trainer, train_data, valid_data, _ = prepare(**settings, data_path=path)
         names = {field: dataset.field2id_token[field] for field in ("user_id", "item_id")}
@@ -248,17 +241,18 @@ def test_held_out_purchases_never_reach_training_grouping_or_pools(prepare, tmp_
         scores = {}
         trainer.fit(train_data, valid_data, verbose=False, callback_fn=scores.__setitem__)
         outcomes.append((history, scores, list(names["item_id"]), trainer))
-    (history, scores, ids, trainer), (other_history, other_scores, other_ids, other) = outcomes
-    assert history == other_history
-    assert ids == other_ids  # else the comparison of weights below means nothing
-    if part == "test":
-        assert scores == other_scores
-        assert same(trainer.model.state_dict(), other.model.state_dict())
-    else:
-        assert scores != other_scores
-        # the first epoch has seen no validation yet: what is trained cannot depend on it
-        assert trainer.train_loss_dict[0] == other.train_loss_dict[0]
-        assert trainer.train_loss_dict[1] == other.train_loss_dict[1]
+    (history, scores, ids, trainer), of_validation, of_test = outcomes
+    for other_history, _, other_ids, _ in (of_validation, of_test):
+        assert history == other_history
+        assert ids == other_ids  # else the comparison of weights below means nothing
+    _, other_scores, _, other = of_test
+    assert scores == other_scores
+    assert same(trainer.model.state_dict(), other.model.state_dict())
+    _, other_scores, _, other = of_validation
+    assert scores != other_scores
+    # the first epoch has seen no validation yet: what is trained cannot depend on it
+    assert trainer.train_loss_dict[0] == other.train_loss_dict[0]
+    assert trainer.train_loss_dict[1] == other.train_loss_dict[1]
 
 
 def test_the_test_part_is_read_once(tiny, monkeypatch):
@@ -284,8 +278,8 @@ def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypa
     original, steps = trainer.model.calculate_loss, []
 
     def calculate_loss(batch):
-        steps.append(trainer._epoch)
-        return original(batch) * (torch.nan if trainer._epoch == 1 and steps.count(1) > first_bad else 1)
+        steps.append(trainer.epoch)
+        return original(batch) * (torch.nan if trainer.epoch == 1 and steps.count(1) > first_bad else 1)
 
     trainer.model.calculate_loss = calculate_loss
     with pytest.raises(TrainingError, match="loss is nan in epoch 1. Lower learning_rate .* is kept in saved"):
@@ -294,13 +288,13 @@ def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypa
     assert checkpoint_file.read(trainer.saved_model_file)["epoch"] == 0
 
 
-@pytest.mark.parametrize("settings", [{}, FAST])
+@pytest.mark.parametrize("settings", [{}, slow(FAST)])
 def test_a_run_in_bf16_learns_as_one_in_fp32(prepare, settings):
     # with seed 2020 the losses of an epoch's batches, which all differ, have the same sum to the last digit
     settings = {"epochs": 3, "global_epochs": 2, "seed": 1, **settings}
     exact, _ = fit(prepare, **settings)
     rough, result = fit(prepare, precision="bf16", **settings)
-    assert rough.model.item_tower.encoder.runner.dtype == torch.bfloat16
+    assert rough.model.item_tower.encoder.item_features.dtype == torch.bfloat16
     assert all(np.isfinite(score) for score in result.values())
     for epoch, loss in exact.train_loss_dict.items():
         assert rough.train_loss_dict[epoch] != loss

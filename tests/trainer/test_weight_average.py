@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from recbole_perpeft.trainer.weight_average import WeightAverage
+from tests.matrix import slow
 from tests.training import fit, move_modules
 
 AVERAGED = {"averaging_epochs": 2, "users_per_batch": 7}
@@ -45,24 +46,24 @@ def test_what_is_kept_is_the_average_of_the_weights_after_each_step(prepare):
     _, trainer, train_data, *_ = prepare(**AVERAGED, **settings)
     parameters = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
     expected = {name: p.detach().clone().double() for name, p in parameters.items()}
-    steps, step = 0, trainer._step
+    steps, update = 0, trainer.steps.average.update
 
-    def watched(groups):
+    def watched():
         nonlocal steps
-        step(groups)
+        update()
         steps += 1
         share = max(1 / (2 * len(train_data)), 9 / (9 + steps))
         for name, p in parameters.items():
             expected[name] += share * (p.detach().double() - expected[name])
 
-    trainer._step = watched
+    trainer.steps.average.update = watched
     trainer.fit(train_data, None, verbose=False)
     assert steps == 3 * len(train_data) > 9
     for name, p in parameters.items():
         torch.testing.assert_close(p.detach().double(), expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("settings", [{}, {"regroup_epochs": 1, "group_negatives": False}])
+@pytest.mark.parametrize("settings", [{}, slow({"regroup_epochs": 1, "group_negatives": False})])
 def test_the_validated_model_is_the_one_that_is_kept(prepare, settings):
     _, trainer, train_data, valid_data, _ = prepare(**AVERAGED, **settings)
     score, result = trainer.fit(train_data, valid_data, verbose=False)
@@ -79,7 +80,6 @@ def test_after_a_validation_training_goes_on_from_the_weights_as_they_were(prepa
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer._valid_epoch(valid_data)
     assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters())
-    assert trainer.model.training
     tower = trainer.model.item_tower
     tower.eval()
     with tower.catalogue(1):  # no table of the average is left

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,12 +16,14 @@ from torch.nn import functional as F
 from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
-from recbole_perpeft.encoder.foundation.last_layer import LastLayer
-from recbole_perpeft.encoder.foundation.layer_cut import LayerCut
 from recbole_perpeft.encoder.foundation.pair import EncoderPair
 from recbole_perpeft.encoder.foundation.precision import cast_multiplications
 from recbole_perpeft.encoder.foundation.processors import blank_pixels, pixel_affine
 from recbole_perpeft.utils.errors import EncoderError, first_line
+
+if TYPE_CHECKING:  # which are made of a foundation model
+    from recbole_perpeft.encoder.foundation.last_layer import LastLayer
+    from recbole_perpeft.encoder.foundation.layer_cut import LayerCut
 
 MODALITIES = ("image", "text")
 # of a configuration: where it came from and how it was written
@@ -63,10 +66,10 @@ class FoundationModel(nn.Module):
         Whether its features are right under plain attention only, see
         :func:`~recbole_perpeft.encoder.foundation.feature_checks.check_features`.
     cuts : dict of str to LayerCut
-        Modalities whose encoder was split, see :func:`~recbole_perpeft.encoder.foundation.cutting.cut_towers`.
+        Modalities whose encoder was split, see :func:`~recbole_perpeft.encoder.foundation.layer_cut.cut_towers`.
     last_layers : dict of str to LastLayer
         Modalities whose last layer runs at one position, see
-        :func:`~recbole_perpeft.encoder.foundation.trimming.trim_towers`.
+        :func:`~recbole_perpeft.encoder.foundation.last_layer.trim_towers`.
     below_cut : set of str
         Names inside ``model`` of the modules that have done their work below the cuts.
     """
@@ -240,9 +243,7 @@ class FoundationModel(nn.Module):
         return children, features.shape[1]
 
     def _blank_batch(self, modality: str) -> dict[str, torch.Tensor]:
-        if modality == "image":
-            return {"pixels": self.blank_pixels}
-        return self.tokens(["a"])
+        return {"pixels": self.blank_pixels} if modality == "image" else self.tokens(["a"])
 
     def probe(self, modality: str) -> dict[str, torch.Tensor]:
         """A batch of two different items, one of them blank."""

@@ -1,4 +1,9 @@
-"""Hidden states of a frozen tower, one vector per item and layer: what side networks read (IISAN)."""
+"""Hidden states of a frozen tower, one vector per item and layer: what side networks read (IISAN).
+
+They equal those of ``output_hidden_states`` in transformers. Hooks collect them all the same, for one is needed at the
+last layer in any case: transformers gives the states of a frozen tower outside the graph, without which nothing tells
+what the feature reads.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -6,8 +6,30 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.hidden_states import gradients_at
+from recbole_perpeft.encoder.foundation.layer_cut import find_layers, states_of, with_states
+
 # Where towers read their feature: at the class token, at the last position (SigLIP), at the first end token (CLIP).
 POSITIONS = ("first", "last", "end")
+
+
+def trim_towers(foundation: FoundationModel) -> None:
+    """Run the last layer of every tower that reads one position of it only there, past its attention.
+
+    No architecture is known by its name: a norm is trimmed if the feature's gradient at what enters it is zero at all
+    other positions, and if the features of two items are the same so. Towers of which that cannot be shown (a mean over
+    positions, attention pooling, no stack of layers) stay as they are.
+
+    Parameters
+    ----------
+    foundation
+        Gets its ``last_layers``.
+    """
+    for modality in foundation.modalities:
+        stack = find_layers(foundation.tower_modules(modality))
+        if stack is not None:
+            _trim(foundation, modality, stack[-1])
 
 
 class LastLayer:
@@ -78,3 +100,68 @@ def at_position(states: torch.Tensor, index: int | torch.Tensor) -> torch.Tensor
     if isinstance(index, int):
         return states.narrow(1, index % states.shape[1], 1)  # a view: an index would have to be sent to a GPU each time
     return states.take_along_dim(index.to(states.device)[:, None, None], dim=1)
+
+
+def _trim(foundation: FoundationModel, modality: str, layer: nn.Module) -> None:
+    batch = foundation.probe(modality)
+    end_token = getattr(foundation.tokenizer, "eos_token_id", None) if modality == "text" else None
+    positions = [p for p in POSITIONS if p != "end" or end_token is not None]
+    whole, gradients = _read(foundation, modality, layer, batch)
+    for norm, gradient in gradients:
+        for position in positions:
+            if not _reads_only(gradient, position_in(position, batch, end_token)):
+                continue
+            foundation.last_layers[modality] = LastLayer(norm, position, end_token)
+            if _same(foundation, modality, batch, whole):
+                return
+            foundation.last_layers.pop(modality).remove()
+
+
+def _read(
+    foundation: FoundationModel, modality: str, layer: nn.Module, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, list[tuple[nn.Module, torch.Tensor]]]:
+    """Features of a batch, and the norms of a layer in their order, each with the gradient at what enters it.
+
+    Features are ``[n, d]``, gradients ``[n, positions, d]``.
+    """
+    with _observed(layer) as seen, torch.enable_grad():
+        features = foundation.encode(modality, batch)
+        gradients = gradients_at(list(seen.values()), features, allow_unused=True) if seen else ()
+    pairs = zip(seen, gradients, strict=True)
+    return features.detach(), [(norm, one) for norm, one in pairs if one is not None and one.ndim == 3]
+
+
+@contextlib.contextmanager
+def _observed(layer: nn.Module) -> Iterator[dict[nn.Module, torch.Tensor]]:
+    """Collect what enters the norms of a layer, whose own input has a gradient."""
+    seen: dict[nn.Module, torch.Tensor] = {}
+
+    def entering(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return with_states(args, kwargs, states_of(args, kwargs).detach().requires_grad_())
+
+    def norming(module: nn.Module, args: tuple) -> None:
+        if args and args[0].requires_grad:
+            seen[module] = args[0]
+
+    hooks = [layer.register_forward_pre_hook(entering, with_kwargs=True)]
+    norms = [module for module in layer.modules() if type(module).__name__.endswith("Norm")]
+    hooks += [norm.register_forward_pre_hook(norming) for norm in norms]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _reads_only(gradient: torch.Tensor, index: int | torch.Tensor) -> bool:
+    """Whether a gradient ``[n, positions, d]`` is at ``index`` and nowhere else."""
+    read = gradient.abs().amax(dim=-1, keepdim=True) > 0  # [n, positions, 1]
+    return bool((read.sum(dim=1) == 1).all() and at_position(read, index).all())
+
+
+@torch.no_grad()
+def _same(foundation: FoundationModel, modality: str, batch: dict[str, torch.Tensor], whole: torch.Tensor) -> bool:
+    try:
+        return torch.allclose(whole, foundation.encode(modality, batch), atol=1e-5)
+    except Exception:  # an architecture that needs all positions after its norm stumbles in its own way
+        return False

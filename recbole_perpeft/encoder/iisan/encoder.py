@@ -28,16 +28,16 @@ class SideNetworkItemEncoder(ItemEncoder):
         The frozen model.
     content : ItemContent
         Pictures and texts of the catalogue.
-    peft_config : mapping, optional
-        ``bottleneck``: inner width of the blocks; ``states``: hidden states read of each tower, evenly spaced from the
-        embeddings to the last layer, of which a shallow tower has fewer.
     num_groups : int
         Number of user groups.
-    dtype : torch.dtype, optional
+    dtype : torch.dtype
         In which the foundation model multiplies, and states are kept.
-    show_progress : bool, optional
+    show_progress : bool
         Whether computing the states shows a bar.
-    form : {"normalised", "authors"}, optional
+    peft_config : mapping or None
+        ``bottleneck``: inner width of the blocks; ``states``: hidden states read of each tower, evenly spaced from the
+        embeddings to the last layer, of which a shallow tower has fewer.
+    iisan_form : {"normalised", "authors"}
         How the networks are built, see :class:`~recbole_perpeft.encoder.iisan.side_network.SideNetworks`.
 
     Raises
@@ -46,15 +46,18 @@ class SideNetworkItemEncoder(ItemEncoder):
         If a field does not exist or has a value that cannot be used, or a tower has no stack of layers.
     """
 
+    reads = ("peft_config", "iisan_form")
+
     def __init__(
         self,
         foundation: FoundationModel,
         content: ItemContent,
-        peft_config: Mapping[str, Any] | None,
         num_groups: int,
-        dtype: torch.dtype = torch.float32,
-        show_progress: bool = False,
-        form: str = "authors",
+        dtype: torch.dtype,
+        show_progress: bool,
+        *,
+        peft_config: Mapping[str, Any] | None,
+        iisan_form: str,
     ) -> None:
         super().__init__(foundation, content, num_groups, dtype, show_progress)
         fields = side_network_settings(peft_config)
@@ -62,10 +65,15 @@ class SideNetworkItemEncoder(ItemEncoder):
         self.number = min(fields["states"], 1 + min(tower.depth for tower in self._towers.values()))
         foundation.cast(dtype, keep=set())
         widths = {modality: tower.widths(self.number) for modality, tower in self._towers.items()}
-        first = SideNetworks(widths, fields["bottleneck"], form)
+        first = SideNetworks(widths, fields["bottleneck"], iisan_form)
         self.networks = nn.ModuleList(copy.deepcopy(first) for _ in range(num_groups))
         self.feature_dim = first.feature_dim
         self._states: dict[str, StateStore] | None = None
+
+    @staticmethod
+    def check_settings(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
+        """Refuse what :func:`side_network_settings` refuses."""
+        side_network_settings(peft_config)
 
     @property
     def reach(self) -> str:
@@ -76,7 +84,7 @@ class SideNetworkItemEncoder(ItemEncoder):
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
         self._check_group(group)
         if self._states is None:
-            self._states = self.runner.hidden_states(self._towers, self.number)
+            self._states = self.item_features.hidden_states(self._towers, self.number)
         return self.networks[group]({m: store.gather(items, self.number) for m, store in self._states.items()})
 
     def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:

@@ -16,8 +16,11 @@ from torch import nn
 
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.last_layer import trim_towers
+from recbole_perpeft.encoder.foundation.layer_cut import cut_towers
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.peft.adapter_checks import check_merged, check_trains
+from recbole_perpeft.encoder.peft.methods import method_settings
 from recbole_perpeft.encoder.peft.targets import make_peft_config
 from recbole_perpeft.utils.errors import EncoderError, first_line
 
@@ -38,16 +41,18 @@ class PeftItemEncoder(ItemEncoder):
         Adapted in place; serves one item encoder.
     content : ItemContent
         Pictures and texts of the catalogue.
-    peft_type : str
-        LORA, IA3 or another method of peft.
-    peft_config : mapping, optional
-        Fields of the method's configuration, which replace the paper's values.
     num_groups : int
         Number of user groups.
-    dtype : torch.dtype, optional
+    dtype : torch.dtype
         In which the foundation model multiplies; adapters keep their weights in float32.
-    show_progress : bool, optional
+    show_progress : bool
         Whether work on the whole catalogue shows a bar.
+    peft_type : str
+        LORA, IA3 or another method of peft.
+    peft_config : mapping or None
+        Fields of the method's configuration, which replace the paper's values.
+    peft_layers : int or None
+        Top layers of each tower that may be adapted; what is below is computed once per item. None adapts all.
 
     Attributes
     ----------
@@ -60,16 +65,23 @@ class PeftItemEncoder(ItemEncoder):
         If the method or its configuration cannot be used on this model.
     """
 
+    reads = ("peft_type", "peft_config", "peft_layers")
+
     def __init__(
         self,
         foundation: FoundationModel,
         content: ItemContent,
+        num_groups: int,
+        dtype: torch.dtype,
+        show_progress: bool,
+        *,
         peft_type: str,
         peft_config: Mapping[str, Any] | None,
-        num_groups: int,
-        dtype: torch.dtype = torch.float32,
-        show_progress: bool = False,
+        peft_layers: int | None,
     ) -> None:
+        if peft_layers is not None:
+            cut_towers(foundation, peft_layers)
+        trim_towers(foundation)
         super().__init__(foundation, content, num_groups, dtype, show_progress)
         config = make_peft_config(peft_type, peft_config, foundation)
         # Not a registered child: it wraps foundation.model, whose weights would appear twice in state_dict.
@@ -89,6 +101,11 @@ class PeftItemEncoder(ItemEncoder):
         self.register_load_state_dict_post_hook(_find_trainable_again)
         self.copy_adapter(0)
 
+    @staticmethod
+    def check_settings(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
+        """Refuse what :func:`~recbole_perpeft.encoder.peft.methods.method_settings` refuses."""
+        method_settings(peft_type, peft_config)
+
     @property
     def reach(self) -> str:
         """What of the foundation model a module reads or adapts."""
@@ -98,7 +115,7 @@ class PeftItemEncoder(ItemEncoder):
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
         with self.activate(group):
-            return self.runner.features(items)
+            return self.item_features.encode(items)
 
     @contextlib.contextmanager
     def activate(self, group: int) -> Iterator[None]:
@@ -112,7 +129,7 @@ class PeftItemEncoder(ItemEncoder):
         try:
             with contextlib.ExitStack() as stack:
                 if self._mergeable and not (torch.is_grad_enabled() or self.training or self._merged):
-                    stack.enter_context(self._merge(self.runner.dtype))
+                    stack.enter_context(self._merge(self.item_features.dtype))
                 yield
         finally:
             self._switch(previous)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from peft import PeftConfig
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -14,15 +15,16 @@ from recbole_perpeft.encoder.peft.adapter_checks import idle_layers
 from recbole_perpeft.encoder.peft.methods import fitting_sizes, method_settings
 from recbole_perpeft.utils.errors import EncoderError, first_line
 
-# How architectures name these layers; the first line whose names all occur in a tower counts.
+# How architectures name these layers; the first line whose names all occur in a tower counts. Where none does, peft's
+# own table of LoRA's layers is asked. It comes second, for it has feed-forward layers of some models too (Phi).
 _QUERY_VALUE = (
     ("q_proj", "v_proj"),  # CLIP, SigLIP, ViT
     ("query", "value"),  # BERT, RoBERTa, BEiT
     ("q_lin", "v_lin"),  # DistilBERT
-    ("query_proj", "value_proj"),  # DeBERTa
     ("q", "v"),  # MPNet
     ("qkv",),  # BLIP's image tower
 )
+# Of (IA)3 peft's table is not asked: what it has of BERT and its like scales other layers (output.dense) than these.
 _KEY_VALUE = (
     ("k_proj", "v_proj"),
     ("key", "value"),
@@ -93,6 +95,8 @@ def _default_targets(name: str, foundation: FoundationModel) -> list[str]:
     for modality in foundation.modalities:
         for family in families:
             found = _first_present(family, foundation, modality)
+            if not found and family is _QUERY_VALUE:
+                found = _of_peft(foundation, modality)
             if not found:
                 raise EncoderError(
                     f"peft_config: the {modality} encoder has none of the layers that {name} adapts by "
@@ -100,6 +104,16 @@ def _default_targets(name: str, foundation: FoundationModel) -> list[str]:
                 )
             targets.update(found)
     return sorted(targets)
+
+
+def _of_peft(foundation: FoundationModel, modality: str) -> tuple[str, ...]:
+    """LoRA's layers in peft's table, if it has the type of a tower's model."""
+    for module in foundation.tower_modules(modality).values():
+        model_type = getattr(getattr(module, "config", None), "model_type", None)
+        names = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type)
+        if isinstance(names, list):  # of some it has a regular expression, which looks at both towers
+            return _first_present((tuple(names),), foundation, modality)
+    return ()
 
 
 def _layer_norms(foundation: FoundationModel) -> list[str]:

@@ -1,11 +1,15 @@
-"""Repairs of RecBole 1.2, made in place when ``recbole_perpeft`` is imported; nothing else in the package patches.
+"""Repairs of RecBole 1.2, made in place; nothing else in the package patches.
+
+Each room that uses RecBole makes them when it is imported. The package itself does not, so that ``--help`` does not
+wait for RecBole.
 
 ``libraries`` lets it run on today's numpy, scipy, pandas and torch. The others repair faults of RecBole's own that
 falsify a number, or never end: ``scores`` how models rank, ``transforms`` what they read in evaluation, ``negatives``
-what is drawn where nothing is left, ``metrics`` what is computed of rankings.
+what is drawn where nothing is left, ``metrics`` what is computed of rankings. And ``optimizers`` lets training begin
+without torch's compiler.
 """
 
-from recbole_perpeft.utils.compat import libraries, metrics, negatives, scores, transforms
+from recbole_perpeft.utils.compat import libraries, metrics, negatives, optimizers, scores, transforms
 
 
 def apply() -> None:
@@ -15,3 +19,4 @@ def apply() -> None:
     transforms.apply()
     negatives.apply()
     metrics.apply()
+    optimizers.apply()

@@ -38,9 +38,9 @@ def test_what_was_kept_under_another_attention_is_not_read_again(aimv2, build, t
     cured = build(source={"encoder": aimv2}, peft_type="NONE", cache=tmp_path)
     right = cured.encode(ITEMS, 0)
     cured.foundation.only_plain = False  # as the build before knew it
-    before = cured.runner.items_prepared
-    cured.runner.frozen_features()
-    assert cured.runner.items_prepared > before
+    before = cured.item_features.items_prepared
+    cured.item_features.frozen_features()
+    assert cured.item_features.items_prepared > before
     assert torch.equal(build(source={"encoder": aimv2}, peft_type="NONE", cache=tmp_path).encode(ITEMS, 0), right)
 
 

@@ -84,7 +84,7 @@ def test_lower_layers_run_once_per_item_ever(build, tmp_path, source):
     features = encoder.encode(ITEMS, 0)
     # all items with the padding item; one more tells the shape of each store, one the positions of a picture
     assert [sum(runs) for runs in lower] == [len(TITLES) + 3, len(TITLES) + 2]
-    assert encoder.runner.items_prepared == 2 * (len(TITLES) + 2)
+    assert encoder.item_features.items_prepared == 2 * (len(TITLES) + 2)
     for runs in (*lower, *upper):
         runs.clear()
     train(encoder, torch.optim.AdamW(all_parameters(encoder), lr=0.01), group=1, steps=2, seed=0)
@@ -93,11 +93,11 @@ def test_lower_layers_run_once_per_item_ever(build, tmp_path, source):
     again = build(source=source, cache=tmp_path, peft_layers=1)
     lower = [counted(stack[0]) for stack in stacks(again)]
     torch.testing.assert_close(again.encode(ITEMS, 0), features, atol=1e-6, rtol=1e-5)
-    assert again.runner.items_prepared == 0
+    assert again.item_features.items_prepared == 0
     assert [sum(runs) for runs in lower] == [1, 0]  # how many positions a picture has
     other = build(source=source, cache=tmp_path, peft_layers=1, dtype=torch.bfloat16)
     other.encode(ITEMS, 0)
-    assert other.runner.items_prepared == encoder.runner.items_prepared
+    assert other.item_features.items_prepared == encoder.item_features.items_prepared
 
 
 @pytest.mark.parametrize("peft_layers", [2, 7])
@@ -109,7 +109,7 @@ def test_as_many_layers_as_there_are_cut_nothing(build, peft_layers):
     assert encoder.foundation.cuts == {}
     assert encoder.state_dict().keys() == uncut.state_dict().keys()
     assert torch.equal(trained(encoder).encode(ITEMS, 1), trained(uncut).encode(ITEMS, 1))
-    assert encoder.runner.items_prepared == 0
+    assert encoder.item_features.items_prepared == 0
 
 
 @pytest.fixture

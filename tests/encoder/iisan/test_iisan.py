@@ -12,7 +12,7 @@ from recbole_perpeft.encoder.foundation.hidden_states import TowerStates
 from recbole_perpeft.encoder.iisan.side_network import SideNetworks
 from recbole_perpeft.model.gradient_cache import encode_in_portions
 from tests.encoder.conftest import ITEMS, SOURCES, train, trained
-from tests.training import fit, same
+from tests.training import resume, same
 
 EVERY_SOURCE = pytest.mark.parametrize("source", SOURCES)
 
@@ -213,7 +213,7 @@ def test_one_modality_has_one_network(build, modality):
 def test_training_never_runs_the_foundation_model_and_a_warm_run_prepares_nothing(build, tmp_path):
     cold = build(peft_type="IISAN", cache=tmp_path)
     features = cold.encode(ITEMS, 0)
-    assert cold.runner.items_prepared >= 2 * len(ITEMS)
+    assert cold.item_features.items_prepared >= 2 * len(ITEMS)
     assert cold.content.pictures_decoded == len(ITEMS)
     warm = build(peft_type="IISAN", cache=tmp_path)
     warm.networks.load_state_dict(cold.networks.state_dict())
@@ -222,7 +222,12 @@ def test_training_never_runs_the_foundation_model_and_a_warm_run_prepares_nothin
         tower.register_forward_hook(lambda *_: calls.append(1))
     torch.testing.assert_close(warm.encode(ITEMS, 0), features)
     train(warm, torch.optim.AdamW([p for _, p in warm.adapter_parameters(0)]), 0, steps=2, seed=0)
-    assert (calls, warm.runner.items_prepared, warm.items_encoded, warm.content.pictures_decoded) == ([], 0, 0, 0)
+    assert (calls, warm.item_features.items_prepared, warm.items_encoded, warm.content.pictures_decoded) == (
+        [],
+        0,
+        0,
+        0,
+    )
 
 
 def test_states_are_made_within_a_step_that_encodes_in_portions(build, tmp_path):
@@ -255,14 +260,11 @@ def test_fields_that_cannot_be_used_are_named(build, settings, message):
         build(peft_type="IISAN", peft_config=settings)
 
 
-def test_a_run_of_three_stages_resumes_to_the_same_end(prepare):
+def test_a_run_of_three_stages_resumes_to_the_same_end(prepare, recorded):
     settings = {"peft_type": "IISAN", "peft_config": {"bottleneck": 4}, "iisan_form": "authors"}
-    whole, result = fit(prepare, **settings)
-    killed, _ = fit(prepare, stop_after=2, **settings)
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    trainer.fit(train_data, valid_data, verbose=False)
-    assert trainer.evaluate(test_data) == result
+    whole, result, _ = run = recorded(**settings)
+    trainer, again = resume(prepare, run.checkpoint(2), **settings)
+    assert again == result
     assert same(trainer.model.state_dict(), whole.model.state_dict())
     assert trainer.model.item_tower.encoder.items_encoded == 0
     assert {name.split(".networks.")[1][0] for name in whole.model.state_dict() if ".networks." in name} == set("012")

@@ -9,6 +9,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 from recbole_perpeft.encoder import EncoderError
 from recbole_perpeft.encoder.peft.methods import usable_peft_types
 from tests.encoder.conftest import ITEMS, all_parameters, train
+from tests.matrix import quickly
 from tests.training import gradients_of_portions
 
 # what starts somewhere else than at the model as it is
@@ -17,6 +18,10 @@ NAMED_IN_THE_PAPERS = {
     "LORA", "DORA", "RSLORA", "IA3", "VERA", "OFT", "BOFT", "HRA", "LOHA", "LOKR", "FOURIERFT", "LN_TUNING", "RANDLORA",
 }  # fmt: skip
 METHODS = pytest.mark.parametrize("method", usable_peft_types())
+# low rank, a scale, a rotation, norms, drawn projections, and one that starts elsewhere
+QUICK_METHODS = pytest.mark.parametrize(
+    "method", quickly(list(usable_peft_types()), ["LORA", "DORA", "IA3", "OFT", "LN_TUNING", "VERA", "FOURIERFT"])
+)
 
 
 def features(encoder):
@@ -54,7 +59,7 @@ def test_a_method_trains_the_module_of_one_group_and_leaves_the_others_alone(bui
     torch.testing.assert_close(copied[0], both[1], atol=1e-6, rtol=0)
 
 
-@METHODS
+@QUICK_METHODS
 def test_a_method_works_above_a_cut_in_bf16(build, method):
     encoder = build(peft_type=method, num_groups=2, source="pair", peft_layers=1, dtype=torch.bfloat16).train()
     before = features(encoder)
@@ -66,7 +71,7 @@ def test_a_method_works_above_a_cut_in_bf16(build, method):
     assert all(parameter.dtype == torch.float32 for parameter in all_parameters(encoder))
 
 
-@METHODS
+@QUICK_METHODS
 def test_a_method_has_the_gradient_of_its_portions_encoded_by_hand(build, method):
     encoder = build(peft_type=method, num_groups=2).train()
     parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from recbole_perpeft.encoder import load_foundation
-from recbole_perpeft.encoder.foundation.last_layer import position_in
-from recbole_perpeft.encoder.foundation.trimming import trim_towers
+from recbole_perpeft.encoder.foundation.last_layer import position_in, trim_towers
 from tests.encoder.conftest import ITEMS, SOURCES, train, trained
 from tests.encoder.foundation.test_layer_cut import stacks
+from tests.matrix import quickly
 
 READ = {  # what each tower reads of its last layer: one position, or several
     "clip": {"image": "first", "text": "end"},
@@ -55,9 +55,11 @@ def test_the_pooling_decides(models, pooling):
     assert positions(foundation) == {modality: "first" for modality, name in expected.items() if name == "cls"}
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("layers", [1, None])
-@pytest.mark.parametrize("peft_type", PEFTS)
+CELLS = [(method, layers, source) for method in PEFTS for layers in (1, None) for source in SOURCES]
+QUICK = [cell for cell in CELLS if cell[0] == "LORA" or cell[1:] == (1, "clip")]
+
+
+@pytest.mark.parametrize(("peft_type", "layers", "source"), quickly(CELLS, QUICK))
 def test_features_and_gradients_are_those_of_the_whole_layer(build, peft_type, layers, source):
     encoder = trained(build(peft_type, source, peft_config=PEFTS[peft_type], peft_layers=layers))
     parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]

@@ -1,4 +1,4 @@
-"""Runs the foundation model over items: gathers their content, in its precision, and no layer more than is needed."""
+"""Features of items: gathers their content and runs the foundation model on it, no layer more than is needed."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ _CHUNK = {"cpu": 128, "cuda": 2048}
 _SMALLEST_CHUNK = 16
 
 
-class FoundationRunner:
+class ItemFeatures:
     """Features of items from the foundation model as it stands, adapters included.
 
     Parameters
@@ -49,7 +49,7 @@ class FoundationRunner:
         self._lower: dict[str, StateStore] = {}
         self._chunk = 0
 
-    def features(self, items: torch.Tensor) -> torch.Tensor:
+    def encode(self, items: torch.Tensor) -> torch.Tensor:
         """Encode items [n] (on the CPU): [n, feature_dim], float32, with gradient where it is enabled."""
         self._arrive()
         if not len(items):

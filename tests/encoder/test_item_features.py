@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_perpeft.encoder import FrozenItemEncoder, runner
+from recbole_perpeft.encoder import FrozenItemEncoder, item_features
 from tests.encoder.conftest import ITEMS, TITLES, trained
 
 MIXED = torch.tensor([5, 3, 8, 1, 3, 2, 7, 6, 4])  # unsorted, one of them twice
@@ -50,7 +50,7 @@ def test_texts_of_a_fixed_length_run_together(build):
 
 @pytest.mark.parametrize("chunk", [2, 128])
 def test_gradients_of_buckets_and_chunks_are_those_of_one_padded_batch(build, monkeypatch, chunk):
-    monkeypatch.setitem(runner._CHUNK, "cpu", chunk)
+    monkeypatch.setitem(item_features._CHUNK, "cpu", chunk)
     encoder = trained(build(peft_config={"lora_dropout": 0.0}))
     towards = torch.randn(len(MIXED), encoder.feature_dim, generator=torch.Generator().manual_seed(3))
     parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]
@@ -63,7 +63,7 @@ def test_gradients_of_buckets_and_chunks_are_those_of_one_padded_batch(build, mo
 
 
 def test_chunks_give_the_same_features_and_are_counted(build, monkeypatch):
-    monkeypatch.setitem(runner._CHUNK, "cpu", 3)
+    monkeypatch.setitem(item_features._CHUNK, "cpu", 3)
     encoder = build().eval()
     seen = shapes(encoder.foundation.model.vision_model, "pixel_values")
     with_gradient = encoder.encode(ITEMS, 1)
@@ -90,8 +90,8 @@ def limited(encoder, most):
 
 
 def test_a_full_gpu_halves_the_chunk_until_it_fits_and_remembers(build, monkeypatch):
-    monkeypatch.setitem(runner._CHUNK, "cpu", 8)
-    monkeypatch.setattr(runner, "_SMALLEST_CHUNK", 2)
+    monkeypatch.setitem(item_features._CHUNK, "cpu", 8)
+    monkeypatch.setattr(item_features, "_SMALLEST_CHUNK", 2)
     encoder = trained(build()).eval()
     with torch.no_grad():
         expected = encoder.encode(MIXED, 1)
@@ -104,8 +104,8 @@ def test_a_full_gpu_halves_the_chunk_until_it_fits_and_remembers(build, monkeypa
 
 
 def test_a_gpu_that_is_full_at_the_smallest_chunk_or_with_a_gradient_says_so(build, monkeypatch):
-    monkeypatch.setitem(runner._CHUNK, "cpu", 8)
-    monkeypatch.setattr(runner, "_SMALLEST_CHUNK", 2)
+    monkeypatch.setitem(item_features._CHUNK, "cpu", 8)
+    monkeypatch.setattr(item_features, "_SMALLEST_CHUNK", 2)
     encoder = build().eval()
     seen = limited(encoder, most=1)
     with pytest.raises(torch.cuda.OutOfMemoryError):
@@ -121,15 +121,15 @@ def test_frozen_features_are_computed_once_ever(build, tmp_path):
     assert isinstance(encoder, FrozenItemEncoder)
     features = encoder.encode(ITEMS, 0)
     assert torch.equal(encoder.encode(ITEMS.flip(0), 3), features.flip(0))
-    assert encoder.runner.items_prepared == len(TITLES) + 2  # the padding item too, and once more for the shape
+    assert encoder.item_features.items_prepared == len(TITLES) + 2  # the padding item too, and once more for the shape
     assert encoder.items_encoded == 0
     torch.testing.assert_close(features, encoder.foundation(encoder.content.batch(ITEMS)), **CLOSE)
     again = build("none", cache=tmp_path)
     assert torch.equal(again.encode(ITEMS, 1), features)
-    assert again.runner.items_prepared == 0
+    assert again.item_features.items_prepared == 0
     other = build("none", source="siglip", cache=tmp_path)
     assert other.encode(ITEMS, 0).shape != features.shape
-    assert other.runner.items_prepared == len(TITLES) + 2
+    assert other.item_features.items_prepared == len(TITLES) + 2
 
 
 def test_a_frozen_encoder_has_nothing_to_train_copy_or_save(build):

@@ -1,0 +1,53 @@
+"""The users' groups in the course of a training: found in stage 2, changed between epochs."""
+
+from logging import getLogger
+
+import numpy as np
+from torch import nn
+
+from recbole_perpeft.data.dataloader import UserBatchLoader
+from recbole_perpeft.grouping.assignment import best_groups, stage_2_groups
+from recbole_perpeft.trainer.stage_report import grouping_report, small_groups_report
+
+
+class UserGroups:
+    """Puts users into groups, lets the loader know, and says so in the log.
+
+    Parameters
+    ----------
+    config : recbole_perpeft.config.Config
+        The settings.
+    model
+        A PerPEFT model, which holds the groups.
+    """
+
+    def __init__(self, config, model: nn.Module):
+        self._config, self._model = config, model
+        self._remarks: list[str] = []
+
+    def find(self, loader: UserBatchLoader) -> None:
+        """Stage 2: group the users by their training purchases, and start every group from the global module."""
+        users, groups = stage_2_groups(self._model, loader)
+        self._model.personalise(users, groups)
+        self.use(loader)
+        getLogger().info(grouping_report(self._config["grouping"], self._sizes(groups), loader.group_pools))
+
+    def change(self, loader: UserBatchLoader) -> None:
+        """Move users to the group whose module predicts their training purchases best."""
+        users, groups = best_groups(self._model, loader)
+        moved = self._model.regroup(users, groups)
+        self.use(loader)
+        getLogger().info(f"{moved} users changed their group, sizes now {self._sizes(groups)}")
+
+    def use(self, loader: UserBatchLoader) -> None:
+        """Let ``loader`` make batches of the model's groups; those that are too small are named, if they are new."""
+        groups = self._model.user_groups.cpu().numpy().copy()  # which a state that is loaded would overwrite
+        loader.set_groups(groups, self._config["group_negatives"])
+        remarks = small_groups_report(groups, self._config["num_groups"], loader.pools.too_small)
+        for remark in remarks:
+            if remark not in self._remarks:  # as they were before the last regrouping
+                getLogger().warning(remark)
+        self._remarks = remarks
+
+    def _sizes(self, groups: np.ndarray) -> list[int]:
+        return np.bincount(groups, minlength=self._config["num_groups"]).tolist()

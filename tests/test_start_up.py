@@ -1,0 +1,80 @@
+"""What a start waits for: each in a fresh interpreter, for what this one has imported is no evidence."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import recbole_perpeft
+
+PACKAGE = Path(recbole_perpeft.__file__).parent
+
+
+def in_a_fresh_interpreter(code):
+    """What ``code`` prints there."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_model_of_recbole_trains_without_transformers_peft_and_torchs_compiler(tiny_root, tmp_path):
+    settings = {"data_path": str(tiny_root), "epochs": 1, "show_progress": False, "use_gpu": False, "state": "ERROR"}
+    code = f"""
+import os, sys
+os.chdir({str(tmp_path)!r})
+import recbole_perpeft.quick_start as quick_start
+config = quick_start.Config("BPR", "tiny", config_dict={settings!r})
+_, trainer, train_data, _, _ = quick_start.prepare(config)
+trainer._train_epoch(train_data, 0)
+print([name for name in ("transformers", "peft", "torch._dynamo") if name in sys.modules])
+"""
+    assert in_a_fresh_interpreter(code) == "[]"
+
+
+def test_help_waits_for_no_library_and_a_misspelt_setting_not_for_transformers():
+    code = """
+import sys
+from recbole_perpeft.commands.run import main
+ends = []
+for words, slow in ((["--help"], ("torch", "recbole")), (["--lerning_rate=1"], ("transformers", "peft"))):
+    try:
+        main(words)
+    except SystemExit as end:
+        ends.append((end.code, [name for name in slow if name in sys.modules]))
+print(ends)
+"""
+    assert in_a_fresh_interpreter(code).splitlines()[-1] == "[(0, []), (2, [])]"
+
+
+def test_a_package_still_offers_what_it_imports_late():
+    code = """
+from recbole_perpeft import content, encoder, model, trainer
+for package in (content, encoder, model, trainer):
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name, name
+try:
+    model.Nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert in_a_fresh_interpreter(code) == "module 'recbole_perpeft.model' has no attribute 'Nothing'"
+
+
+def uses_recbole(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if any(name.split(".")[0] == "recbole" for name in names):
+            return True
+    return False
+
+
+def test_each_room_that_uses_recbole_repairs_it():
+    files = [file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py") if uses_recbole(file)]
+    rooms = {file.parts[0] for file in files} - {"utils", "quick_start.py"}
+    assert len(rooms) > 4
+    assert [
+        room for room in sorted(rooms) if "\ncompat.apply()" not in (PACKAGE / room / "__init__.py").read_text()
+    ] == []
