@@ -14,7 +14,12 @@ _MODULES = ("sequential_recommender", "general_recommender", "content_neighbours
 
 
 def our_models() -> dict[str, type]:
-    """Model classes of this package by name."""
+    """PerPEFT models by name."""
+    return {name: model for name, model in content_models().items() if is_perpeft(model)}
+
+
+def content_models() -> dict[str, type]:
+    """Model classes of this package by name: PerPEFT models, and those that read content and are not trained."""
     modules = [import_module(f"recbole_perpeft.model.{name}") for name in _MODULES]
     classes = {name: value for module in modules for name, value in vars(module).items()}
     return {name: value for name, value in classes.items() if reads_content(value) and hasattr(value, "type")}
@@ -46,7 +51,7 @@ def find_model(name: str) -> type:
         If neither has a model of that name (the message names the nearest), or its backbone has no item table.
     """
     exists = name in recbole_models() and name.lower() in _recbole_modules()
-    ours = {} if exists else our_models()  # which import transformers and peft: RecBole's own do not wait for that
+    ours = {} if exists else content_models()  # which import transformers and peft: RecBole's own do not wait for that
     if name in ours:
         return ours[name]
     backbone = name.removeprefix("PerPEFT")

@@ -6,7 +6,15 @@ from tqdm import tqdm
 
 
 class NeighboursTrainer(Trainer):
-    """RecBole's Trainer for :mod:`~recbole_perpeft.model.content_neighbours`: an epoch tries a candidate."""
+    """RecBole's Trainer for :mod:`~recbole_perpeft.model.content_neighbours`, which validates candidates.
+
+    Attributes
+    ----------
+    chosen : str
+        What was the best, in words.
+    """
+
+    chosen = ""
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         """Validate every candidate, and keep the best; without validation the first.
@@ -30,8 +38,9 @@ class NeighboursTrainer(Trainer):
                 callback_fn(number, score)
         model.choose(best)
         self.best_valid_score = best_score
+        self.chosen = _named(model.chosen)
         if verbose:
-            self.logger.info(set_color("Chosen", "pink") + f": {_named(model.chosen)}")
+            self.logger.info(set_color("Chosen", "pink") + f": {self.chosen}")
         if saved:
             self._save_checkpoint(best, verbose=verbose)
         return self.best_valid_score, self.best_valid_result
