@@ -59,7 +59,6 @@ class PerPEFTMixin(GroupedUsersMixin):
 
     backbone_name: str
     settings_from: tuple[str, ...] = ("Content", "PerPEFT")
-    reads_content = True
     item_table_names: tuple[str, ...] = ()
     whole_table = False
     losses: tuple[str, ...] | None = None
