@@ -14,6 +14,7 @@ from recbole_perpeft.config.checks import check_seed
 from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.setting_effects import unread
 from recbole_perpeft.config.settings import YAML_LOADER, known_settings
+from recbole_perpeft.config.table import check_known
 from recbole_perpeft.data.preparation import check_folder
 from recbole_perpeft.experiments.inputs import Inputs
 from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
@@ -57,10 +58,8 @@ def read_space(file: str | Path) -> dict[str, tuple[str, list]]:
         raise SettingError(f"--space: {file} cannot be read: {error}") from error
     if not isinstance(space, Mapping) or not space:
         raise SettingError(f"--space: {file} must hold lines such as learning_rate: {{loguniform: [0.0003, 0.01]}}.")
-    known = known_settings()
+    check_known(space, known_settings())
     for key, entry in space.items():
-        if key not in known:
-            raise SettingError.unknown("setting", key, known)
         if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in _KINDS:
             raise SettingError(f"--space: {key}: {entry!r} is no search. Write one of {', '.join(_KINDS)}: [values].")
         ((kind, values),) = entry.items()

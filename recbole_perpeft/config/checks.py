@@ -23,14 +23,6 @@ _TRANSFORMS = {  # of sequences, with the shares that each reads
 }
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
-_ALONE = (
-    "metrics",
-    "topk",
-    "modalities",
-    "neighbour_features",
-    "neighbour_decay",
-)  # lists that may be written as their only member
-_NONE_TAKES_ALL = ("num_negatives", "peft_layers")
 _LAST_SEED = 2**32 - 1  # numpy's
 
 
@@ -72,9 +64,10 @@ def _check_possible(key: str, setting: Setting, value: object) -> None:
             if (str(name).lower() if setting.any_case else name) not in names:
                 raise SettingError.unknown(key, name, names)
         return
-    for number in value if isinstance(value, list) else [value]:
+    for number in value if isinstance(value, list) and (possible.whole or setting.type is list) else [value]:
         if number is not None and number not in possible:
-            unquoted = f" The shell put it in place of a ~: write '{key}=~'." if number == str(Path.home()) else ""
+            expanded = number == str(Path.home()) and _may_be_none(key)
+            unquoted = f" The shell put it in place of a ~: write '{key}=~'." if expanded else ""
             raise SettingError(f"{key}: {number!r} is not possible: it must be {possible}.{unquoted}")
 
 
@@ -142,7 +135,7 @@ def _check_type(key: str, value: object, default: object) -> None:
         kind = "a number"
         if fits and "dropout" in key and value is not None:
             fits, kind = 0 <= value <= 1, "a number from 0 to 1"
-    elif isinstance(default, list) and key not in _ALONE:
+    elif isinstance(default, list) and not (key in SETTINGS and SETTINGS[key].alone):
         fits, kind = value is None or isinstance(value, list | tuple), f"a list, such as [{value}]"
     else:
         return
@@ -151,7 +144,7 @@ def _check_type(key: str, value: object, default: object) -> None:
 
 
 def _may_be_none(key: str) -> bool:
-    return key in _NONE_TAKES_ALL or known_settings().get(key) is None
+    return known_settings().get(key) is None or (key in SETTINGS and SETTINGS[key].none)
 
 
 def _check_built_in(config) -> None:
@@ -194,7 +187,7 @@ def _check_ours(config) -> None:
     """What holds for models of this package."""
     model_class = config.model_class
     loss, possible = config["loss_type"], model_class.possible_losses()
-    if possible and loss not in registered("loss_type"):
+    if possible and (not isinstance(loss, str) or loss not in registered("loss_type")):
         raise SettingError.unknown("loss_type", loss, possible)
     if possible and loss not in possible:
         raise SettingError(

@@ -21,7 +21,7 @@ from recbole_perpeft.config.settings import (
     read_settings_files,
     read_yaml,
 )
-from recbole_perpeft.config.table import GONE
+from recbole_perpeft.config.table import check_known
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
@@ -97,12 +97,7 @@ class Config(RecBoleConfig):
         self.external_config_dict = merge_settings(
             self.file_config_dict, self.variable_config_dict, self.cmd_config_dict
         )
-        known = known_settings()
-        for key in self.external_config_dict:
-            if key in GONE:
-                raise SettingError(f"{key} is gone. {GONE[key]} docs/changelog.md has more.")
-            if key not in known:
-                raise SettingError.unknown("setting", key, known)
+        check_known(self.external_config_dict, known_settings())
 
     def _get_model_and_dataset(self, model, dataset):
         defaults = read_yaml(PROPERTIES / "overall.yaml")

@@ -4,11 +4,12 @@ A new setting is a line in a YAML file of ``properties/``, which has its default
 here. What is not here counts as any other: a run that goes on must have it as it was.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
 
 from recbole_perpeft.config.choices import FEATURE_FORMS, PERSONALISED_BY, registered
+from recbole_perpeft.utils.errors import SettingError
 
 
 class Kind(Flag):
@@ -78,6 +79,10 @@ class Setting:
         Whether it is looked at whatever the model.
     any_case : bool
         Whether capitals do not matter in its names.
+    alone : bool
+        Whether a list may be written as its only member.
+    none : bool
+        Whether ``~`` is possible although it is not the default.
     """
 
     type: type
@@ -85,6 +90,8 @@ class Setting:
     kind: Kind = _COUNTS
     any_model: bool = False
     any_case: bool = False
+    alone: bool = False
+    none: bool = False
 
 
 def _from(least: int, kind: Kind = _COUNTS, any_model: bool = True) -> Setting:
@@ -99,7 +106,7 @@ SETTINGS: dict[str, Setting] = {
     # the run
     "model": _any(str),
     "dataset": _any(str),
-    "config_file": _any(str, kind=Kind.PLACE),
+    "config_file": _any(object, kind=Kind.PLACE),
     "config_files": _any(list, kind=Kind.PLACE),
     "resume": _any(str, kind=Kind.PLACE),
     "checkpoint_dir": _any(str, kind=Kind.PLACE),
@@ -128,8 +135,8 @@ SETTINGS: dict[str, Setting] = {
     "MAX_ITEM_LIST_LENGTH": _from(1),
     # evaluation
     "eval_args": _any(dict),
-    "metrics": _any(list, kind=Kind.PROTOCOL),
-    "topk": _any(list, kind=Kind.PROTOCOL),
+    "metrics": Setting(list, kind=Kind.PROTOCOL, any_model=True, alone=True),
+    "topk": Setting(list, kind=Kind.PROTOCOL, any_model=True, alone=True),
     "valid_metric": _any(str, kind=Kind.PROTOCOL),
     "metric_decimal_place": _from(0, Kind.PROTOCOL),
     "mask_history": _any(bool, kind=Kind.PROTOCOL),
@@ -148,7 +155,7 @@ SETTINGS: dict[str, Setting] = {
     "hidden_dropout_prob": _any(float),
     "attn_dropout_prob": _any(float),
     # content
-    "modalities": Setting(list),
+    "modalities": Setting(list, alone=True),
     "text_fields": Setting(list),
     "text_template": Setting(str),
     "image_field": Setting(str),
@@ -156,8 +163,8 @@ SETTINGS: dict[str, Setting] = {
     "missing_content": Setting(str, ("error", "neutral")),
     "content_cache": Setting(str, kind=Kind.PLACE),
     "content_workers": _from(1, Kind.PLACE),
-    "neighbour_features": Setting(list, FEATURE_FORMS),
-    "neighbour_decay": Setting(list, Range(0, 1)),
+    "neighbour_features": Setting(list, FEATURE_FORMS, alone=True),
+    "neighbour_decay": Setting(list, Range(0, 1), alone=True),
     # foundation model
     "encoder": Setting(str, kind=Kind.PLACE),
     "image_encoder": Setting(str, kind=Kind.PLACE),
@@ -170,7 +177,7 @@ SETTINGS: dict[str, Setting] = {
     "peft_type": Setting(str),
     "peft_config": Setting(dict),
     "iisan_form": Setting(str, ("normalised", "authors")),
-    "peft_layers": _from(1),
+    "peft_layers": Setting(int, Range(1, whole=True), none=True),
     "content_weight": Setting(float, Range(0)),
     "projector_size": _from(1),
     # groups
@@ -185,7 +192,7 @@ SETTINGS: dict[str, Setting] = {
     "global_epochs": _from(0),
     "stopping_step": _from(0, Kind.CHANGEABLE),
     "loss_type": _any(str),
-    "num_negatives": _from(0),
+    "num_negatives": Setting(int, Range(0, whole=True), any_model=True, none=True),
     "correct_sampling": Setting(bool),
     "users_per_batch": _from(1),
     "train_batch_size": _from(1),
@@ -212,6 +219,21 @@ GONE = {  # what to do without them
     "learning_rate_decay": "Leave it out, or try peft_learning_rate or averaging_epochs.",
     "valid_user_sample": "Leave it out, or set user_sample or a larger eval_step.",
 }
+
+
+def check_known(keys: Iterable[str], known: Mapping[str, object]) -> None:
+    """Refuse names of settings that nobody reads.
+
+    Raises
+    ------
+    SettingError
+        Names the nearest; of a setting that is gone, what to do without it.
+    """
+    for key in keys:
+        if key in GONE:
+            raise SettingError(f"{key} is gone. {GONE[key]} docs/changelog.md has more.")
+        if key not in known:
+            raise SettingError.unknown("setting", key, known)
 
 
 def of_kind(kind: Kind) -> frozenset[str]:

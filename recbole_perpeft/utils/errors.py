@@ -1,7 +1,7 @@
 """Errors that a user can mend: they name the setting or file, its value, and the cure."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 
 class PerPEFTError(ValueError):
@@ -14,12 +14,7 @@ class SettingError(PerPEFTError):
     @classmethod
     def unknown(cls, what: str, name: object, known: Iterable[str]) -> "SettingError":
         """An error for a ``what`` called ``name`` that is none of ``known``; names the nearest."""
-        known = sorted(str(item) for item in known)
-        by_lower = {item.lower(): item for item in known}
-        near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
-        hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
-        choices = f" Known: {', '.join(known)}." if len(known) <= 12 else ""
-        return cls(f"Unknown {what} {name!r}.{hint}{choices}")
+        return cls(f"Unknown {what} {name!r}.{nearest_name(name, known)}")
 
 
 class DataError(PerPEFTError):
@@ -51,7 +46,10 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def nearest_name(name: str, known: Sequence[str]) -> str:
-    """Return a sentence that names what ``name`` may have meant, or all that is known."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known are {', '.join(known)}."
+def nearest_name(name: object, known: Iterable[str]) -> str:
+    """Return sentences, each after a space: what ``name`` may have meant, and all that is known if that is not much."""
+    known = sorted(str(item) for item in known)
+    by_lower = {item.lower(): item for item in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
+    return hint + (f" Known: {', '.join(known)}." if len(known) <= 12 or not near else "")

@@ -120,7 +120,7 @@ def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
         ({"models": ["Pop:tppk=3"]}, "Unknown setting 'tppk'. Did you mean 'topk'?"),
         ({"variants": ["frozen", "frozen"]}, "Row 'frozen' is asked for twice"),
         ({"variants": [], "models": []}, "There is nothing to compare"),
-        ({"pefts": ["LORRA"]}, "peft_type: 'LORRA' is not known. Did you mean LORA"),
+        ({"pefts": ["LORRA"]}, "peft_type: 'LORRA' is not known. Did you mean 'LORA'"),
         ({"seeds": [1, 1]}, r"--seeds: \[1, 1\] has one twice"),
         (
             {"variants": ["without_text"], "settings": {"modalities": ["text"]}},

@@ -111,6 +111,7 @@ def test_another_search_in_the_same_folder_is_refused(scored, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("share_items: {choice: [True]}", "share_items is gone. Leave it out"),
         ("learning_rat: {uniform: [0, 1]}", "Unknown setting 'learning_rat'. Did you mean 'learning_rate'?"),
         ("learning_rate: {normal: [0, 1]}", "learning_rate: {'normal': .* is no search. Write one of choice"),
         ("learning_rate: 0.1", "learning_rate: 0.1 is no search"),

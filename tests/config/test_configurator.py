@@ -89,6 +89,10 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"correct_sampling": True, "loss_type": "BPR"}, "correct_sampling: True is not possible with loss_type: BPR"),
         ({"averaging_epochs": 0}, "averaging_epochs: 0 is not possible: it must be a number above 0, or ~"),
         ({"peft_learning_rate": -1}, "peft_learning_rate: -1 is not possible"),
+        ({"peft_learning_rate": [1]}, r"peft_learning_rate: \[1\] is not possible"),
+        ({"averaging_epochs": [1]}, r"averaging_epochs: \[1\] is not possible"),
+        ({"cold_items": []}, r"cold_items: \[\] is not possible"),
+        ({"loss_type": ["CE"]}, r"Unknown loss_type \['CE'\]"),
         ({"loss_type": "BRP"}, "Unknown loss_type 'BRP'. Did you mean 'BPR'"),
         ({"grouping": "kmean"}, "Unknown grouping 'kmean'. Did you mean 'kmeans'"),
         ({"missing_content": "ignore"}, "Unknown missing_content 'ignore'"),
@@ -205,10 +209,10 @@ def test_any_seed_trains(prepare, seed):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"peft_type": "LORRA"}, "peft_type: 'LORRA' is not known. Did you mean LORA"),
+        ({"peft_type": "LORRA"}, "peft_type: 'LORRA' is not known. Did you mean 'LORA'"),
         ({"peft_type": "ADALORA"}, "peft_type: ADALORA cannot be used: "),
         ({"peft_type": "LORA", "peft_config": {"rank": 4}}, "peft_config: LORA has no field 'rank'"),
-        ({"peft_type": "IISAN", "peft_config": {"state": 4}}, "IISAN has no field 'state'. Did you mean states"),
+        ({"peft_type": "IISAN", "peft_config": {"state": 4}}, "IISAN has no field 'state'. Did you mean 'states'"),
     ],
 )
 def test_a_peft_method_that_cannot_work_is_refused_before_content_is_prepared(values, message):

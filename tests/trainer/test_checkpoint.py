@@ -136,6 +136,17 @@ def test_a_checkpoint_without_notes_is_resumed_with_none(prepare):
     assert again.start_epoch == 1
 
 
+def test_a_checkpoint_with_settings_that_are_gone_opens_and_the_log_names_them(tiny, caplog):
+    short = {"num_groups": 1, "epochs": 1, "global_epochs": 1}
+    result = run(config_dict=tiny(**short).settings())
+    state = checkpoint_file.read(result["checkpoint"])
+    state["settings"]["share_items"] = False
+    checkpoint_file.write(result["checkpoint"], state)  # as one of before it went
+    _, trainer, _, _, test_data = load(result["checkpoint"])
+    assert trainer.evaluate(test_data) == pytest.approx(result["test_result"], abs=1e-4)
+    assert "has settings that this build does not know: share_items." in caplog.text
+
+
 def test_runs_of_the_same_second_do_not_write_one_file(prepare):
     runs = [prepare(epochs=1, global_epochs=1, seed=seed) for seed in (1, 2)]
     for _, trainer, train_data, valid_data, _ in runs:

@@ -117,7 +117,7 @@ def side_network_settings(settings: Mapping[str, Any] | None) -> dict[str, int]:
         raise EncoderError(f"peft_config: {settings!r} is no mapping. Write fields and values, such as bottleneck: 32.")
     for field, value in settings.items():
         if field not in _DEFAULTS:
-            raise EncoderError(f"peft_config: IISAN has no field {field!r}. {nearest_name(str(field), [*_DEFAULTS])}")
+            raise EncoderError(f"peft_config: IISAN has no field {field!r}.{nearest_name(str(field), [*_DEFAULTS])}")
         least = 2 if field == "states" else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise EncoderError(f"peft_config: {field}: {value!r} is no whole number from {least} up. Correct it.")

@@ -59,7 +59,7 @@ def config_class(peft_type: str) -> tuple[str, type[PeftConfig], dict[str, Any]]
         raise EncoderError(f"peft_type: {name} cannot be used: {reason}. Choose another, such as LORA.")
     known = usable_peft_types()
     if name not in known:
-        raise EncoderError(f"peft_type: {peft_type!r} is not known. {nearest_name(name, [*known, 'IISAN', 'NONE'])}")
+        raise EncoderError(f"peft_type: {peft_type!r} is not known.{nearest_name(name, [*known, 'IISAN', 'NONE'])}")
     own = _ALIASES.get(name, {})
     name = "LORA" if own else name
     return name, PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name)], (_LORA | own if name == "LORA" else {})
@@ -97,7 +97,7 @@ def method_settings(peft_type: str, settings: Mapping[str, Any] | None) -> tuple
     fields = sorted(config_fields(cls) - _OWN_FIELDS)
     for field in settings:
         if field not in fields:
-            raise EncoderError(f"peft_config: {name} has no field {field!r}. {nearest_name(str(field), fields)}")
+            raise EncoderError(f"peft_config: {name} has no field {field!r}.{nearest_name(str(field), fields)}")
     settings = defaults | settings
     start = settings.get("init_lora_weights", True)
     if start not in _LORA_STARTS:

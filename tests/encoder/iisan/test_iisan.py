@@ -248,7 +248,7 @@ def test_states_are_kept_in_the_precision_of_the_encoder(build, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"botleneck": 8}, "IISAN has no field 'botleneck'. Did you mean bottleneck?"),
+        ({"botleneck": 8}, "IISAN has no field 'botleneck'. Did you mean 'bottleneck'?"),
         ({"bottleneck": 0}, "bottleneck: 0 is no whole number from 1 up"),
         ({"states": 1}, "states: 1 is no whole number from 2 up"),
         ({"states": True}, "states: True is no whole number"),

@@ -96,9 +96,9 @@ def test_all_methods_of_the_library_are_usable_or_refused_with_a_reason(build):
 
 
 def test_a_name_that_is_none_is_answered_with_the_nearest(build):
-    with pytest.raises(EncoderError, match="peft_type: 'lorra' is not known. Did you mean LORA?"):
+    with pytest.raises(EncoderError, match="peft_type: 'lorra' is not known. Did you mean 'LORA'?"):
         build(peft_type="lorra")
-    with pytest.raises(EncoderError, match="Did you mean IISAN?"):
+    with pytest.raises(EncoderError, match="Did you mean 'IISAN'?"):
         build(peft_type="iisann")
 
 
