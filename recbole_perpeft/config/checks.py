@@ -44,7 +44,7 @@ def check_values(config, is_ours: bool) -> None:
     """
     for key, setting in SETTINGS.items():
         if key in config and (setting.any_model or is_ours):
-            _check_possible(key, setting, config[key])
+            _check_possible(key, setting, config[key], config.internal_config_dict.get(key))
     _check_any(config)
     if is_ours:
         _check_ours(config)
@@ -52,16 +52,18 @@ def check_values(config, is_ours: bool) -> None:
         _check_built_in(config)
 
 
-def _check_possible(key: str, setting: Setting, value: object) -> None:
+def _check_possible(key: str, setting: Setting, value: object, default: object) -> None:
     """Refuse a value that the table of settings does not have."""
     possible, names = setting.possible, values_of(key)
-    if possible is None or (value is None and (names is None or setting.any_model)):
+    # RecBole's logger takes a state of ~ for info
+    if possible is None or (value is None and (names is None or default is None or key == "state")):
         return
     if names is not None:
         if (str(value).lower() if setting.any_case else value) not in names:
             raise SettingError.unknown(key, value, names)
         return
-    for number in value if isinstance(value, list) else [value]:
+    # Some of RecBole's own models have a list of numbers here, such as a width a layer
+    for number in value if isinstance(value, list) and isinstance(default, list) else [value]:
         if number is not None and number not in possible:
             unquoted = f" The shell put it in place of a ~: write '{key}=~'." if number == str(Path.home()) else ""
             raise SettingError(f"{key}: {number!r} is not possible: it must be {possible}.{unquoted}")
@@ -183,7 +185,7 @@ def _check_ours(config) -> None:
     """What holds for models of this package."""
     model_class = config.model_class
     loss, possible = config["loss_type"], model_class.possible_losses()
-    if possible and loss not in registered("loss_type"):
+    if possible and (not isinstance(loss, str | None) or loss not in registered("loss_type")):
         raise SettingError.unknown("loss_type", loss, possible)
     if possible and loss not in possible:
         raise SettingError(
