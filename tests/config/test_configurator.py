@@ -94,7 +94,6 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"cold_items": []}, r"cold_items: \[\] is not possible"),
         ({"loss_type": ["CE"]}, r"Unknown loss_type \['CE'\]"),
         ({"loss_type": "BRP"}, "Unknown loss_type 'BRP'. Did you mean 'BPR'"),
-        ({"loss_type": ["CE"]}, r"Unknown loss_type \['CE'\]"),
         ({"loss_type": {}}, "Unknown loss_type {}"),
         ({"learner": None}, "Unknown learner None"),
         ({"hidden_act": None}, "Unknown hidden_act None"),
