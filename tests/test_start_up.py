@@ -1,22 +1,10 @@
-"""What a start waits for: each in a fresh interpreter, for what this one has imported is no evidence."""
+"""What a start waits for, each in a fresh interpreter."""
 
 import ast
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import recbole_perpeft
+from tests.interpreter import ROOT, in_a_fresh_interpreter
 
-PACKAGE = Path(recbole_perpeft.__file__).parent
-
-
-def in_a_fresh_interpreter(code):
-    """What ``code`` prints there."""
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+PACKAGE = ROOT / "recbole_perpeft"
 
 
 def test_a_model_of_recbole_trains_without_transformers_peft_and_torchs_compiler(tiny_root, tmp_path):

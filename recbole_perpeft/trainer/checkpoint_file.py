@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def write(file: str | Path, state: dict) -> None:
             "Free the disk or set checkpoint_dir."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it may be gone, or have had no place to be in
+            temporary.unlink()
 
 
 def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "settings") -> dict:

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ import torch
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import CheckpointError
+from tests.interpreter import in_a_fresh_interpreter
 from tests.tiny_models import save_tiny_clip
 from tests.training import FAST, fit
 
@@ -33,16 +32,7 @@ def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
         "import sys; from recbole_perpeft.quick_start import load; import torch; torch.set_num_threads(1);"
         f"_, trainer, _, _, test = load({str(file)!r}); print(dict(trainer.evaluate(test)))"
     )
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": root},
-    )
-    assert done.returncode == 0, done.stderr
-    printed = eval(done.stdout.strip().splitlines()[-1], {"np": np})
+    printed = eval(in_a_fresh_interpreter(code, tmp_path).splitlines()[-1], {"np": np})
     assert {key: float(value) for key, value in printed.items()} == result
 
 
@@ -155,3 +145,12 @@ def test_runs_of_the_same_second_do_not_write_one_file(prepare):
     first, second = (trainer.saved_model_file for _, trainer, *_ in runs)
     assert second == first.replace(".pth", "-2.pth")
     assert [checkpoint_file.read(file)["settings"]["seed"] for file in (first, second)] == [1, 2]
+
+
+def test_a_first_write_that_fails_leaves_no_empty_file(prepare, tmp_path):
+    _, trainer, train_data, valid_data, _ = prepare(epochs=1, global_epochs=1)
+    file = tmp_path / "saved" / f"{'a' * 250}.pth"  # too long with what is put to it meanwhile
+    trainer.saved_model_file = str(file)
+    with pytest.raises(CheckpointError, match="cannot be written: .*File name too long"):
+        trainer.fit(train_data, valid_data, verbose=False)
+    assert list(file.parent.iterdir()) == []

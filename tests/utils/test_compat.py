@@ -1,7 +1,6 @@
 """RecBole's own models run on today's libraries, through the same entry."""
 
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.utils.compat import libraries
+from tests.interpreter import in_a_fresh_interpreter
 
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BPR", "LightGCN", "DGCF", "NeuMF", "MultiVAE", "EASE", "Pop"])
@@ -56,11 +56,7 @@ def test_importing_any_model_of_recbole_leaves_autograd_as_it_was():
         "import recbole_perpeft.config, torch; from recbole.utils import get_model;"
         "get_model('SINE'); get_model('SASRec'); print(torch.is_anomaly_enabled())"
     )
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
-    )
-    assert done.stdout.strip() == "False", done.stderr
+    assert in_a_fresh_interpreter(code) == "False"
 
 
 def test_recboles_ngcf_ranks_without_dropout(prepare):

@@ -1,9 +1,6 @@
 """torch's optimisers without its compiler: the same steps, to the last bit."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests.interpreter import in_a_fresh_interpreter
 
 STEPS = """
 import torch
@@ -35,11 +32,7 @@ print("torch._dynamo" in sys.modules)
 
 def steps(before):
     """What ``STEPS`` prints in a fresh interpreter that imports ``before`` first."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
-    code = f"import sys\nimport {before}\n{STEPS}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return in_a_fresh_interpreter(f"import sys\nimport {before}\n{STEPS}").splitlines()
 
 
 def test_steps_are_torchs_own():
