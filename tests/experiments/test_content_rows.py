@@ -5,6 +5,7 @@ import pytest
 from recbole_perpeft.commands.compare import compare
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
 def test_content_neighbours_read_the_content_settings_of_perpeft_rows(common, tmp_path, model):
     settings = {key: common[key] for key in ("data_path", "topk", "valid_metric", "show_progress", "use_gpu")}
