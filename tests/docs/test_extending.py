@@ -18,9 +18,6 @@ _REGISTERED = {"GROUPINGS": "activity", "LOSSES": "HINGE", "ENCODERS": "FEATURE_
 CODE = {section.partition("\n")[0]: "\n\n".join(blocks(section, "python")) for section in _SECTIONS}
 
 
-not_yet = pytest.mark.xfail(strict=True, reason="no registry takes an entry yet")
-
-
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
     """``execute(section)`` runs a section beside the data set ``shop`` and its ``shop.yaml``, and gives its names."""
