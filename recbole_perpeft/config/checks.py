@@ -42,7 +42,7 @@ def check_values(config, is_ours: bool) -> None:
     """
     for key, setting in SETTINGS.items():
         if key in config and (setting.any_model or is_ours):
-            _check_possible(key, setting, config[key])
+            _check_possible(key, setting, config[key], config.internal_config_dict.get(key))
     _check_any(config)
     if is_ours:
         _check_ours(config)
@@ -50,16 +50,18 @@ def check_values(config, is_ours: bool) -> None:
         _check_built_in(config)
 
 
-def _check_possible(key: str, setting: Setting, value: object) -> None:
+def _check_possible(key: str, setting: Setting, value: object, default: object) -> None:
     """Refuse a value that the table of settings does not have."""
     possible, names = setting.possible, values_of(key)
-    if possible is None or (value is None and (names is None or setting.any_model)):
+    # RecBole's logger takes a state of ~ for info
+    if possible is None or (value is None and (names is None or default is None or key == "state")):
         return
     if names is not None:
         if (str(value).lower() if setting.any_case else value) not in names:
             raise SettingError.unknown(key, value, names)
         return
-    for number in value if isinstance(value, list) and possible.whole else [value]:  # such as the sizes of layers
+    # Some of RecBole's own models have a list of numbers here, such as a width a layer
+    for number in value if isinstance(value, list) and isinstance(default, list) else [value]:
         if number is not None and number not in possible:
             expanded = number == str(Path.home()) and _may_be_none(key)
             unquoted = f" The shell put it in place of a ~: write '{key}=~'." if expanded else ""
