@@ -80,7 +80,7 @@ def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file
     init_seed(config["seed"], config["reproducibility"])
     net = config.model_class(config, train_data._dataset).to(config["device"])
     trainer = PerPEFTTrainer(config, net)
-    trainer.checkpoint.identity = inputs | encoder_identity(net)
+    trainer.checkpoint.identity = inputs | encoder_identity(net.item_tower.encoder)
     stage_1_cache.share(trainer, stage_1_file)
     score, _ = trainer.fit(train_data, valid_data, saved=False)
     trainer.restore_best()

@@ -8,8 +8,10 @@ from recbole_perpeft.config.table import SETTINGS, Kind, of_kind, values_of
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
     "overall.yaml": "Of every run",
+    "model/Content.yaml": "Of models that read pictures and titles",
     "model/PerPEFT.yaml": "Of PerPEFT models",
     "model/PerPEFTGeneral.yaml": "Of general PerPEFT models, where others differ",
+    "model/ContentNeighbours.yaml": "Of content neighbours",
 }
 _LINE = re.compile(r"^(?P<key>\w+): *(?P<value>[^#]*?)(?: *# (?P<text>.*))?$")
 _MORE = re.compile(r"^ +# (?P<text>.*)$")

@@ -13,7 +13,7 @@ from torch import nn
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
 from recbole_perpeft.config.identity import data_identity, encoder_identity
-from recbole_perpeft.config.registry import is_perpeft, missing_package
+from recbole_perpeft.config.registry import is_perpeft, missing_package, reads_content
 from recbole_perpeft.config.settings import merge_settings
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
@@ -138,16 +138,21 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         inputs = data_identity(config, dataset)
         train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    with watch.part("encoder and content" if is_perpeft(config.model_class) else "model"):
+    with watch.part("encoder and content" if reads_content(config.model_class) else "model"):
         model = _make_model(config, train_data._dataset)
     if is_perpeft(config.model_class):
         from recbole_perpeft.trainer.trainer import PerPEFTTrainer  # RecBole's own models do not wait for peft
 
         trainer = PerPEFTTrainer(config, model)
-        trainer.checkpoint.identity = inputs | encoder_identity(model)
+        trainer.checkpoint.identity = inputs | encoder_identity(model.item_tower.encoder)
     else:
+        if reads_content(config.model_class):
+            inputs |= encoder_identity(model.encoder)
+            from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer as OfModel
+        else:
+            OfModel = get_trainer(config["MODEL_TYPE"], config["model"])
         config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer = OfModel(config, model)
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     return dataset, trainer, train_data, valid_data, test_data

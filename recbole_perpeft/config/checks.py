@@ -9,6 +9,7 @@ from pathlib import Path
 from recbole.utils import ModelType
 
 from recbole_perpeft.config.choices import SHARED, USER_PROJECTOR, USER_VECTOR, registered
+from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import known_settings
 from recbole_perpeft.config.table import SETTINGS, Setting, values_of
 from recbole_perpeft.utils.errors import SettingError
@@ -40,8 +41,9 @@ def check_values(config, is_ours: bool) -> None:
     SettingError
         Names the setting, its value and what is possible.
     """
+    own = config.internal_config_dict if reads_content(config.model_class) else {}
     for key, setting in SETTINGS.items():
-        if key in config and (setting.any_model or is_ours):
+        if key in config and (setting.any_model or is_ours or key in own):
             _check_possible(key, setting, config[key], config.internal_config_dict.get(key))
     _check_any(config)
     if is_ours:
@@ -56,9 +58,12 @@ def _check_possible(key: str, setting: Setting, value: object, default: object) 
     # RecBole's logger takes a state of ~ for info
     if possible is None or (value is None and (names is None or default is None or key == "state")):
         return
+    if value == [] and setting.type is list:
+        raise SettingError(f"{key}: [] is not possible: name at least one.")
     if names is not None:
-        if (str(value).lower() if setting.any_case else value) not in names:
-            raise SettingError.unknown(key, value, names)
+        for name in value if setting.type is list and isinstance(value, list) else [value]:
+            if (str(name).lower() if setting.any_case else name) not in names:
+                raise SettingError.unknown(key, name, names)
         return
     # Some of RecBole's own models have a list of numbers here, such as a width a layer
     for number in value if isinstance(value, list) and isinstance(default, list) else [value]:

@@ -7,6 +7,9 @@ GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR = "group_peft", "group_projector", "gr
 USER_PROJECTOR, USER_VECTOR = "user_projector", "user_vector"
 PERSONALISED_BY = (GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR, USER_PROJECTOR, USER_VECTOR)
 
+RAW, CENTRED, WHITENED = "raw", "centred", "whitened"
+FEATURE_FORMS = (RAW, CENTRED, WHITENED)
+
 # kinds of negatives: of all rows together, one beside each row, or rows of their own with labels
 SHARED, PAIRS, LABELS = "shared", "pairs", "labels"
 

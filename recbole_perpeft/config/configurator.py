@@ -111,10 +111,10 @@ class Config(RecBoleConfig):
         # RecBole appends the keys of the data set's YAML to these shared lists at every construction
         self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
         super()._load_internal_config_dict(backbone or model, model_class, dataset)
-        ours = ["overall", f"model/{model}", f"dataset/{dataset}"]
+        read = [f"model/{name}" for name in getattr(model_class, "settings_from", ())]
+        ours = ["overall", *read, f"model/{model}", f"dataset/{dataset}"]
         if backbone:  # what is for PerPEFT models only must not shorten a built-in model's training
-            general = ["model/PerPEFTGeneral"] if model_class.type == ModelType.GENERAL else []
-            ours = ["overall", "model/PerPEFT", *general, *ours[1:], f"dataset/{dataset}-PerPEFT"]
+            ours.append(f"dataset/{dataset}-PerPEFT")
         for file in ours:
             if (PROPERTIES / f"{file}.yaml").is_file():
                 self._update_internal_config_dict(PROPERTIES / f"{file}.yaml")

@@ -70,9 +70,8 @@ def data_identity(config, dataset) -> dict[str, str]:
     }
 
 
-def encoder_identity(model) -> dict[str, str]:
-    """The same of what a PerPEFT model has not trained: content and encoder."""
-    encoder = model.item_tower.encoder
+def encoder_identity(encoder) -> dict[str, str]:
+    """The same of what a model that reads content has not trained: content and ``encoder``."""
     return {
         "content hash": encoder.content.hash,
         "encoder": encoder.foundation.name,

@@ -10,17 +10,29 @@ from recbole.utils import get_model
 from recbole_perpeft.config.settings import RECBOLE_PROPERTIES
 from recbole_perpeft.utils.errors import SettingError
 
+_MODULES = ("sequential_recommender", "general_recommender", "content_neighbours")
+
 
 def our_models() -> dict[str, type]:
-    """Model classes of this package by name."""
-    modules = [import_module(f"recbole_perpeft.model.{kind}_recommender") for kind in ("sequential", "general")]
-    both = {**vars(modules[0]), **vars(modules[1])}
-    return {name: value for name, value in both.items() if is_perpeft(value)}
+    """PerPEFT models by name."""
+    return {name: model for name, model in content_models().items() if is_perpeft(model)}
+
+
+def content_models() -> dict[str, type]:
+    """Model classes of this package by name: PerPEFT models, and those that read content and are not trained."""
+    modules = [import_module(f"recbole_perpeft.model.{name}") for name in _MODULES]
+    classes = {name: value for module in modules for name, value in vars(module).items()}
+    return {name: value for name, value in classes.items() if reads_content(value) and hasattr(value, "type")}
 
 
 def is_perpeft(model_class: type) -> bool:
     """Whether a model class is one of the PerPEFT models, which name their backbone."""
     return hasattr(model_class, "backbone_name")
+
+
+def reads_content(model_class: type) -> bool:
+    """Whether a model class is one of this package's, which see the items' pictures and titles."""
+    return bool(getattr(model_class, "settings_from", ()))
 
 
 @cache
@@ -39,12 +51,12 @@ def find_model(name: str) -> type:
         If neither has a model of that name (the message names the nearest), or its backbone has no item table.
     """
     exists = name in recbole_models() and name.lower() in _recbole_modules()
-    ours = {} if exists else our_models()  # which import transformers and peft: RecBole's own do not wait for that
+    ours = {} if exists else content_models()  # which import transformers and peft: RecBole's own do not wait for that
     if name in ours:
         return ours[name]
     backbone = name.removeprefix("PerPEFT")
     if backbone != name and backbone in recbole_models():
-        known = ", ".join(model.backbone_name for model in ours.values())
+        known = ", ".join(model.backbone_name for model in ours.values() if is_perpeft(model))
         raise SettingError(
             f"model: {name} does not exist: the item tower stands in the place of item embeddings, and RecBole's "
             f"{backbone} has none or is of a kind that is not covered. Choose a PerPEFT model on one of: {known}."

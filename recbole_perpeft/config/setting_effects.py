@@ -11,7 +11,7 @@ from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
 from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, registered
-from recbole_perpeft.config.registry import is_perpeft
+from recbole_perpeft.config.registry import is_perpeft, reads_content
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
 from recbole_perpeft.utils.errors import SettingError
 
@@ -130,12 +130,15 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
       for key in ("peft_config", "peft_layers", "iisan_form")),
     (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
     ((*_PEFT, "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
+]  # fmt: skip
+
+_NEEDS_OF_CONTENT = [  # the same, of every model that reads content
     (_IMAGE, _NO_IMAGE),
     (_TEXT, _NO_TEXT),
     (("image_dir",), _when(lambda c: c["image_field"] is not None, "image_field")),
     (("encoder",), _when(lambda c: c["image_encoder"] is not None, "image_encoder")),
     (("encoder",), _when(lambda c: c["text_encoder"] is not None, "text_encoder")),
-]  # fmt: skip
+]
 
 _NEEDS_OF_ANY = [  # the same, of RecBole's own models too
     (("stopping_step", "valid_metric"), _NO_VALIDATION),
@@ -165,11 +168,12 @@ def without_effect(config) -> list[str]:
                 sentences[key] = f"{key}: {external[key]} has no effect on {config['model']}: {reason}."
     for key in given.keys() & _not_read_by(config.model_class) - sentences.keys():
         sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which does not read it."
-    for keys, taken_by in (_NEEDS if ours else []) + _NEEDS_OF_ANY:
+    of_content = _NEEDS_OF_CONTENT if reads_content(config.model_class) else []
+    for keys, taken_by in (_NEEDS if ours else []) + of_content + _NEEDS_OF_ANY:
         for key in given.keys() & set(keys) - sentences.keys():
             if reason := taken_by(config):
                 sentences[key] = f"{key}: {given[key]} has no effect with {reason}."
-    if config["MODEL_TYPE"] == ModelType.TRADITIONAL:
+    if config["MODEL_TYPE"] == ModelType.TRADITIONAL or not getattr(config.model_class, "is_trained", True):
         for key in given.keys() & set(_OF_TRAINING) - sentences.keys():
             sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which counts and is not trained."
     if "MAX_ITEM_LIST_LENGTH" in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
@@ -200,8 +204,7 @@ def _not_read_by(model_class: type) -> frozenset[str]:
     name = getattr(model_class, "backbone_name", model_class.__name__)
     files = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
     files += [PROPERTIES / "overall.yaml", recboles / f"{name}.yaml"]
-    if is_perpeft(model_class):
-        files += [ours / "PerPEFT.yaml", ours / "PerPEFTGeneral.yaml"]
+    files += [ours / f"{file}.yaml" for file in getattr(model_class, "settings_from", ())]
     of_models = _keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])
     return frozenset(of_models - _keys_of(files) - _quoted_by(model_class) - {"resume"})
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
 
-from recbole_perpeft.config.choices import PERSONALISED_BY, registered
+from recbole_perpeft.config.choices import FEATURE_FORMS, PERSONALISED_BY, registered
 from recbole_perpeft.utils.errors import SettingError
 
 
@@ -163,6 +163,8 @@ SETTINGS: dict[str, Setting] = {
     "missing_content": Setting(str, ("error", "neutral")),
     "content_cache": Setting(str, kind=Kind.PLACE),
     "content_workers": _from(1, Kind.PLACE),
+    "neighbour_features": Setting(list, FEATURE_FORMS, alone=True),
+    "neighbour_decay": Setting(list, Range(0, 1), alone=True),
     # foundation model
     "encoder": Setting(str, kind=Kind.PLACE),
     "image_encoder": Setting(str, kind=Kind.PLACE),

@@ -8,7 +8,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import PLACES
-from recbole_perpeft.config.registry import is_perpeft
+from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.item_file import read_item_texts
 from recbole_perpeft.content.pictures import extensions, find_by_column
@@ -32,7 +32,7 @@ class Inputs:
         try:
             config = Config(model, dataset, config_dict=dict(settings))
             groups = {file.name: [file] for file in self._atomic_files(config)}
-            if is_perpeft(config.model_class):
+            if reads_content(config.model_class):
                 groups |= self._content(config)
             return {name: self._hash(files) for name, files in groups.items() if files} | self._named_files(config)
         except (PerPEFTError, OSError):
@@ -41,7 +41,7 @@ class Inputs:
     def _atomic_files(self, config: Config) -> list[Path]:
         folder, name = Path(config["data_path"]), config["dataset"]
         suffixes = {*(config["load_col"] or [*_ATOMIC, *(config["additional_feat_suffix"] or [])])}
-        if is_perpeft(config.model_class) and ("text" in config["modalities"] or config["image_field"]):
+        if reads_content(config.model_class) and ("text" in config["modalities"] or config["image_field"]):
             suffixes.add("item")
         parts = [f".{part}" for part in config["benchmark_filename"] or []] + [""]
         files = [folder / f"{name}{part}.{suffix}" for suffix in sorted(suffixes) for part in parts]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole.utils import ModelType
+
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import CHANGEABLE
 from recbole_perpeft.config.registry import find_model, is_perpeft
@@ -101,8 +103,8 @@ def make_rows(
     common
         Settings of all rows.
     for_perpeft
-        Settings of the rows of PerPEFT models; a variant's own go before them, and one that they leave without effect
-        is named and left out of the variant's row.
+        Settings of the rows of models that read content, as far as a model has them; a variant's own go before them,
+        and one that they leave without effect is named and left out of the variant's row.
 
     Raises
     ------
@@ -112,9 +114,9 @@ def make_rows(
     rows = []
     for variant in variants:
         name, own = _read_variant(variant)
-        own_model = own.pop("model", model)
+        own_model = _model_of_kind(own.pop("model", model), model)
         personal = is_perpeft(find_model(own_model))
-        shared = {**common, **for_perpeft} if personal else common
+        shared = {**common, **_read_of(for_perpeft, own_model)}
         methods = pefts if personal and "peft_type" not in own else [None]
         for peft in methods:
             chosen = {"peft_type": peft} if peft else {}
@@ -137,6 +139,22 @@ def make_rows(
     if twice:
         raise SettingError(f"Row {twice!r} is asked for twice. Keep one, or give its YAML file another name.")
     return rows
+
+
+def _model_of_kind(name: str | dict[str, str], base: str) -> str:
+    """The model that a variant names; of one for each kind of recommender that of the kind of ``base``."""
+    if isinstance(name, str):
+        return name
+    return name["general" if find_model(base).type == ModelType.GENERAL else "sequential"]
+
+
+def _read_of(for_perpeft: dict, model: str) -> dict:
+    """Of the settings that are for models which read content those that ``model`` knows of."""
+    model_class = find_model(model)
+    if is_perpeft(model_class):
+        return for_perpeft
+    files = [PROPERTIES / "model" / f"{name}.yaml" for name in getattr(model_class, "settings_from", ())]
+    return {key: value for key, value in for_perpeft.items() if any(key in read_yaml(file) for file in files)}
 
 
 def check_same_protocol(rows: Sequence[Row], dataset: str) -> None:

@@ -21,6 +21,7 @@ class GeneralMixin(PerPEFTMixin):
 
     losses = ()
     trains_by_user = False
+    settings_from = ("Content", "PerPEFT", "PerPEFTGeneral")
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

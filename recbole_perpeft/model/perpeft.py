@@ -41,6 +41,8 @@ class PerPEFTMixin(GroupedUsersMixin):
     ----------
     backbone_name : str
         RecBole's name of the backbone.
+    settings_from : tuple of str
+        The YAML files of ``properties/model`` with what it reads beside the backbone's settings and those of its name.
     item_table_names : tuple of str
         What its item tables are called; by default those that have a row for each item.
     whole_table : bool
@@ -56,6 +58,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     """
 
     backbone_name: str
+    settings_from: tuple[str, ...] = ("Content", "PerPEFT")
     item_table_names: tuple[str, ...] = ()
     whole_table = False
     losses: tuple[str, ...] | None = None

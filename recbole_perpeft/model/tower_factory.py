@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_perpeft.content import prepare_content
-from recbole_perpeft.encoder import build_item_encoder, compute_dtype, load_foundation
+from recbole_perpeft.content import ItemContent, prepare_content
+from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
+from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.model.conditioning import make_conditioning, modules_of
 from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
 
@@ -26,6 +27,45 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
     biases
         How many of its columns, the last, content adds nothing to.
     """
+    foundation, content = _load(config, dataset)
+    num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
+    # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_item_encoder(
+            foundation,
+            content,
+            config["peft_type"],
+            config["peft_config"],
+            num_modules,
+            peft_layers=config["peft_layers"],
+            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
+            show_progress=config["show_progress"],
+            iisan_form=config["iisan_form"],
+        )
+    sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
+    bought = np.concatenate(list(dataset.training_sequences().values()))
+    return MultimodalItemEmbedding(
+        id_embedding,
+        encoder,
+        num_projectors,
+        config["content_weight"],
+        config["projector_size"],
+        make_conditioning(config["personalised_by"], config["num_groups"], *sizes),
+        dataset.item_num,
+        biases,
+        np.setdiff1d(np.arange(1, dataset.item_num), bought),
+        config["show_progress"],
+    )
+
+
+def load_encoder(config, dataset) -> ItemEncoder:
+    """The foundation model as it is, with the content of the catalogue, for the arguments of :func:`make_tower`."""
+    foundation, content = _load(config, dataset)
+    dtype = compute_dtype(config["precision"], torch.device(config["device"]))
+    return build_item_encoder(foundation, content, None, None, 1, dtype=dtype, show_progress=config["show_progress"])
+
+
+def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
     folder = Path(config["data_path"])
     foundation = load_foundation(
         encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
@@ -58,31 +98,4 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         encoding=config["encoding"] or "utf-8",
         separator=config["field_separator"],
     )
-    num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
-    # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
-    with torch.random.fork_rng(devices=[]):
-        encoder = build_item_encoder(
-            foundation,
-            content,
-            config["peft_type"],
-            config["peft_config"],
-            num_modules,
-            peft_layers=config["peft_layers"],
-            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
-            show_progress=config["show_progress"],
-            iisan_form=config["iisan_form"],
-        )
-    sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
-    bought = np.concatenate(list(dataset.training_sequences().values()))
-    return MultimodalItemEmbedding(
-        id_embedding,
-        encoder,
-        num_projectors,
-        config["content_weight"],
-        config["projector_size"],
-        make_conditioning(config["personalised_by"], config["num_groups"], *sizes),
-        dataset.item_num,
-        biases,
-        np.setdiff1d(np.arange(1, dataset.item_num), bought),
-        config["show_progress"],
-    )
+    return foundation, content

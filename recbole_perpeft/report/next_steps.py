@@ -3,9 +3,10 @@
 import shlex
 
 from recbole.trainer import Trainer
+from recbole.utils import ModelType
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.config.registry import is_perpeft
+from recbole_perpeft.config.registry import is_perpeft, reads_content
 
 _TRAIN_ON = 2  # times as many epochs
 _OF_ONE_RUN = frozenset({"model", "dataset", "resume", "seed", "checkpoint_dir", "show_progress"})
@@ -30,6 +31,9 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
         steps.append(f"the last epoch was the best, train on: python run_recbole_perpeft.py {more}")
     built_in = " ".join(dict.fromkeys(("SASRec", config["model"])))
     which = f"--model {config['model']}" if ours else f"--models {built_in} --variants"
+    if reads_content(config.model_class) and not ours:
+        general = config["MODEL_TYPE"] == ModelType.GENERAL
+        which = f"--model {'PerPEFTBPR' if general else 'PerPEFTSASRec'} --variants perpeft content_neighbours"
     name, words = shlex.quote(config.dataset), shlex.join(_settings_given(config))
     compare = f"python -m recbole_perpeft compare --dataset {name} {which} --out results/{name} {words}".rstrip()
     steps.append(f"beside other models, over seeds: {compare}")

@@ -62,7 +62,9 @@ def _row(name: str, text: str) -> str:
 def _training(summary: dict, metric: str, epochs: int) -> list[str]:
     best, stages = summary["best_epoch"], summary["stages"]
     if best is None:
-        return []
+        chosen = summary.get("chosen")
+        score = f", {metric} {summary['best_valid_score']:.4f} in validation" if summary["best_valid_result"] else ""
+        return [_row("chosen", chosen + score)] if chosen else []
     stage = f", of stage {summary['best_stage']}" if summary["best_stage"] else ""
     score = f"{metric} {summary['best_valid_score']:.4f} in validation"
     lines = [_row("best epoch", f"{best} ({best + 1} of {epochs}){stage}, {score}")]  # the log counts from 0

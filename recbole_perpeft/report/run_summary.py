@@ -27,8 +27,11 @@ def training_summary(trainer, progress: Progress) -> dict[str, Any]:
     -------
     dict
         ``best_epoch`` (from 0, as in RecBole's log; None without validation), ``best_stage`` (1 or 3, None without
-        stages), and ``stages``: number of the stage to ``best_epoch`` and ``best_valid_score``.
+        stages), and ``stages``: number of the stage to ``best_epoch`` and ``best_valid_score``; of a model that is not
+        trained ``chosen``, in words.
     """
+    if chosen := getattr(trainer, "chosen", None):  # nothing was trained
+        return {"best_epoch": None, "best_stage": None, "stages": {}, "chosen": chosen}
     if not is_perpeft(trainer.config.model_class):
         epoch, score = progress.bests.get("training", (None, None))
         if trainer.start_epoch and score != trainer.best_valid_score:  # RecBole's checkpoint is that of the best epoch

@@ -26,7 +26,8 @@ def test_every_setting_of_our_files_is_in_the_table_with_the_type_of_its_comment
     assert {key: TYPES[name] for key, name in comments.items()} == {key: SETTINGS[key].type for key in comments}
     for key, value in settings.items():
         possible = SETTINGS[key].possible
-        assert value is None or not isinstance(possible, Range) or value in possible
+        values = value if isinstance(value, list) else [value]
+        assert value is None or not isinstance(possible, Range) or all(one in possible for one in values)
 
 
 def test_every_setting_of_the_table_is_read_by_somebody():

@@ -53,6 +53,8 @@ class FoundationModel(nn.Module):
     ----------
     modalities : tuple of str
         "image" and "text", those in use, in this order.
+    widths : dict of str to int
+        Length of each modality's feature, in their order.
     feature_dim : int
         Length of a feature, all modalities together.
     num_parameters : int
@@ -100,7 +102,8 @@ class FoundationModel(nn.Module):
         self._towers = {modality: self._trace(modality) for modality in self.modalities}
         self._drop_unused()
         self.reads_mask = self._needs_mask()
-        self.feature_dim = sum(width for _, width in self._towers.values())
+        self.widths = {modality: width for modality, (_, width) in self._towers.items()}
+        self.feature_dim = sum(self.widths.values())
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         # Noted before any adapter comes in: what never leaves eval mode, and what fingerprint() is of.
         self._base_modules = list(self.model.modules())

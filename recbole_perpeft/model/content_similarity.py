@@ -1,0 +1,59 @@
+"""How like two items' content is, at the encoder's full width, and how like an item is to what a user bought."""
+
+import torch
+from torch.nn import functional as F
+
+from recbole_perpeft.config.choices import RAW, WHITENED
+
+_SMALLEST = 1e-6  # of the largest variance: a direction with less holds rounding errors, which whitening would blow up
+
+
+def unit_vectors(features: torch.Tensor, form: str) -> torch.Tensor:
+    """The items' features as vectors of length 1, whose inner products are cosines.
+
+    Parameters
+    ----------
+    features
+        Of all items, ``[n_items, d]``; row 0 is padding.
+    form
+        ``raw`` takes them as they are; ``centred`` takes the catalogue's mean off; ``whitened`` lets every direction
+        vary as much as any other (PCA whitening), so that what sets a few items apart counts as much as what all texts
+        of a catalogue have in common.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[n_items, r]`` in single precision; ``r`` is the rank of the features if whitened, else ``d``. Row 0 is zeros,
+        and so is an item that is no different from the mean.
+    """
+    rows = features[1:].double()
+    if form != RAW:
+        rows = rows - rows.mean(dim=0)
+    if form == WHITENED:
+        variances, directions = torch.linalg.eigh(rows.T @ rows / max(len(rows), 1))
+        kept = variances > _SMALLEST * variances.max()
+        rows = rows @ (directions[:, kept] / variances[kept].sqrt())
+    return F.pad(F.normalize(rows).float(), (0, 0, 1, 0))
+
+
+def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float) -> torch.Tensor:
+    """What users bought, as one vector each: the sum of its vectors, each purchase ``decay`` times the one after it.
+
+    Parameters
+    ----------
+    vectors
+        Of all items, ``[n_items, r]``; row 0 is zeros.
+    histories
+        Items of each user, oldest first, ``[n, length]``, padded with zeros at the end.
+    decay
+        From 0 (the last purchase alone) to 1 (all alike).
+
+    Returns
+    -------
+    torch.Tensor
+        ``[n, r]``, of length 1; zeros for a user who bought nothing.
+    """
+    lengths = (histories > 0).sum(dim=1, keepdim=True)  # [n, 1]
+    ages = (lengths - 1 - torch.arange(histories.shape[1], device=histories.device)).clamp(min=0)  # [n, length]
+    weights = (torch.tensor(float(decay), device=vectors.device) ** ages) * (histories > 0)
+    return F.normalize(torch.einsum("nl,nlr->nr", weights, vectors[histories]))
