@@ -239,7 +239,7 @@ class UserBatchLoader(AbstractDataLoader):
         data = self._transform(dataset, data)  # such as masked sequences
         added = [key for key in data.interaction if key not in given]
         fields = {key: data[key] for key in (*names, *added)}
-        if self._negatives != PAIRS:  # what RecBole draws for BPR is not read
+        if self.config["loss_type"] == "CE":  # which does not read what RecBole draws for BPR; BERT4Rec's BPR does
             added = [key for key in added if key != self.config["NEG_ITEMS"]]
         if self.config.model_class.trims_sequences:
             fields[sequence] = fields[sequence][:, : int(fields[dataset.item_list_length_field].max())]

@@ -111,6 +111,16 @@ def test_the_whole_catalogue_needs_the_content_of_the_batchs_own_items(prepare):
         assert batch.items.tolist() == sorted(set(ids.tolist()) - {0})
 
 
+@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+def test_what_recbole_draws_beside_masked_items_is_encoded_where_the_loss_reads_it(prepare, loss_type):
+    _, _, train_data, _, _ = prepare(model="PerPEFTBERT4Rec", loss_type=loss_type, num_negatives=None)
+    left_out = 0
+    for batch in train_data:
+        drawn = np.setdiff1d(batch["Neg_item_id"].numpy(), 0)  # 0 is padding
+        left_out += len(np.setdiff1d(drawn, batch.items.numpy()))
+    assert (left_out > 0) == (loss_type == "CE")
+
+
 @pytest.mark.parametrize("num_negatives", [6, None])
 def test_a_moved_batch_is_the_same_batch(prepare, num_negatives):
     train_data, _ = grouped(prepare, loss_type="CE", num_negatives=num_negatives)
