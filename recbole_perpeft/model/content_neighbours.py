@@ -111,7 +111,7 @@ class ContentNeighboursGeneral(ContentNeighboursMixin, GeneralRecommender):
 
     def _histories(self, interaction: Interaction) -> torch.Tensor:
         users, row_of = interaction[self.USER_ID].cpu().unique(return_inverse=True)
-        none = np.empty(0, dtype=np.int64)
+        none = np.zeros(1, dtype=np.int64)  # padding
         bought = [torch.from_numpy(self._sequences.get(int(user), none)) for user in users]
         return nn.utils.rnn.pad_sequence(bought, batch_first=True)[row_of].to(self.device)
 

@@ -44,7 +44,7 @@ def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float) -> to
     vectors
         Of all items, ``[n_items, r]``; row 0 is zeros.
     histories
-        Items of each user, oldest first, ``[n, length]``, padded with zeros at the end.
+        Items of each user, oldest first, ``[n, length]``, padded with zeros at the end; ``length`` is 1 or more.
     decay
         From 0 (the last purchase alone) to 1 (all alike).
 
@@ -56,4 +56,4 @@ def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float) -> to
     lengths = (histories > 0).sum(dim=1, keepdim=True)  # [n, 1]
     ages = (lengths - 1 - torch.arange(histories.shape[1], device=histories.device)).clamp(min=0)  # [n, length]
     weights = (torch.tensor(float(decay), device=vectors.device) ** ages) * (histories > 0)
-    return F.normalize(torch.einsum("nl,nlr->nr", weights, vectors[histories]))
+    return F.normalize(F.embedding_bag(histories, vectors, mode="sum", per_sample_weights=weights))
