@@ -23,6 +23,7 @@ from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.report.run_report import run_report, verdicts
 from recbole_perpeft.report.run_summary import comparison_summary, training_summary
+from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer
 from recbole_perpeft.trainer.resuming import (
     make_config,
     naming_checkpoint,
@@ -31,6 +32,7 @@ from recbole_perpeft.trainer.resuming import (
     usable,
     written_checkpoint,
 )
+from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
@@ -141,18 +143,15 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
     with watch.part("encoder and content" if reads_content(config.model_class) else "model"):
         model = _make_model(config, train_data._dataset)
     if is_perpeft(config.model_class):
-        from recbole_perpeft.trainer.trainer import PerPEFTTrainer  # RecBole's own models do not wait for peft
-
         trainer = PerPEFTTrainer(config, model)
         trainer.checkpoint.identity = inputs | encoder_identity(model.item_tower.encoder)
     else:
-        if reads_content(config.model_class):
-            inputs |= encoder_identity(model.encoder)
-            from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer as OfModel
-        else:
-            OfModel = get_trainer(config["MODEL_TYPE"], config["model"])
         config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
-        trainer = OfModel(config, model)
+        if reads_content(config.model_class):
+            config.identity |= encoder_identity(model.encoder)
+            trainer = NeighboursTrainer(config, model)
+        else:
+            trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     return dataset, trainer, train_data, valid_data, test_data

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from recbole.trainer import Trainer
@@ -27,10 +26,8 @@ from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.resuming import keep_in
 from recbole_perpeft.trainer.stage_1_cache import file_of, share
 from recbole_perpeft.trainer.stage_report import count
+from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError, PerPEFTError, SettingError
-
-if TYPE_CHECKING:  # runs of RecBole's own models do not wait for peft
-    from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 
 
 def measure(
@@ -138,7 +135,7 @@ def gain(metric: str, rank: float) -> float:
 
 
 def _go_on(
-    trainer: "PerPEFTTrainer", unfinished: Path | None, stage_1_folder: Path | None, keep_other_builds: bool
+    trainer: PerPEFTTrainer, unfinished: Path | None, stage_1_folder: Path | None, keep_other_builds: bool
 ) -> None:
     stage_1 = file_of(stage_1_folder, trainer.config, trainer.checkpoint.identity) if stage_1_folder else None
     try:
@@ -150,7 +147,7 @@ def _go_on(
         raise CheckpointError(f"{error} Delete it to begin anew.") from error
 
 
-def _keep_in(trainer: "PerPEFTTrainer", unfinished: Path, keep_other_builds: bool) -> None:
+def _keep_in(trainer: PerPEFTTrainer, unfinished: Path, keep_other_builds: bool) -> None:
     """Go on with what ``unfinished`` holds, unless it was begun with other inputs, or with other sources."""
     if unfinished.is_file() and not keep_other_builds and checkpoint_file.read(unfinished)["sources"] != sources_hash():
         trainer.logger.warning(f"{unfinished} was begun by another build of recbole_perpeft: begun anew.")
