@@ -11,7 +11,7 @@ from recbole_perpeft.config.checks import check_values
 from recbole_perpeft.config.data_settings import check_data_settings
 from recbole_perpeft.config.evaluation_settings import complete_evaluation
 from recbole_perpeft.config.load_columns import check_labels, columns_to_load
-from recbole_perpeft.config.registry import find_model, is_perpeft
+from recbole_perpeft.config.registry import find_model, is_perpeft, settings_files
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
     PROPERTIES,
@@ -111,13 +111,13 @@ class Config(RecBoleConfig):
         # RecBole appends the keys of the data set's YAML to these shared lists at every construction
         self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
         super()._load_internal_config_dict(backbone or model, model_class, dataset)
-        read = [f"model/{name}" for name in getattr(model_class, "settings_from", ())]
-        ours = ["overall", *read, f"model/{model}", f"dataset/{dataset}"]
+        own = [f"model/{model}", f"dataset/{dataset}"]
         if backbone:  # what is for PerPEFT models only must not shorten a built-in model's training
-            ours.append(f"dataset/{dataset}-PerPEFT")
-        for file in ours:
-            if (PROPERTIES / f"{file}.yaml").is_file():
-                self._update_internal_config_dict(PROPERTIES / f"{file}.yaml")
+            own.append(f"dataset/{dataset}-PerPEFT")
+        own_files = [PROPERTIES / f"{name}.yaml" for name in own]
+        for file in (PROPERTIES / "overall.yaml", *settings_files(model_class), *own_files):
+            if file.is_file():
+                self._update_internal_config_dict(file)
 
     # -- what follows from the values -------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recbole.utils import get_model
 
-from recbole_perpeft.config.settings import RECBOLE_PROPERTIES
+from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES
 from recbole_perpeft.utils.errors import SettingError
 
 _MODULES = ("sequential_recommender", "general_recommender", "content_neighbours")
@@ -32,7 +32,12 @@ def is_perpeft(model_class: type) -> bool:
 
 def reads_content(model_class: type) -> bool:
     """Whether a model class is one of this package's, which see the items' pictures and titles."""
-    return bool(getattr(model_class, "settings_from", ()))
+    return bool(settings_files(model_class))
+
+
+def settings_files(model_class: type) -> list[Path]:
+    """The YAML files of this package that models of its kind share; none of RecBole's own models."""
+    return [PROPERTIES / "model" / f"{name}.yaml" for name in getattr(model_class, "settings_from", ())]
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,8 @@ from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
 from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, registered
-from recbole_perpeft.config.registry import is_perpeft, reads_content
-from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, read_yaml, shown
+from recbole_perpeft.config.registry import is_perpeft, reads_content, settings_files
+from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, keys_of, shown
 from recbole_perpeft.utils.errors import SettingError
 
 _DATA = "the data are read from the atomic files in every run"
@@ -204,13 +204,9 @@ def _not_read_by(model_class: type) -> frozenset[str]:
     name = getattr(model_class, "backbone_name", model_class.__name__)
     files = [RECBOLE_PROPERTIES / "overall.yaml", RECBOLE_PROPERTIES / "dataset" / "sample.yaml"]
     files += [PROPERTIES / "overall.yaml", recboles / f"{name}.yaml"]
-    files += [ours / f"{file}.yaml" for file in getattr(model_class, "settings_from", ())]
-    of_models = _keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])
-    return frozenset(of_models - _keys_of(files) - _quoted_by(model_class) - {"resume"})
-
-
-def _keys_of(files: Iterable[Path]) -> set[str]:
-    return {key for file in files if file.is_file() for key in read_yaml(file)}
+    files += settings_files(model_class)
+    of_models = keys_of([*recboles.glob("*.yaml"), *ours.glob("*.yaml")])
+    return frozenset(of_models - keys_of(files) - _quoted_by(model_class) - {"resume"})
 
 
 def _quoted_by(model_class: type) -> set[str]:

@@ -2,7 +2,7 @@
 
 import ast
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -139,6 +139,11 @@ def read_yaml(file: str | Path, what: str = "Settings file") -> dict:
     if not isinstance(content, dict | None):
         raise SettingError(f"{what} {file} must hold 'key: value' lines, not a {type(content).__name__}.")
     return content or {}
+
+
+def keys_of(files: Iterable[Path]) -> set[str]:
+    """The settings that any of ``files`` names; those that do not exist name none."""
+    return {key for file in files if file.is_file() for key in read_yaml(file)}
 
 
 def _find_config_file(file: str | Path) -> Path:

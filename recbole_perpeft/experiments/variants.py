@@ -9,8 +9,8 @@ from recbole.utils import ModelType
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import CHANGEABLE
-from recbole_perpeft.config.registry import find_model, is_perpeft
-from recbole_perpeft.config.settings import PROPERTIES, known_settings, parse_value, read_yaml, shown
+from recbole_perpeft.config.registry import find_model, is_perpeft, settings_files
+from recbole_perpeft.config.settings import PROPERTIES, keys_of, known_settings, parse_value, read_yaml, shown
 from recbole_perpeft.experiments.scheduler import Run
 from recbole_perpeft.utils.errors import SettingError
 
@@ -153,8 +153,8 @@ def _read_of(for_perpeft: dict, model: str) -> dict:
     model_class = find_model(model)
     if is_perpeft(model_class):
         return for_perpeft
-    files = [PROPERTIES / "model" / f"{name}.yaml" for name in getattr(model_class, "settings_from", ())]
-    return {key: value for key, value in for_perpeft.items() if any(key in read_yaml(file) for file in files)}
+    read = keys_of(settings_files(model_class))
+    return {key: value for key, value in for_perpeft.items() if key in read}
 
 
 def check_same_protocol(rows: Sequence[Row], dataset: str) -> None:
