@@ -29,11 +29,13 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
     if saved and ours and trainer.best_valid_result and trainer.best_epoch == config["epochs"] - 1:
         more = f"--resume={file} --epochs={_TRAIN_ON * config['epochs']}"
         steps.append(f"the last epoch was the best, train on: python run_recbole_perpeft.py {more}")
-    built_in = " ".join(dict.fromkeys(("SASRec", config["model"])))
-    which = f"--model {config['model']}" if ours else f"--models {built_in} --variants"
-    if reads_content(config.model_class) and not ours:
+    if ours:
+        which = f"--model {config['model']}"
+    elif reads_content(config.model_class):
         general = config["MODEL_TYPE"] == ModelType.GENERAL
         which = f"--model {'PerPEFTBPR' if general else 'PerPEFTSASRec'} --variants perpeft content_neighbours"
+    else:
+        which = f"--models {' '.join(dict.fromkeys(('SASRec', config['model'])))} --variants"
     name, words = shlex.quote(config.dataset), shlex.join(_settings_given(config))
     compare = f"python -m recbole_perpeft compare --dataset {name} {which} --out results/{name} {words}".rstrip()
     steps.append(f"beside other models, over seeds: {compare}")
