@@ -180,6 +180,7 @@ SETTINGS: dict[str, Setting] = {
     "peft_layers": Setting(int, Range(1, whole=True), none=True),
     "content_weight": Setting(float, Range(0)),
     "projector_size": _from(1),
+    "content_term": Setting(bool),
     # groups
     "num_groups": _from(1, Kind.GROUPS),
     "grouping": Setting(str, REGISTERED, Kind.GROUPS),

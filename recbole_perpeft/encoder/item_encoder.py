@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
@@ -106,6 +107,13 @@ class ItemEncoder(nn.Module):
         FloatTensor[n, feature_dim]
         """
 
+    def fixed_features(self) -> torch.Tensor | None:
+        """What items are compared by for likeness, if no module of ours moves it, ``[n_items, d]``; row 0 is zeros.
+
+        None: what :meth:`encode` gives for the group.
+        """
+        return None
+
     @contextlib.contextmanager
     def activate(self, group: int) -> Iterator[None]:
         """Make a group the active one for a while. Encoders that treat groups alike have nothing to do."""
@@ -164,3 +172,7 @@ class FrozenItemEncoder(ItemEncoder):
         if self._features is None:
             self._features = self.item_features.frozen_features()
         return self._features.gather(items, 1)[:, 0]
+
+    def fixed_features(self) -> torch.Tensor:
+        """All that :meth:`encode` gives, ``[n_items, d]``."""
+        return F.pad(self.encode(torch.arange(1, self.content.n_items), 0), (0, 0, 1, 0))

@@ -60,12 +60,15 @@ class ItemFeatures:
     def frozen_features(self) -> StateStore:
         """Features of all items from the model as it is now, computed once ever: states ``[1, feature_dim]`` each."""
         self._arrive()
+        self.content.place(self._device)
         lengths = np.ones(self.content.n_items, dtype=np.int64)
 
         def compute(items: torch.Tensor) -> torch.Tensor:
             return self._by_modality(items)[:, None]
 
-        return self._store("Content features", lengths, compute, torch.float32)
+        store = self._store("Content features", lengths, compute, torch.float32)
+        self.content.place(torch.device("cpu"))  # who reads these reads nothing else of it any more
+        return store
 
     def hidden_states(self, towers: dict[str, TowerStates], number: int) -> dict[str, StateStore]:
         """``number`` hidden states ``[number, widest]`` of every item and modality, computed once ever."""

@@ -5,10 +5,13 @@ from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import RAW, WHITENED
 
-_SMALLEST = 1e-6  # of the largest variance: a direction with less holds rounding errors, which whitening would blow up
+# Of the mean variance, added to that of every direction before it is scaled to 1. Of few items, or in directions that
+# hardly vary, a variance is mostly chance. Best of 0 to 10 in validation: on the demo .03 (.107; 0: .081, .01: .103), on
+# amazon-scientific nearly all alike (0: .078, .01: .077, .03: .076).
+_RIDGE = 0.01
 
 
-def unit_vectors(features: torch.Tensor, form: str) -> torch.Tensor:
+def unit_vectors(features: torch.Tensor, form: str = WHITENED) -> torch.Tensor:
     """The items' features as vectors of length 1, whose inner products are cosines.
 
     Parameters
@@ -17,22 +20,23 @@ def unit_vectors(features: torch.Tensor, form: str) -> torch.Tensor:
         Of all items, ``[n_items, d]``; row 0 is padding.
     form
         ``raw`` takes them as they are; ``centred`` takes the catalogue's mean off; ``whitened`` lets every direction
-        vary as much as any other (PCA whitening), so that what sets a few items apart counts as much as what all texts
-        of a catalogue have in common.
+        vary about as much as any other (whitening with a ridge), so that what sets a few items apart counts as much
+        as what all texts of a catalogue have in common.
 
     Returns
     -------
     torch.Tensor
-        ``[n_items, r]`` in single precision; ``r`` is the rank of the features if whitened, else ``d``. Row 0 is zeros,
-        and so is an item that is no different from the mean.
+        ``[n_items, d]`` in single precision. Row 0 is zeros, and so is an item that is no different from the mean.
     """
     rows = features[1:].double()
     if form != RAW:
         rows = rows - rows.mean(dim=0)
     if form == WHITENED:
-        variances, directions = torch.linalg.eigh(rows.T @ rows / max(len(rows), 1))
-        kept = variances > _SMALLEST * variances.max()
-        rows = rows @ (directions[:, kept] / variances[kept].sqrt())
+        covariance = rows.T @ rows / max(len(rows), 1)
+        ridge = _RIDGE * covariance.diagonal().mean() + torch.finfo(torch.float32).tiny  # of items that are all alike
+        covariance.diagonal().add_(ridge)
+        # all maps that whiten are rotations of each other; this one is the quickest
+        rows = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), rows.T, upper=False).T
     return F.pad(F.normalize(rows).float(), (0, 0, 1, 0))
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
+from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
 from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
@@ -53,6 +54,8 @@ class MultimodalItemEmbedding(nn.Module):
         Items that nobody buys in training: they are their content alone.
     show_progress
         Whether encoding a catalogue shows a bar.
+    content_term
+        What likeness adds to the scores; it is told of the catalogue's features.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class MultimodalItemEmbedding(nn.Module):
         biases: int = 0,
         untrained: Sequence[int] = (),
         show_progress: bool = False,
+        content_term: ContentTerm | None = None,
     ):
         super().__init__()
+        self.content_term = content_term
         self.id_embedding, self.encoder, self.conditioning = id_embedding, encoder, conditioning
         self.content_weight, self.n_items, self.show_progress = content_weight, n_items, show_progress
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
@@ -107,7 +112,10 @@ class MultimodalItemEmbedding(nn.Module):
         if isinstance(self.conditioning, GroupVectors):
             self.conditioning.copy_group(0)
         table, history = self._tables.get(0), (self._history or {}).get(0)
-        self.forget()
+        if self.content_term is not None:
+            self.content_term.share(self.encoder.num_groups)
+        self._tables.clear()
+        self._history = None if self._history is None else {}
         if self.conditioning is not None and not isinstance(self.conditioning, GroupVectors):
             self.conditioning.start()
         elif table is not None:
@@ -215,18 +223,31 @@ class MultimodalItemEmbedding(nn.Module):
                 self._history.clear()
             if group not in self._tables:
                 features = self._whole_features(group)
+                self._tell(features, group)
                 if self._history is not None:
                     self._history[group] = features.to(_HISTORY_DTYPE)
                 self._tables[group] = (
                     features if self.by_user else self._with_ids(self._project(features, group), group)
                 )
             table = self._tables[group]
+            if self.content_term is not None:
+                self.content_term.use(self._module(group))
             if user is not None:
                 ids = self.id_embedding.weight * self._in_training
                 arguments = self._projector(group), self.content_weight, table, ids, user
                 table = F.pad(self.conditioning.rows(*arguments)[0, 1:], (0, 0, 1, 0))  # [n_items, embedding_dim]
         with self._using(table):
             yield
+
+    def _tell(self, features: torch.Tensor, group: int) -> None:
+        """Let the content term know of all items' ``features [n_items, content_size]`` as ``group`` sees them."""
+        term, module = self.content_term, self._module(group)
+        if term is not None and not term.knows(module):
+            fixed = self.encoder.fixed_features()
+            if fixed is None:
+                term.read(module, features)
+            else:
+                term.keep(fixed)
 
     @contextmanager
     def _using(self, table: torch.Tensor) -> Iterator[None]:
@@ -270,10 +291,12 @@ class MultimodalItemEmbedding(nn.Module):
     def invalidate(self) -> None:
         """Drop the tables, for weights have moved; what was last computed of the encoder still serves :meth:`whole`."""
         self._tables.clear()
+        if self.content_term is not None:
+            self.content_term.forget()
 
     def forget(self) -> None:
         """Drop all that was computed of the catalogue, for the weights are others; the next use computes it anew."""
-        self._tables.clear()
+        self.invalidate()
         if self._history is not None:
             self._history.clear()
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.encoder import check_peft
+from recbole_perpeft.model.content_term import Part
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.model.loss import LOSSES
@@ -190,6 +191,16 @@ class PerPEFTMixin(GroupedUsersMixin):
         return mixed
 
     def _score_all(self, interaction: Interaction) -> torch.Tensor:
+        """The backbone's scores of all items with the content term, or the part in demand, ``[n, n_items]``."""
+        term = self.item_tower.content_term
+        if term is None or not term.is_used:
+            return self._backbone_scores(interaction)
+        content = term.of_all(self._histories(interaction))
+        if term.part is Part.CONTENT:
+            return content
+        return content.mul_(term.weight).add_(self._backbone_scores(interaction))
+
+    def _backbone_scores(self, interaction: Interaction) -> torch.Tensor:
         """The backbone's scores of all items, ``[n, n_items]``; pair by pair, if it knows no other way."""
         try:
             return super().full_sort_predict(interaction).view(len(interaction), -1)
@@ -205,7 +216,17 @@ class PerPEFTMixin(GroupedUsersMixin):
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
-        return self._scores(interaction, super().predict).squeeze(1)
+        return self._scores(interaction, self._score_pairs).squeeze(1)
+
+    def _score_pairs(self, interaction: Interaction) -> torch.Tensor:
+        """As :meth:`_score_all`, of each row's item, ``[n]``."""
+        term = self.item_tower.content_term
+        if term is None or not term.is_used:
+            return super().predict(interaction)
+        content = term.of_pairs(self._histories(interaction), interaction[self.ITEM_ID])
+        if term.part is Part.CONTENT:
+            return content
+        return content * term.weight + super().predict(interaction).view(len(interaction))
 
 
 def _other_weights(model: PerPEFTMixin, incompatible_keys: object) -> None:

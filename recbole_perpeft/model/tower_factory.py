@@ -10,6 +10,7 @@ from recbole_perpeft.content import ItemContent, prepare_content
 from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.model.conditioning import make_conditioning, modules_of
+from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
 
 
@@ -55,6 +56,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         biases,
         np.setdiff1d(np.arange(1, dataset.item_num), bought),
         config["show_progress"],
+        ContentTerm() if config["content_term"] else None,
     )
 
 

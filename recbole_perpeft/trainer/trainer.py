@@ -14,6 +14,7 @@ from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.trainer import stage_1_cache
 from recbole_perpeft.trainer.checkpoint import Checkpoint
+from recbole_perpeft.trainer.content_weight import find_content_weight
 from recbole_perpeft.trainer.optimizer import parameter_groups
 from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.stage_report import stage_report
@@ -206,8 +207,10 @@ class PerPEFTTrainer(Trainer):
         return total.item()
 
     def _valid_epoch(self, valid_data, show_progress=False):
-        """RecBole's, of the averaged weights if these are kept."""
+        """RecBole's, of the averaged weights if these are kept, with the content term's weight that is best for them."""
         with self.steps.averaged():
+            if self.model.item_tower.content_term is not None:
+                find_content_weight(self, valid_data)
             return super()._valid_epoch(valid_data, show_progress=show_progress)
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):

@@ -1,0 +1,79 @@
+"""What content adds to a score at the encoder's full width: how like an item is to what its user bought."""
+
+from enum import Enum
+
+import torch
+from torch import nn
+
+from recbole_perpeft.model.content_similarity import profiles, unit_vectors
+
+
+class Part(Enum):
+    """What of a score is computed: all of it, or one part alone, by which its weight is found."""
+
+    ALL = "all"
+    BACKBONE = "backbone"
+    CONTENT = "content"
+
+
+class ContentTerm(nn.Module):
+    """``a cos(purchases of the user, item)`` of whitened features, later purchases weighing more.
+
+    A projector as narrow as the backbone cannot hold which of many like items is most like another one; nothing is
+    projected here. The weight ``a`` is 0 until one is found in validation
+    (:mod:`~recbole_perpeft.trainer.content_weight`), and part of the model's state from then on.
+
+    Attributes
+    ----------
+    weight, decay : torch.Tensor
+        a, and what a purchase weighs, as a share of the one after it.
+    part : Part
+        What :meth:`add_to` gives.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("decay", torch.ones(()))
+        self.part = Part.ALL
+        self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
+        self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves
+        self._table: torch.Tensor | None = None  # the one in use
+
+    @property
+    def is_used(self) -> bool:
+        """Whether scores depend on it."""
+        return self.part is Part.CONTENT or (self.part is Part.ALL and bool(self.weight > 0))
+
+    def use(self, module: int) -> None:
+        """Let items be as the encoder's ``module`` sees them, which must be known."""
+        self._table = self._tables[module] if self._fixed is None else self._fixed
+
+    def read(self, module: int, features: torch.Tensor) -> None:
+        """Take the features of all items, ``[n_items, d]``, as ``module`` sees them now."""
+        self._tables[module] = unit_vectors(features)
+
+    def keep(self, features: torch.Tensor) -> None:
+        """Take features of all items, ``[n_items, d]``, that are the same for all modules for good."""
+        self._fixed = unit_vectors(features)
+
+    def knows(self, module: int) -> bool:
+        """Whether it has the features of all items as ``module`` sees them now."""
+        return self._fixed is not None or module in self._tables
+
+    def share(self, modules: int) -> None:
+        """Let so many modules see items as the first does, if it has been read."""
+        table = self._tables.get(0)
+        self._tables = {} if table is None else dict.fromkeys(range(modules), table)
+
+    def forget(self) -> None:
+        """Drop what was read, for the features have moved."""
+        self._tables.clear()
+
+    def of_all(self, histories: torch.Tensor) -> torch.Tensor:
+        """The cosines of all items, ``[n, n_items]``, to what users bought: ``histories [n, length]``, padded."""
+        return profiles(self._table, histories, self.decay) @ self._table.T
+
+    def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """The same of one item for each row, ``items [n]``: ``[n]``."""
+        return (profiles(self._table, histories, self.decay) * self._table[items]).sum(dim=1)
