@@ -104,7 +104,7 @@ def _takes_all_epochs(config) -> bool:
 
 def _content_weighs_nothing(config) -> bool:
     grouped = config["num_groups"] > 1 and not _takes_all_epochs(config)
-    return config["content_weight"] == 0 and not (grouped and config["grouping"] == "coherence")
+    return config["content_weight"] == 0 and not config["content_term"] and not (grouped and config["grouping"] == "coherence")
 
 
 _ONE_GROUP = _when(lambda config: config["num_groups"] == 1, "num_groups")
@@ -124,6 +124,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("global_epochs",), _ONE_GROUP),
     (("regroup_epochs",), lambda c: (
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
+    (("content_term",), _NO_VALIDATION),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
     ((*_PEFT, "encoding_batch_size"), _NONE),
     *(((key,), _when(lambda c, key=key: not _encoder_reads(c, key), "peft_type"))

@@ -5,9 +5,8 @@ from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import RAW, WHITENED
 
-# Of the mean variance, added to that of every direction before it is scaled to 1. Of few items, or in directions that
-# hardly vary, a variance is mostly chance. Best of 0 to 10 in validation: on the demo .03 (.107; 0: .081, .01: .103), on
-# amazon-scientific nearly all alike (0: .078, .01: .077, .03: .076).
+# Of the mean variance, added to that of every direction before it is scaled to 1: of few items, or where features hardly
+# vary, a variance is mostly chance.
 _RIDGE = 0.01
 
 

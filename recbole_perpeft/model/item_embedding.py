@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
-from recbole_perpeft.model.content_term import ContentTerm
+from recbole_perpeft.model.content_term import ContentTerm, Part
 from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
 from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
@@ -238,6 +238,18 @@ class MultimodalItemEmbedding(nn.Module):
                 table = F.pad(self.conditioning.rows(*arguments)[0, 1:], (0, 0, 1, 0))  # [n_items, embedding_dim]
         with self._using(table):
             yield
+
+    @contextmanager
+    def only(self, part: Part) -> Iterator[None]:
+        """Let scores be one part of what they are for a while, if they have two."""
+        if self.content_term is None:
+            yield
+            return
+        before, self.content_term.part = self.content_term.part, part
+        try:
+            yield
+        finally:
+            self.content_term.part = before
 
     def _tell(self, features: torch.Tensor, group: int) -> None:
         """Let the content term know of all items' ``features [n_items, content_size]`` as ``group`` sees them."""

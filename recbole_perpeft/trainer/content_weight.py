@@ -4,6 +4,7 @@ from itertools import islice, product
 
 import torch
 from recbole.trainer import Trainer
+from torch import nn
 
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.content_term import ContentTerm, Part
@@ -27,17 +28,18 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
     valid_data
         The validation's loader, of full or sampled rankings.
     """
-    term: ContentTerm = trainer.model.item_tower.content_term
+    tower = trainer.model.item_tower
+    term: ContentTerm = tower.content_term
     score, candidates = model_scorer(trainer, valid_data), list(product(_SHARES, _DECAYS))
     gains, unit = torch.zeros(len(candidates), dtype=torch.float64), None
     first = next(iter(valid_data))
     every = max(1, len(valid_data) * len(first[0]) // _ROWS)
     for batch in islice(valid_data, 0, None, every):
-        backbone, positives = _scores(term, Part.BACKBONE, score, batch)
+        backbone, positives = _scores(tower, Part.BACKBONE, score, batch)
         content = {}
         for decay in _DECAYS:
             term.decay.fill_(decay)
-            content[decay], _ = _scores(term, Part.CONTENT, score, batch)
+            content[decay], _ = _scores(tower, Part.CONTENT, score, batch)
         if unit is None:
             unit = _spread(backbone) / _spread(content[_DECAYS[0]])
         for number, (share, decay) in enumerate(candidates):
@@ -48,13 +50,10 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
     term.decay.fill_(decay)
 
 
-def _scores(term: ContentTerm, part: Part, score, batch: tuple) -> tuple[torch.Tensor, tuple]:
+def _scores(tower: nn.Module, part: Part, score, batch: tuple) -> tuple[torch.Tensor, tuple]:
     """One part of the scores ``[rows, n_items]``, minus infinity for what is not ranked; and the positives."""
-    term.part = part
-    try:
+    with tower.only(part):
         _, scores, *positives = score(batch)
-    finally:
-        term.part = Part.ALL
     return scores, tuple(rows.to(scores.device) for rows in positives)
 
 
