@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, registered
+from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, USER_PROJECTOR, USER_VECTOR, registered
 from recbole_perpeft.config.registry import is_perpeft, reads_content, settings_files
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, keys_of, shown
 from recbole_perpeft.utils.errors import SettingError
@@ -104,7 +104,8 @@ def _takes_all_epochs(config) -> bool:
 
 def _content_weighs_nothing(config) -> bool:
     grouped = config["num_groups"] > 1 and not _takes_all_epochs(config)
-    return config["content_weight"] == 0 and not config["content_term"] and not (grouped and config["grouping"] == "coherence")
+    is_read = config["content_term"] or (grouped and config["grouping"] == "coherence")
+    return config["content_weight"] == 0 and not is_read
 
 
 _ONE_GROUP = _when(lambda config: config["num_groups"] == 1, "num_groups")
@@ -113,12 +114,16 @@ _NONE = _when(_adapts_nothing, "peft_type")
 _NO_CONTENT = _when(_content_weighs_nothing, "content_weight")
 _NO_IMAGE = _when(lambda config: "image" not in config["modalities"], "modalities")
 _NO_TEXT = _when(lambda config: "text" not in config["modalities"], "modalities")
+_BY_USER = _when(lambda config: config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR), "personalised_by")
+_MIXED = _when(lambda config: bool(config["group_mixing"]), "group_mixing")
 _NO_VALIDATION = _when(lambda config: config["eval_step"] == 0, "eval_step")
 
 # Settings, and what takes their effect: a function that names it, or gives None where they have one.
 _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("grouping", "regroup_epochs", "group_mixing", "group_negatives"), _ONE_GROUP),
     (("grouping", "regroup_epochs", "group_mixing", "group_negatives"), _NO_STAGE_3),
+    (("soft_groups",), lambda c: (
+        _ONE_GROUP(c) or _NO_STAGE_3(c) or _NO_VALIDATION(c) or _MIXED(c) or _BY_USER(c))),
     (("personalised_by",), lambda c: _ONE_GROUP(c) if c["personalised_by"] != GROUP_VECTOR else None),
     (("personalised_by",), lambda c: _NO_STAGE_3(c) if c["personalised_by"] != GROUP_VECTOR else None),
     (("global_epochs",), _ONE_GROUP),

@@ -187,6 +187,7 @@ SETTINGS: dict[str, Setting] = {
     "regroup_epochs": _from(1, Kind.GROUPS),
     "personalised_by": Setting(str, PERSONALISED_BY),
     "group_mixing": Setting(float, Range(0, 1), Kind.GROUPS),
+    "soft_groups": Setting(bool, kind=Kind.GROUPS),
     "group_negatives": Setting(bool, kind=Kind.GROUPS),
     # training
     "epochs": _from(1, Kind.GROUPS | Kind.CHANGEABLE),
@@ -209,6 +210,9 @@ SETTINGS: dict[str, Setting] = {
     "averaging_epochs": Setting(float, Range(0, ends=False)),
     "l2_emb": Setting(float, Range(0)),
 }
+
+# What of those that a checkpoint was made before stands for how it was made.
+BEFORE_THERE_WERE = {"content_term": False, "soft_groups": False}
 
 GONE = {  # what to do without them
     "batches_per_step": "Leave it out; users_per_batch makes a step of more users.",

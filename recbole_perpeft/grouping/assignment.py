@@ -29,9 +29,21 @@ def stage_2_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
 
 def best_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
     """The group whose module predicts each user's training purchases best: user ids ``[n]`` and groups ``[n]``."""
+    users, sums, numbers = losses_of_users(model, train_data)
+    return users, regroup_users(sums / numbers[:, None])
+
+
+def losses_of_users(model, train_data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How well each group's module predicts the training purchases of each user.
+
+    Returns
+    -------
+    tuple
+        User ids ``[n]``, the sums of their purchases' losses ``[n, num_groups]``, and of how many purchases ``[n]``.
+    """
     prefixes = train_data._prefixes
     users, row_of = np.unique(prefixes[train_data._dataset.uid_field].numpy(), return_inverse=True)
     losses = model.losses_by_group(prefixes).numpy()  # [prefixes, num_groups]
     sums = np.zeros((len(users), losses.shape[1]))
     np.add.at(sums, row_of, losses)
-    return users, regroup_users(sums / np.bincount(row_of)[:, None])
+    return users, sums, np.bincount(row_of)

@@ -150,8 +150,19 @@ def best_predicted(model: nn.Module, users: torch.Tensor, histories: torch.Tenso
     :func:`~recbole_perpeft.grouping.assignment.best_groups`. Arguments and result are those of
     :meth:`GroupRule.assign`; users of whom nothing is there to predict get group -1.
     """
+    sums, numbers = summed_losses(model, users, histories)
+    return sums.argmin(dim=1).masked_fill(numbers == 0, -1).to(users.device)
+
+
+def summed_losses(model: nn.Module, users: torch.Tensor, histories: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses of the purchases of each user under each group's module.
+
+    Returns
+    -------
+    tuple
+        Their sums ``[n, num_groups]`` and of how many purchases they are ``[n]``, on the CPU.
+    """
     prefixes, row_of = model.prefixes_of(users, histories)
     losses, row_of = model.losses_by_group(prefixes), row_of.cpu()  # [prefixes, num_groups]; a GPU's sums vary
     sums = losses.new_zeros(len(users), losses.shape[1]).index_add_(0, row_of, losses)
-    groups = sums.argmin(dim=1).masked_fill(torch.bincount(row_of, minlength=len(users)) == 0, -1)
-    return groups.to(users.device)
+    return sums, torch.bincount(row_of, minlength=len(users))

@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import RAW, WHITENED
 
-# Of the mean variance, added to that of every direction before it is scaled to 1: of few items, or where features hardly
-# vary, a variance is mostly chance.
+# Of the mean variance, added to that of every direction before it is scaled to 1: of few items, or where features
+# hardly vary, a variance is mostly chance.
 _RIDGE = 0.01
 
 

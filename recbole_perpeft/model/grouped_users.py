@@ -8,7 +8,9 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted
+from recbole_perpeft.config.choices import USER_PROJECTOR, USER_VECTOR
+from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
+from recbole_perpeft.grouping.posterior import posteriors, soft_shares
 from recbole_perpeft.model.kept_outputs import keeping_outputs
 
 
@@ -23,12 +25,24 @@ class GroupedUsersMixin:
         How users are grouped in stage 2, and users who did not train after it.
     regroupings : torch.LongTensor
         How often users were moved to the group that predicts them best; from the first time on new users are too.
+    group_losses : torch.FloatTensor
+        With ``soft_groups``: sum of the losses of each user's training purchases under each group's module,
+        ``[n_users, num_groups]``.
+    softness, temperature : torch.FloatTensor
+        With ``soft_groups``: see :mod:`~recbole_perpeft.grouping.posterior`; ``softness`` is 0 until it is found.
+    only_group : int or None
+        The group whose module gives all scores, where one is set.
     """
 
     def _have_groups(self, config, n_users: int) -> None:
         self.num_groups = config["num_groups"]
         self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
         self.register_buffer("regroupings", torch.zeros((), dtype=torch.long))
+        by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
+        if config["soft_groups"] and self.num_groups > 1 and not (config["group_mixing"] or by_user):
+            self.register_buffer("group_losses", torch.zeros(n_users, self.num_groups))
+            self.register_buffer("softness", torch.zeros(()))
+            self.register_buffer("temperature", torch.ones(()))
         self.group_rule = GROUPINGS[config["grouping"]](self.num_groups, config["seed"])
         self.register_load_state_dict_pre_hook(_shape_rule)
         self.register_load_state_dict_post_hook(_place_rule)
@@ -78,8 +92,35 @@ class GroupedUsersMixin:
             groups[known] = assign(self, rows[known, 0], rows[known, 1:])
         return groups.masked_fill(groups < 0, self._largest_group())[row_of]
 
+    # -- soft groups ------------------------------------------------------------------------------------------------
+
+    only_group: int | None = None
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether scores of a user come from more than their own group's module."""
+        return hasattr(self, "softness") and self.is_grouped and bool(self.softness > 0)
+
+    def _shares(self, interaction: Interaction) -> torch.Tensor:
+        """What each group's module has of the scores of each row's user, ``[n, num_groups]``."""
+        own, users = self._groups_of(interaction), interaction[self.USER_ID]
+        losses = self.group_losses[users]
+        new = self.user_groups[users] < 0
+        if new.any():
+            losses[new] = self._losses_of_new(users[new], self._histories(interaction)[new])
+        return soft_shares(own, posteriors(losses, self.group_sizes(), self.temperature), self.softness)
+
+    def _losses_of_new(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+        """As :attr:`group_losses`, of users who did not train, from ``histories [n, length]``, ``[n, num_groups]``."""
+        rows, row_of = torch.cat([users[:, None], histories], dim=1).unique(dim=0, return_inverse=True)
+        return summed_losses(self, rows[:, 0], rows[:, 1:])[0].to(self.device)[row_of]
+
     def _largest_group(self) -> int:
-        return int(self.user_groups[self.user_groups >= 0].bincount().argmax())
+        return int(self.group_sizes().argmax())
+
+    def group_sizes(self) -> torch.Tensor:
+        """How many users who trained are in each group, ``[num_groups]``."""
+        return self.user_groups[self.user_groups >= 0].bincount(minlength=self.num_groups)
 
     def _histories(self, interaction: Interaction) -> torch.Tensor:
         """What each row's user bought before, oldest first, ``[n, length]``, padded with zeros."""

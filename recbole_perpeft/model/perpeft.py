@@ -180,7 +180,12 @@ class PerPEFTMixin(GroupedUsersMixin):
         return self._scores(interaction, self._score_all)
 
     def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
-        """What ``score`` gives under each row's own group, mixed with its mean over all groups, ``[n, columns]``."""
+        """What ``score`` gives under each row's own group, mixed with that of others where it is, ``[n, columns]``."""
+        if self.only_group is not None:
+            with self.item_tower.catalogue(self.only_group):
+                return score(interaction).view(len(interaction), -1)
+        if self.is_soft:
+            return self._soft_scores(interaction, score)
         if not self.group_mixing or not self.is_grouped:
             return _in_order([(rows, score(part)) for rows, part in self._by_group(interaction)], len(interaction))
         own, mixed = self._groups_of(interaction), 0
@@ -188,6 +193,18 @@ class PerPEFTMixin(GroupedUsersMixin):
             share = self.group_mixing / self.num_groups + (1 - self.group_mixing) * (own == group)  # [n]
             with self.item_tower.catalogue(group):
                 mixed = mixed + share[:, None] * score(interaction).view(len(interaction), -1)
+        return mixed
+
+    def _soft_scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
+        """As :meth:`_scores`, of soft groups: those that have a share of a row's scores."""
+        shares, mixed = self._shares(interaction), None  # [n, num_groups]
+        for group in shares.sum(dim=0).nonzero().flatten().tolist():
+            rows = shares[:, group].nonzero().squeeze(1)
+            with self.item_tower.catalogue(group):
+                own = score(interaction if len(rows) == len(interaction) else interaction[rows]).view(len(rows), -1)
+            if mixed is None:
+                mixed = own.new_zeros(len(interaction), own.shape[1])
+            mixed.index_add_(0, rows, shares[rows, group, None] * own)
         return mixed
 
     def _score_all(self, interaction: Interaction) -> torch.Tensor:

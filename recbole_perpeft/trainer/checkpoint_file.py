@@ -12,6 +12,7 @@ import torch
 from recbole_perpeft.config.identity import CHANGEABLE, PROTOCOL, differing
 from recbole_perpeft.config.settings import shown
 from recbole_perpeft.config.sources import sources_hash
+from recbole_perpeft.config.table import BEFORE_THERE_WERE
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError
 
 FORMAT = 6
@@ -76,6 +77,9 @@ def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "set
             f"{file} is no checkpoint of this version of recbole_perpeft (format {FORMAT}, not {found}). Train "
             "again, or read it with the version that wrote it."
         )
+    for part in (state, state.get("stage_1", {})):
+        if "settings" in part:
+            part["settings"] = BEFORE_THERE_WERE | part["settings"]
     if holds not in state:
         raise CheckpointError(
             f"{file} holds no {holds}: it was written for another use (a run's checkpoint, or stage_1/)."

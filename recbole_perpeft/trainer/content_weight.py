@@ -1,18 +1,18 @@
 """How much the content term weighs in a model's scores: found in validation, among a few weights and decays."""
 
-from itertools import islice, product
+from itertools import product
 
 import torch
 from recbole.trainer import Trainer
 from torch import nn
 
+from recbole_perpeft.evaluation.rank_gain import rank_gain, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.content_term import ContentTerm, Part
 
 _DECAYS = (0.65, 0.8, 1.0)
 # How much the term varies over the items, as a share of how much the backbone's scores do.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 4) for step in range(9)))  # to 3, above which the backbone has no say
-_ROWS = 2000  # of the validation: so many tell weights apart, which change little from one to the next
 
 
 @torch.no_grad()
@@ -32,9 +32,7 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
     term: ContentTerm = tower.content_term
     score, candidates = model_scorer(trainer, valid_data), list(product(_SHARES, _DECAYS))
     gains, unit = torch.zeros(len(candidates), dtype=torch.float64), None
-    first = next(iter(valid_data))
-    every = max(1, len(valid_data) * len(first[0]) // _ROWS)
-    for batch in islice(valid_data, 0, None, every):
+    for batch in some_batches(valid_data):
         backbone, positives = _scores(tower, Part.BACKBONE, score, batch)
         content = {}
         for decay in _DECAYS:
@@ -44,7 +42,7 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
             unit = _spread(backbone) / _spread(content[_DECAYS[0]])
         for number, (share, decay) in enumerate(candidates):
             mixed = torch.add(backbone, content[decay], alpha=share * unit) if share else backbone
-            gains[number] += _gain(mixed, *positives)
+            gains[number] += rank_gain(mixed, *positives)
     share, decay = candidates[int(gains.argmax())]
     term.weight.fill_(share * unit)
     term.decay.fill_(decay)
@@ -64,11 +62,3 @@ def _spread(scores: torch.Tensor) -> float:
     number = ranked.sum(dim=1).clamp(min=1)
     variance = (values**2).sum(dim=1) / number - (values.sum(dim=1) / number) ** 2
     return float(variance.clamp(min=0).sqrt().mean()) or 1.0
-
-
-def _gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor) -> float:
-    """Sum of 1 / log2(1 + rank) over the positives; ``positive_u`` and ``positive_i`` are their rows and items."""
-    own = scores[positive_u, positive_i]
-    rows = scores if len(positive_u) == len(scores) else scores[positive_u]
-    ranks = 1 + (rows > own[:, None]).sum(dim=1)
-    return float((1 / torch.log2(1 + ranks.double())).sum())

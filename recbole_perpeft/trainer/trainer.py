@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import get_local_time, init_seed, set_color
+from recbole.utils import calculate_valid_score, get_local_time, init_seed, set_color
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
@@ -15,6 +15,7 @@ from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.trainer import stage_1_cache
 from recbole_perpeft.trainer.checkpoint import Checkpoint
 from recbole_perpeft.trainer.content_weight import find_content_weight
+from recbole_perpeft.trainer.group_shares import find_group_shares
 from recbole_perpeft.trainer.optimizer import parameter_groups
 from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.stage_report import stage_report
@@ -129,6 +130,7 @@ class PerPEFTTrainer(Trainer):
                 self.logger.warning(f"global_epochs takes all {self.global_epochs} epochs: users are not grouped.")
         if self.stage is Stage.PERSONALISED:
             self._fit_stage(self.config["epochs"], *arguments)
+            self._soften_groups(train_data, valid_data)
             if self._validates and self.best_epoch < self.global_epochs:
                 self.logger.warning(
                     "No epoch of stage 3 beat stage 1 in validation: the model kept is the global one, the same for "
@@ -174,6 +176,20 @@ class PerPEFTTrainer(Trainer):
         self.begin_stage(Stage.PERSONALISED)
         self._write(self.global_epochs - 1)
 
+    def _soften_groups(self, train_data, valid_data) -> None:
+        """Let users have a share in other groups, if the best state of stage 3 validates better with it."""
+        if not (hasattr(self.model, "softness") and self._validates and self.best_epoch >= self.global_epochs):
+            return
+        find_group_shares(self, train_data, valid_data)
+        result = self.evaluate(valid_data, load_best_model=False)
+        score = calculate_valid_score(result, self.valid_metric)
+        if score < self.best_valid_score if self.valid_metric_bigger else score > self.best_valid_score:
+            self.model.softness.fill_(0)
+        else:
+            self.best_valid_score, self.best_valid_result = score, result
+        self.checkpoint.keep_best()
+        self._write(self.epoch)
+
     def _regroup(self, train_data, epoch: int) -> None:
         """Let users change their group, every ``regroup_epochs``."""
         every, since = self.config["regroup_epochs"], epoch - self.global_epochs
@@ -207,7 +223,7 @@ class PerPEFTTrainer(Trainer):
         return total.item()
 
     def _valid_epoch(self, valid_data, show_progress=False):
-        """RecBole's, of the averaged weights if these are kept, with the content term's weight that is best for them."""
+        """RecBole's, of the averaged weights if these are kept, with the content term's best weight for them."""
         with self.steps.averaged():
             if self.model.item_tower.content_term is not None:
                 find_content_weight(self, valid_data)

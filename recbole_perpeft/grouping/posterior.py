@@ -1,0 +1,38 @@
+"""How likely each group is to be a user's, by how well its module predicts what they bought."""
+
+import torch
+
+_NEGLIGIBLE = 0.02  # a smaller share moves no item, and costs as much to compute as any
+
+
+def posteriors(losses: torch.Tensor, sizes: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
+    """``p(g | u)``, proportional to the group's size and to ``exp(-losses / temperature)``, ``[n, num_groups]``.
+
+    Parameters
+    ----------
+    losses
+        Sum of the losses of each user's purchases under each group's module, ``[n, num_groups]``.
+    sizes
+        Users of each group, ``[num_groups]``.
+    temperature
+        How far to distrust the losses: they come from purchases that the own group's module was trained on.
+    """
+    return torch.softmax(sizes.clamp(min=1).log() - losses / temperature, dim=1)
+
+
+def soft_shares(own: torch.Tensor, posterior: torch.Tensor, softness: float | torch.Tensor) -> torch.Tensor:
+    """What each group's module has of each user's scores, ``[n, num_groups]``, rows of sum 1.
+
+    Parameters
+    ----------
+    own
+        The group of each user, ``[n]``.
+    posterior
+        From :func:`posteriors`, ``[n, num_groups]``.
+    softness
+        The posterior's part; the rest is the own group's. Groups that come to next to nothing are left out.
+    """
+    shares = softness * posterior
+    shares = shares.scatter_add(1, own[:, None], (1 - softness) * torch.ones_like(shares[:, :1]))
+    shares = shares.masked_fill(shares < _NEGLIGIBLE, 0)
+    return shares / shares.sum(dim=1, keepdim=True)

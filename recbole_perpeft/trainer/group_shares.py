@@ -1,0 +1,64 @@
+"""How soft the groups of a trained model are: found in validation, among a few temperatures and degrees."""
+
+from logging import getLogger
+
+import torch
+from recbole.trainer import Trainer
+from torch import nn
+
+from recbole_perpeft.evaluation.rank_gain import rank_gain, some_batches
+from recbole_perpeft.evaluation.ranked_rows import model_scorer, users_of_rows
+from recbole_perpeft.grouping.assignment import losses_of_users
+from recbole_perpeft.grouping.posterior import posteriors, soft_shares
+
+_TEMPERATURES = (2.0, 8.0, 32.0)
+_DEGREES = (0.25, 0.5, 0.75, 1.0)
+
+
+@torch.no_grad()
+def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
+    """Give a trained model's users a share in other groups than their own, if it ranks validation purchases better.
+
+    What is best is judged as by :func:`~recbole_perpeft.trainer.content_weight.find_content_weight`.
+
+    Parameters
+    ----------
+    trainer
+        Of a PerPEFT model with ``soft_groups`` that holds the best state of stage 3.
+    """
+    model = trainer.model
+    users, sums, _ = losses_of_users(model, train_data)
+    model.group_losses[torch.from_numpy(users).to(model.device)] = torch.from_numpy(sums).to(model.group_losses)
+    candidates = [(8.0, 0.0), *((temperature, degree) for temperature in _TEMPERATURES for degree in _DEGREES)]
+    gains = torch.zeros(len(candidates), dtype=torch.float64)
+    score, sizes = model_scorer(trainer, valid_data), model.group_sizes()
+    for batch in some_batches(valid_data):
+        users, by_group, positives = _scores_by_group(model, score, batch)
+        own, unranked = model.user_groups[users], by_group[0].isinf()
+        by_group.masked_fill_(unranked, 0)  # no share of minus infinity is a number
+        for number, (temperature, degree) in enumerate(candidates):
+            shares = soft_shares(own, posteriors(model.group_losses[users], sizes, temperature), degree)
+            mixed = torch.einsum("ng,gni->ni", shares, by_group)
+            gains[number] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives)
+    temperature, degree = candidates[int(gains.argmax())]
+    model.temperature.fill_(temperature)
+    model.softness.fill_(degree)
+    getLogger().info(f"Soft groups: {degree:.0%} of a user's scores by the posterior of their group, T {temperature:g}")
+
+
+def _scores_by_group(model: nn.Module, score, batch: tuple) -> tuple[torch.Tensor, torch.Tensor, tuple]:
+    """Users who trained ``[n]``, their scores under each group's module ``[num_groups, n, n_items]``, the positives."""
+    parts = []
+    try:
+        for group in range(model.num_groups):
+            model.only_group = group
+            interaction, scores, *positives = score(batch)
+            parts.append(scores)
+    finally:
+        model.only_group = None
+    users = torch.from_numpy(users_of_rows(interaction[model.USER_ID], scores)).to(model.device)
+    trained = model.user_groups[users] >= 0  # of the others' losses nothing is kept
+    row_of = trained.cumsum(0) - 1  # [rows]
+    positive_u, positive_i = (ids.to(model.device) for ids in positives)
+    kept = trained[positive_u]
+    return users[trained], torch.stack([part[trained] for part in parts]), (row_of[positive_u[kept]], positive_i[kept])
