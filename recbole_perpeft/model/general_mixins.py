@@ -7,7 +7,6 @@ from recbole.utils import InputType
 from torch import nn
 
 from recbole_perpeft.config.choices import LABELS, PAIRS
-from recbole_perpeft.model.content_term import Part
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 
 
@@ -69,12 +68,6 @@ class GeneralMixin(PerPEFTMixin):
         """As :meth:`PerPEFTMixin.prefixes_of`: every purchase."""
         row_of, place = (histories > 0).nonzero(as_tuple=True)  # [purchases]
         return Interaction({self.USER_ID: users[row_of], self.ITEM_ID: histories[row_of, place]}), row_of
-
-    @torch.no_grad()
-    def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
-        """As :meth:`PerPEFTMixin.losses_by_group`, of the backbone alone: the content term would see the target."""
-        with self.item_tower.only(Part.BACKBONE):
-            return super().losses_by_group(prefixes, batch_size)
 
     def _representations(self, interaction: Interaction) -> torch.Tensor:
         """All embeddings of each row's user, side by side, ``[n, d]``; without any, the mean of their purchases'."""

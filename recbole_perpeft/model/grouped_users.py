@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recbole_perpeft.config.choices import USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
+from recbole_perpeft.model.content_term import Part
 from recbole_perpeft.model.kept_outputs import keeping_outputs
 
 
@@ -202,7 +203,7 @@ class GroupedUsersMixin:
 
     @torch.no_grad()
     def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
-        """How well each group's module predicts purchases: cross entropy over all items.
+        """How well each group's module predicts purchases: cross entropy of the backbone's scores over all items.
 
         Parameters
         ----------
@@ -217,7 +218,8 @@ class GroupedUsersMixin:
         self.eval()
         losses = torch.empty(len(prefixes), self.num_groups)
         for group in range(self.num_groups):
-            with self.item_tower.catalogue(group):
+            # the content term differs little between groups, and sees the target in a general model's history
+            with self.item_tower.catalogue(group), self.item_tower.only(Part.BACKBONE):
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
                     with self._reading(part):
