@@ -95,10 +95,10 @@ class GraphMixin(GeneralMixin):
         self._kept: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         super().__init__(config, dataset)
 
-    def _score_all(self, interaction: Interaction) -> torch.Tensor:
+    def _backbone_scores(self, interaction: Interaction) -> torch.Tensor:
         table = self.item_tower.weight
         _, self.restore_user_e, self.restore_item_e = self._kept.get(id(table), (None, None, None))
-        scores = super()._score_all(interaction)
+        scores = super()._backbone_scores(interaction)
         # the table is kept too, or its id might come again
         self._kept[id(table)] = table, self.restore_user_e, self.restore_item_e
         return scores
@@ -110,7 +110,7 @@ class GraphMixin(GeneralMixin):
 
     def _representations(self, interaction: Interaction) -> torch.Tensor:
         """Propagated embedding of each row's user, ``[n, d]``."""
-        self._score_all(interaction[:1])
+        self._backbone_scores(interaction[:1])
         return self.restore_user_e[interaction[self.USER_ID]]
 
     def invalidate(self) -> None:
