@@ -1,5 +1,7 @@
 """Content neighbours against scikit-learn and loops, and their runs from settings to a table."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,17 @@ def test_scores_of_pairs_are_those_of_the_whole_catalogue(prepare):
         whole = trainer.model.full_sort_predict(interaction)
         interaction.update(type(interaction)({"item_id": torch.full((len(interaction),), 5)}))
         torch.testing.assert_close(trainer.model.predict(interaction), whole[:, 5])
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_a_model_that_is_pickled_scores_as_before(prepare, model):
+    _, trainer, _, valid_data, _ = prepare(model=model)
+    interaction = next(iter(valid_data))[0]
+    scores = trainer.model.full_sort_predict(interaction)
+    again = pickle.loads(pickle.dumps(trainer.model))
+    torch.testing.assert_close(again.full_sort_predict(interaction), scores)
+    again.choose(len(again.candidates) - 1)
+    assert not torch.equal(again.full_sort_predict(interaction), scores)
 
 
 def test_in_validation_both_kinds_know_the_same_of_a_user(prepare):
