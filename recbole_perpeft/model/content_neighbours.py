@@ -1,7 +1,5 @@
 """Recommends what is like a user's purchases in picture and title; nothing is trained."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
@@ -51,7 +49,7 @@ class ContentNeighboursMixin:
         features = nn.functional.pad(encoder.encode(torch.arange(1, dataset.item_num), 0), (0, 0, 1, 0))
         features = features.split(list(widths.values()), dim=1)
         self._features = dict(zip(widths, features, strict=True))  # of each modality, [n_items, width]
-        self._vectors = lru_cache(maxsize=1)(self._make_vectors)
+        self._vectors_in_use = (None, None)  # of which modalities and form, and the vectors
 
     @property
     def chosen(self) -> tuple:
@@ -84,7 +82,9 @@ class ContentNeighboursMixin:
     def _table(self) -> torch.Tensor:
         """Vectors of all items, ``[n_items, r]``."""
         modalities, form, _ = self.chosen
-        return self._vectors(modalities, form)
+        if self._vectors_in_use[0] != (modalities, form):
+            self._vectors_in_use = (modalities, form), self._make_vectors(modalities, form)
+        return self._vectors_in_use[1]
 
     def _make_vectors(self, modalities: tuple[str, ...], form: str) -> torch.Tensor:
         parts = [unit_vectors(self._features[modality], form) for modality in modalities]
