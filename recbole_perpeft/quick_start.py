@@ -170,7 +170,8 @@ def _make_model(config: Config, dataset) -> nn.Module:
     except PerPEFTError:
         raise
     except (ValueError, ArithmeticError, AssertionError, NotImplementedError) as error:  # of RecBole's constructors
-        raise SettingError(f"model: {config['model']} cannot be built with these settings: {error}") from error
+        reason = error if str(error) else "RecBole refuses them without a reason"
+        raise SettingError(f"model: {config['model']} cannot be built with these settings: {reason}") from error
 
 
 def _train_and_test(config: Config, saved: bool, log_file: str | None = None, watch: Stopwatch | None = None) -> dict:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.gradient_cache import encode_in_portions
 
 KMEANS = {"grouping": "kmeans", "group_negatives": False}
@@ -127,3 +128,14 @@ def gradients_of_portions(encode, items, size, parameters, upstream):
         torch.rand(1, device=upstream.device)  # what is drawn in between
         found.append(torch.autograd.grad(features, parameters, upstream, allow_unused=True))
     return found
+
+
+def mean_gain(trainer, loader):
+    """Mean of 1 / log2(1 + rank) of the positives, by a loop."""
+    score, gains = model_scorer(trainer, loader), []
+    for batch in loader:
+        with torch.no_grad():
+            _, scores, users, items = score(batch)
+        for row, item in zip(users.tolist(), items.tolist(), strict=True):
+            gains.append(1 / np.log2(2 + int((scores[row] > scores[row, item]).sum())))
+    return np.mean(gains)

@@ -1,5 +1,7 @@
 """What content adds to a score at the encoder's full width: how like an item is to what its user bought."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 import torch
@@ -28,7 +30,7 @@ class ContentTerm(nn.Module):
     weight, decay : torch.Tensor
         a, and what a purchase weighs, as a share of the one after it.
     part : Part
-        What :meth:`add_to` gives.
+        What of a model's scores is computed.
     """
 
     def __init__(self) -> None:
@@ -46,20 +48,25 @@ class ContentTerm(nn.Module):
         return self.part is Part.CONTENT or (self.part is Part.ALL and bool(self.weight > 0))
 
     def use(self, module: int) -> None:
-        """Let items be as the encoder's ``module`` sees them, which must be known."""
+        """Let items be as the encoder's ``module`` sees them, which :meth:`read` has been told."""
         self._table = self._tables[module] if self._fixed is None else self._fixed
 
-    def read(self, module: int, features: torch.Tensor) -> None:
-        """Take the features of all items, ``[n_items, d]``, as ``module`` sees them now."""
-        self._tables[module] = unit_vectors(features)
+    def read(self, module: int, features: torch.Tensor, encoder: nn.Module) -> None:
+        """Take the features of all items as the ``encoder``'s ``module`` sees them now, if they are not known.
 
-    def keep(self, features: torch.Tensor) -> None:
-        """Take features of all items, ``[n_items, d]``, that are the same for all modules for good."""
-        self._fixed = unit_vectors(features)
-
-    def knows(self, module: int) -> bool:
-        """Whether it has the features of all items as ``module`` sees them now."""
-        return self._fixed is not None or module in self._tables
+        Parameters
+        ----------
+        features
+            ``[n_items, content_size]``.
+        encoder : ItemEncoder
+            Where it has features that no training moves, these are taken, once for all modules.
+        """
+        if self._fixed is None and module not in self._tables:
+            fixed = encoder.fixed_features()
+            if fixed is None:
+                self._tables[module] = unit_vectors(features)
+            else:
+                self._fixed = unit_vectors(fixed)
 
     def share(self, modules: int) -> None:
         """Let so many modules see items as the first does, if it has been read."""
@@ -77,3 +84,16 @@ class ContentTerm(nn.Module):
     def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The same of one item for each row, ``items [n]``: ``[n]``."""
         return (profiles(self._table, histories, self.decay) * self._table[items]).sum(dim=1)
+
+
+@contextmanager
+def only(part: Part, term: ContentTerm | None) -> Iterator[None]:
+    """Let a model's scores be one part of what they are for a while; nothing to do for a model without the term."""
+    if term is None:
+        yield
+        return
+    before, term.part = term.part, part
+    try:
+        yield
+    finally:
+        term.part = before

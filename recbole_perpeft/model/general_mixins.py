@@ -25,7 +25,7 @@ class GeneralMixin(PerPEFTMixin):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self._purchases = dataset.history_item_matrix()[0].to(self.device)  # [n_users, longest], padded
+        self._purchases = _padded(dataset.training_sequences(), dataset.user_num).to(self.device)
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:
@@ -80,6 +80,14 @@ class GeneralMixin(PerPEFTMixin):
         if tables:
             return torch.cat([table(users) for table in tables], dim=1)
         return self._mean_purchases(self._purchases[users])
+
+
+def _padded(sequences: dict[int, np.ndarray], n_users: int) -> torch.Tensor:
+    """Purchases of every user, oldest first, ``[n_users, longest]``, padded with zeros."""
+    padded = torch.zeros(n_users, max(map(len, sequences.values())), dtype=torch.long)
+    for user, items in sequences.items():
+        padded[user, : len(items)] = torch.from_numpy(items)
+    return padded
 
 
 class GraphMixin(GeneralMixin):

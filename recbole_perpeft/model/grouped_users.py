@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from recbole_perpeft.config.choices import USER_PROJECTOR, USER_VECTOR
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
-from recbole_perpeft.model.content_term import Part
+from recbole_perpeft.model.content_term import Part, only
 from recbole_perpeft.model.kept_outputs import keeping_outputs
 
 
@@ -29,8 +29,8 @@ class GroupedUsersMixin:
     group_losses : torch.FloatTensor
         With ``soft_groups``: sum of the losses of each user's training purchases under each group's module,
         ``[n_users, num_groups]``.
-    softness, temperature : torch.FloatTensor
-        With ``soft_groups``: see :mod:`~recbole_perpeft.grouping.posterior`; ``softness`` is 0 until it is found.
+    group_softness, group_temperature : torch.FloatTensor
+        With ``soft_groups``: see :mod:`~recbole_perpeft.grouping.posterior`; ``group_softness`` is 0 until it is found.
     only_group : int or None
         The group whose module gives all scores, where one is set.
     """
@@ -42,8 +42,8 @@ class GroupedUsersMixin:
         by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
         if config["soft_groups"] and self.num_groups > 1 and not (config["group_mixing"] or by_user):
             self.register_buffer("group_losses", torch.zeros(n_users, self.num_groups))
-            self.register_buffer("softness", torch.zeros(()))
-            self.register_buffer("temperature", torch.ones(()))
+            self.register_buffer("group_softness", torch.zeros(()))
+            self.register_buffer("group_temperature", torch.ones(()))
         self.group_rule = GROUPINGS[config["grouping"]](self.num_groups, config["seed"])
         self.register_load_state_dict_pre_hook(_shape_rule)
         self.register_load_state_dict_post_hook(_place_rule)
@@ -100,7 +100,7 @@ class GroupedUsersMixin:
     @property
     def is_soft(self) -> bool:
         """Whether scores of a user come from more than their own group's module."""
-        return hasattr(self, "softness") and self.is_grouped and bool(self.softness > 0)
+        return hasattr(self, "group_softness") and self.is_grouped and bool(self.group_softness > 0)
 
     def _shares(self, interaction: Interaction) -> torch.Tensor:
         """What each group's module has of the scores of each row's user, ``[n, num_groups]``."""
@@ -109,7 +109,7 @@ class GroupedUsersMixin:
         new = self.user_groups[users] < 0
         if new.any():
             losses[new] = self._losses_of_new(users[new], self._histories(interaction)[new])
-        return soft_shares(own, posteriors(losses, self.group_sizes(), self.temperature), self.softness)
+        return soft_shares(own, posteriors(losses, self.group_sizes(), self.group_temperature), self.group_softness)
 
     def _losses_of_new(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """As :attr:`group_losses`, of users who did not train, from ``histories [n, length]``, ``[n, num_groups]``."""
@@ -219,7 +219,7 @@ class GroupedUsersMixin:
         losses = torch.empty(len(prefixes), self.num_groups)
         for group in range(self.num_groups):
             # the content term differs little between groups, and sees the target in a general model's history
-            with self.item_tower.catalogue(group), self.item_tower.only(Part.BACKBONE):
+            with self.item_tower.catalogue(group), only(Part.BACKBONE, self.item_tower.content_term):
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
                     with self._reading(part):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
-from recbole_perpeft.model.content_term import ContentTerm, Part
+from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
 from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
@@ -87,6 +87,8 @@ class MultimodalItemEmbedding(nn.Module):
         self._tables: dict[int, torch.Tensor] = {}
         # ... and, once whole() has been used, f(i; P_g) as last computed of all, [n_items, content_size]
         self._history: dict[int, torch.Tensor] | None = None
+
+        self.register_load_state_dict_post_hook(_other_weights)
 
     @property
     def num_embeddings(self) -> int:
@@ -223,7 +225,8 @@ class MultimodalItemEmbedding(nn.Module):
                 self._history.clear()
             if group not in self._tables:
                 features = self._whole_features(group)
-                self._tell(features, group)
+                if self.content_term is not None:
+                    self.content_term.read(self._module(group), features, self.encoder)
                 if self._history is not None:
                     self._history[group] = features.to(_HISTORY_DTYPE)
                 self._tables[group] = (
@@ -238,28 +241,6 @@ class MultimodalItemEmbedding(nn.Module):
                 table = F.pad(self.conditioning.rows(*arguments)[0, 1:], (0, 0, 1, 0))  # [n_items, embedding_dim]
         with self._using(table):
             yield
-
-    @contextmanager
-    def only(self, part: Part) -> Iterator[None]:
-        """Let scores be one part of what they are for a while, if they have two."""
-        if self.content_term is None:
-            yield
-            return
-        before, self.content_term.part = self.content_term.part, part
-        try:
-            yield
-        finally:
-            self.content_term.part = before
-
-    def _tell(self, features: torch.Tensor, group: int) -> None:
-        """Let the content term know of all items' ``features [n_items, content_size]`` as ``group`` sees them."""
-        term, module = self.content_term, self._module(group)
-        if term is not None and not term.knows(module):
-            fixed = self.encoder.fixed_features()
-            if fixed is None:
-                term.read(module, features)
-            else:
-                term.keep(fixed)
 
     @contextmanager
     def _using(self, table: torch.Tensor) -> Iterator[None]:
@@ -327,3 +308,8 @@ class MultimodalItemEmbedding(nn.Module):
                 "every item. Train through the trainer with loss_type BCE, BPR or CE, which see the batch's items only."
             )
         return self._table
+
+
+def _other_weights(tower: MultimodalItemEmbedding, incompatible_keys: object) -> None:
+    """After a state is loaded, into the tower alone too."""
+    tower.forget()

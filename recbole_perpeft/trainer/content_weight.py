@@ -4,11 +4,10 @@ from itertools import product
 
 import torch
 from recbole.trainer import Trainer
-from torch import nn
 
 from recbole_perpeft.evaluation.rank_gain import rank_gain, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
-from recbole_perpeft.model.content_term import ContentTerm, Part
+from recbole_perpeft.model.content_term import ContentTerm, Part, only
 
 _DECAYS = (0.65, 0.8, 1.0)
 # How much the term varies over the items, as a share of how much the backbone's scores do.
@@ -28,16 +27,15 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
     valid_data
         The validation's loader, of full or sampled rankings.
     """
-    tower = trainer.model.item_tower
-    term: ContentTerm = tower.content_term
+    term: ContentTerm = trainer.model.item_tower.content_term
     score, candidates = model_scorer(trainer, valid_data), list(product(_SHARES, _DECAYS))
     gains, unit = torch.zeros(len(candidates), dtype=torch.float64), None
     for batch in some_batches(valid_data):
-        backbone, positives = _scores(tower, Part.BACKBONE, score, batch)
+        backbone, positives = _scores(term, Part.BACKBONE, score, batch)
         content = {}
         for decay in _DECAYS:
             term.decay.fill_(decay)
-            content[decay], _ = _scores(tower, Part.CONTENT, score, batch)
+            content[decay], _ = _scores(term, Part.CONTENT, score, batch)
         if unit is None:
             unit = _spread(backbone) / _spread(content[_DECAYS[0]])
         for number, (share, decay) in enumerate(candidates):
@@ -48,9 +46,9 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
     term.decay.fill_(decay)
 
 
-def _scores(tower: nn.Module, part: Part, score, batch: tuple) -> tuple[torch.Tensor, tuple]:
+def _scores(term: ContentTerm, part: Part, score, batch: tuple) -> tuple[torch.Tensor, tuple]:
     """One part of the scores ``[rows, n_items]``, minus infinity for what is not ranked; and the positives."""
-    with tower.only(part):
+    with only(part, term):
         _, scores, *positives = score(batch)
     return scores, tuple(rows.to(scores.device) for rows in positives)
 

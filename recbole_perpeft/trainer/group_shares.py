@@ -41,8 +41,8 @@ def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
             mixed = torch.einsum("ng,gni->ni", shares, by_group)
             gains[number] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives)
     temperature, degree = candidates[int(gains.argmax())]
-    model.temperature.fill_(temperature)
-    model.softness.fill_(degree)
+    model.group_temperature.fill_(temperature)
+    model.group_softness.fill_(degree)
     getLogger().info(f"Soft groups: {degree:.0%} of a user's scores by the posterior of their group, T {temperature:g}")
 
 

@@ -178,17 +178,18 @@ class PerPEFTTrainer(Trainer):
 
     def _soften_groups(self, train_data, valid_data) -> None:
         """Let users have a share in other groups, if the best state of stage 3 validates better with it."""
-        if not (hasattr(self.model, "softness") and self._validates and self.best_epoch >= self.global_epochs):
+        if not (hasattr(self.model, "group_softness") and self._validates and self.best_epoch >= self.global_epochs):
             return
         find_group_shares(self, train_data, valid_data)
         result = self.evaluate(valid_data, load_best_model=False)
-        score = calculate_valid_score(result, self.valid_metric)
-        if score < self.best_valid_score if self.valid_metric_bigger else score > self.best_valid_score:
-            self.model.softness.fill_(0)
-        else:
+        score, best = calculate_valid_score(result, self.valid_metric), self.best_valid_score
+        if self.model.is_soft and (score > best if self.valid_metric_bigger else score < best):
             self.best_valid_score, self.best_valid_result = score, result
-        self.checkpoint.keep_best()
-        self._write(self.epoch)
+            self.checkpoint.keep_best()
+            self._write(self.epoch)
+        else:
+            self.model.forget()
+            self.restore_best()
 
     def _regroup(self, train_data, epoch: int) -> None:
         """Let users change their group, every ``regroup_epochs``."""

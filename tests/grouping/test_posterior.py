@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer.group_shares import find_group_shares
-from tests.training import scatter_groups
+from tests.training import mean_gain, scatter_groups
 
 
 def shares_by_loop(losses, sizes, own, temperature, degree):
@@ -42,8 +41,8 @@ def soft(prepare):
         trainer.model.eval()
         users, sums, _ = losses_of_users(trainer.model, train_data)
         trainer.model.group_losses[users] = torch.from_numpy(sums).float()
-        trainer.model.temperature.fill_(5)
-        trainer.model.softness.fill_(0.6)
+        trainer.model.group_temperature.fill_(5)
+        trainer.model.group_softness.fill_(0.6)
         return trainer, train_data, valid_data
 
     return make
@@ -91,31 +90,20 @@ def test_no_other_temperature_and_degree_of_those_tried_is_better(soft, mode):
     model, best = trainer.model, mean_gain(trainer, valid_data)
     for temperature in (2, 8, 32):
         for degree in (0, 0.25, 0.5, 0.75, 1):
-            model.temperature.fill_(temperature)
-            model.softness.fill_(degree)
+            model.group_temperature.fill_(temperature)
+            model.group_softness.fill_(degree)
             assert mean_gain(trainer, valid_data) <= best + 1e-6
-
-
-def mean_gain(trainer, loader):
-    """Mean of 1 / log2(1 + rank) of the positives, by a loop."""
-    score, gains = model_scorer(trainer, loader), []
-    for batch in loader:
-        with torch.no_grad():
-            _, scores, users, items = score(batch)
-        for row, item in zip(users.tolist(), items.tolist(), strict=True):
-            gains.append(1 / np.log2(2 + int((scores[row] > scores[row, item]).sum())))
-    return np.mean(gains)
 
 
 def test_a_checkpoint_brings_them_back(tiny):
     result = run(config_dict=tiny(epochs=8, global_epochs=2, learning_rate=0.03).settings())
     _, trainer, _, _, test_data = load(result["checkpoint"])
-    assert {"softness", "temperature", "group_losses"} <= set(trainer.model.state_dict())
+    assert {"group_softness", "group_temperature", "group_losses"} <= set(trainer.model.state_dict())
     assert trainer.evaluate(test_data, load_best_model=False) == pytest.approx(result["test_result"])
 
 
 @pytest.mark.parametrize("settings", [{"num_groups": 1}, {"group_mixing": 0.5}, {"personalised_by": "user_vector"}])
 def test_groups_stay_as_they_are_where_none_can_be_soft(prepare, settings):
     _, trainer, *_ = prepare(**settings)
-    assert not hasattr(trainer.model, "softness")
+    assert not hasattr(trainer.model, "group_softness")
     assert not trainer.model.is_soft

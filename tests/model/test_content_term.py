@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
-from recbole_perpeft.model.content_term import Part
+from recbole_perpeft.model.content_term import Part, only
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer.content_weight import find_content_weight
-from tests.training import PEFTS, scatter_groups
+from tests.training import PEFTS, mean_gain, scatter_groups
 
 
 def cosines(features, histories, decay):
@@ -91,7 +91,7 @@ def test_its_table_follows_the_module(prepare):
         for parameter in model.item_tower.encoder.peft_parameters():
             parameter += torch.randn_like(parameter)
         model.invalidate()
-        with model.item_tower.only(Part.CONTENT):
+        with only(Part.CONTENT, model.item_tower.content_term):
             after = model.full_sort_predict(rows)
         expected = cosines(model.item_tower.content_features(0), rows["item_id_list"], 1.0)
     assert not torch.allclose(before, after)
@@ -116,20 +116,9 @@ def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, mode):
 
 def spread(trainer, loader, part):
     """How much a part of the scores varies over a row's ranked items, mean of the first batch."""
-    with torch.no_grad(), trainer.model.item_tower.only(part):
+    with torch.no_grad(), only(part, trainer.model.item_tower.content_term):
         _, scores, *_ = model_scorer(trainer, loader)(next(iter(loader)))
     return np.mean([row[np.isfinite(row)].std() for row in scores.numpy()])
-
-
-def mean_gain(trainer, loader):
-    """Mean of 1 / log2(1 + rank) of the positives, by a loop."""
-    score, gains = model_scorer(trainer, loader), []
-    for batch in loader:
-        with torch.no_grad():
-            _, scores, users, items = score(batch)
-        for row, item in zip(users.tolist(), items.tolist(), strict=True):
-            gains.append(1 / np.log2(2 + int((scores[row] > scores[row, item]).sum())))
-    return np.mean(gains)
 
 
 def test_a_checkpoint_holds_it(tiny):

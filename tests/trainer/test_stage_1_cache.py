@@ -11,7 +11,7 @@ from tests.training import COHERENCE, FAST, KMEANS, fit, same
 
 CHANGES = [
     {"num_groups": 2}, {"num_groups": 5}, KMEANS, COHERENCE, {"regroup_epochs": 1},
-    {"group_mixing": 0.5}, {"group_negatives": False}, {"epochs": 5},
+    {"group_mixing": 0.5}, {"group_negatives": False}, {"epochs": 5}, {"soft_groups": False},
 ]  # fmt: skip
 WAYS = [
     FAST, {"averaging_epochs": 2}, {"peft_type": "IISAN", "peft_config": {}}, {"peft_type": "NONE", "peft_config": {}},
@@ -23,8 +23,9 @@ CELLS = [
     *(({"num_groups": 2}, way) for way in WAYS),
     *(({"num_groups": 1}, way) for way in [{}, {"learner": "sgd"}, *WAYS] if "personalised_by" not in way),
 ]
+SLOW = [{"num_groups": 2}, COHERENCE, {"group_mixing": 0.5}, {"soft_groups": False}]
 QUICK = [
-    *((change, {}) for change in CHANGES if change not in ({"num_groups": 2}, COHERENCE, {"group_mixing": 0.5})),
+    *((change, {}) for change in CHANGES if change not in SLOW),
     ({"num_groups": 2}, FAST), ({"num_groups": 2}, {"averaging_epochs": 2}),
     ({"num_groups": 2}, {"personalised_by": "user_projector"}),
     ({"num_groups": 2}, {"model": "PerPEFTLightGCN", "loss_type": None}),
