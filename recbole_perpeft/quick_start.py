@@ -18,6 +18,7 @@ from recbole_perpeft.config.settings import merge_settings
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
 from recbole_perpeft.evaluation.collector import RankingCollector
+from recbole_perpeft.evaluation.known_purchases import holds_purchases
 from recbole_perpeft.evaluation.ranked_rows import check_scores
 from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
@@ -32,6 +33,7 @@ from recbole_perpeft.trainer.resuming import (
     usable,
     written_checkpoint,
 )
+from recbole_perpeft.trainer.telling_trainer import telling
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 from recbole_perpeft.utils.random_state import random_state_kept
@@ -151,9 +153,14 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
             config.identity |= encoder_identity(model.encoder)
             trainer = NeighboursTrainer(config, model)
         else:
-            trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+            trainer = telling(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
+    if hasattr(test_data, "known") and not holds_purchases(config.model_class):
+        getLogger().info(
+            f"grow_history: {config['model']} holds no purchases that could grow: in the test it knows of a user what "
+            "it learnt in training, and not the validation purchases."
+        )
     return dataset, trainer, train_data, valid_data, test_data
 
 

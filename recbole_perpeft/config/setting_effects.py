@@ -181,6 +181,10 @@ def without_effect(config) -> list[str]:
         sentences["MAX_ITEM_LIST_LENGTH"] = (
             f"MAX_ITEM_LIST_LENGTH: {length} has no effect on {config['model']}, which reads no sequences."
         )
+    if "grow_history" in given and config["MODEL_TYPE"] != ModelType.GENERAL:
+        sentences["grow_history"] = (
+            f"grow_history: {given['grow_history']} has no effect on {config['model']}: it is for general recommenders."
+        )
     return [sentences[key] for key in config.external_config_dict if key in sentences]
 
 

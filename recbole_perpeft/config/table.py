@@ -140,6 +140,7 @@ SETTINGS: dict[str, Setting] = {
     "valid_metric": _any(str, kind=Kind.PROTOCOL),
     "metric_decimal_place": _from(0, Kind.PROTOCOL),
     "mask_history": _any(bool, kind=Kind.PROTOCOL),
+    "grow_history": _any(bool, kind=Kind.PROTOCOL),
     "repeatable": _any(bool, kind=Kind.PROTOCOL),
     "tail_ratio": _any(float),
     "eval_step": _from(0, Kind.CHANGEABLE),

@@ -103,11 +103,15 @@ class ContentNeighbours(ContentNeighboursMixin, SequentialRecommender):
 
 
 class ContentNeighboursGeneral(ContentNeighboursMixin, GeneralRecommender):
-    """Content neighbours as a general recommender: the history is what the user bought in training."""
+    """Content neighbours as a general recommender: the history is what is known of the user."""
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self._sequences = dataset.training_sequences()
+        vars(self).update(self.holdings(dataset))
+
+    def holdings(self, dataset) -> dict[str, object]:
+        """What the model holds of the purchases of ``dataset``, by attribute."""
+        return {"_sequences": dataset.training_sequences()}
 
     def _histories(self, interaction: Interaction) -> torch.Tensor:
         users, row_of = interaction[self.USER_ID].cpu().unique(return_inverse=True)

@@ -25,7 +25,11 @@ class GeneralMixin(PerPEFTMixin):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self._purchases = dataset.history_item_matrix()[0].to(self.device)  # [n_users, longest], padded
+        vars(self).update(self.holdings(dataset))
+
+    def holdings(self, dataset) -> dict[str, object]:
+        """What the model holds of the purchases of ``dataset`` beside its backbone, by attribute."""
+        return {"_purchases": dataset.history_item_matrix()[0].to(self.device)}  # [n_users, longest], padded
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:
@@ -91,9 +95,11 @@ class GraphMixin(GeneralMixin):
 
     whole_table = True
 
-    def __init__(self, config, dataset):
-        self._kept: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
-        super().__init__(config, dataset)
+    _kept: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+    def holdings(self, dataset) -> dict[str, object]:
+        """As :meth:`GeneralMixin.holdings`; nothing has been propagated over them yet."""
+        return super().holdings(dataset) | {"_kept": {}}
 
     def _score_all(self, interaction: Interaction) -> torch.Tensor:
         table = self.item_tower.weight
