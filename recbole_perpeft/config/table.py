@@ -195,6 +195,7 @@ SETTINGS: dict[str, Setting] = {
     "loss_type": _any(str),
     "num_negatives": Setting(int, Range(0, whole=True), any_model=True, none=True),
     "correct_sampling": Setting(bool),
+    "softmax_temperature": Setting(float, Range(0, ends=False)),
     "users_per_batch": _from(1),
     "train_batch_size": _from(1),
     "batches_per_encoding": _from(1),

@@ -11,7 +11,7 @@ from recbole_perpeft.model.perpeft import PerPEFTMixin
 
 
 class GeneralMixin(PerPEFTMixin):
-    """As :class:`~recbole_perpeft.model.perpeft.PerPEFTMixin`, for general recommenders, with the backbone's own loss.
+    """As :class:`~recbole_perpeft.model.perpeft.PerPEFTMixin`, for general recommenders; losses are the backbone's.
 
     Attributes
     ----------
@@ -33,7 +33,9 @@ class GeneralMixin(PerPEFTMixin):
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:
-        """As :meth:`PerPEFTMixin.negatives_with`: those of the backbone's own loss."""
+        """As :meth:`PerPEFTMixin.negatives_with`; those of the backbone's own loss, where it has only that."""
+        if cls.losses:
+            return super().negatives_with(loss_type)
         if cls.trains_by_user:
             return None
         return LABELS if cls.input_type == InputType.POINTWISE else PAIRS

@@ -15,7 +15,6 @@ from recbole.model.general_recommender import (
     NNCF,
     SGL,
     ConvNCF,
-    LightGCN,
     MacridVAE,
     NeuMF,
     SimpleX,
@@ -23,6 +22,7 @@ from recbole.model.general_recommender import (
 )
 
 from recbole_perpeft.model.general_mixins import GeneralMixin, GraphMixin
+from recbole_perpeft.model.softmax_light_gcn import SoftmaxLightGCN
 
 
 class PerPEFTBPR(GeneralMixin, BPR):
@@ -99,10 +99,11 @@ class PerPEFTMacridVAE(GeneralMixin, MacridVAE):
     trains_by_user = True
 
 
-class PerPEFTLightGCN(GraphMixin, LightGCN):
-    """LightGCN (He et al., SIGIR 2020)."""
+class PerPEFTLightGCN(GraphMixin, SoftmaxLightGCN):
+    """LightGCN (He et al., SIGIR 2020), with its own loss (BPR) or a softmax over all items (CE)."""
 
     backbone_name = "LightGCN"
+    losses = ("CE", "BPR")
 
 
 class PerPEFTNGCF(GraphMixin, NGCF):

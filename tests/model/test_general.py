@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.general_recommender import LightGCN
 
 from recbole_perpeft.config.registry import our_models
 from recbole_perpeft.utils.errors import SettingError
@@ -77,6 +78,52 @@ def test_graph_models_see_fresh_rows_of_the_batch_and_all_other_items(prepare):
     model.calculate_loss(batch)
     assert model.item_tower.encoder.items_encoded - before == len(batch.items)
     assert (model.item_tower.id_embedding.weight.grad[1:].abs().sum(dim=1) > 0).all()  # all are propagated
+
+
+@pytest.mark.parametrize("negatives", [None, 3])
+def test_the_softmax_of_light_gcn_is_over_all_items_that_the_user_did_not_buy(prepare, negatives):
+    settings = {"num_negatives": negatives, "softmax_temperature": 0.5, "reg_weight": 0.1, "l2_emb": 0}
+    dataset, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", num_groups=1, **GENERAL | settings)
+    model, bought = trainer.model.eval(), _purchases(dataset)
+    batch = next(iter(train_data))
+    with model.item_tower.whole(batch.items, 0):
+        first = model.user_embedding.weight, model.item_tower.weight
+        users, items = torch.split(propagated(model, *first), [model.n_users, model.n_items])
+    cosines = torch.nn.functional.cosine_similarity(users[:, None], items[None], dim=-1)
+    candidates = range(1, model.n_items) if negatives is None else batch.items.tolist()
+    losses, norms = [], torch.zeros(2)
+    for user in batch.users.tolist():
+        for item in bought[user]:
+            among = [item] + [other for other in candidates if other not in bought[user]]
+            losses.append(-torch.log_softmax(cosines[user, among] / 0.5, dim=0)[0])
+            norms += torch.stack([first[0][user].square().sum(), first[1][item].square().sum()])
+    expected = torch.stack(losses).mean() + 0.1 * norms.sqrt().sum() / len(losses)
+    torch.testing.assert_close(model.calculate_loss(batch).squeeze(), expected)
+
+
+def propagated(model, users, items):
+    first = torch.cat([users, items])
+    second = model.norm_adj_matrix.to_dense() @ first
+    assert model.n_layers == 1
+    return (first + second) / 2
+
+
+def test_light_gcn_scores_by_cosine_or_as_recboles(prepare):
+    for loss, normalise in (("CE", torch.nn.functional.normalize), ("BPR", lambda rows: rows)):
+        settings = {"loss_type": loss, "num_negatives": 2, "num_groups": 1}
+        _, trainer, train_data, valid_data, _ = prepare(model="PerPEFTLightGCN", **GENERAL | settings)
+        model, rows = trainer.model.eval(), next(iter(valid_data))[0]
+        with torch.no_grad(), model.item_tower.catalogue(0):
+            ends = propagated(model, model.user_embedding.weight, model.item_tower.weight)
+        users, items = (normalise(some) for some in torch.split(ends, [model.n_users, model.n_items]))
+        torch.testing.assert_close(model.full_sort_predict(rows), users[rows["user_id"]] @ items.T)
+        batch = next(iter(train_data))
+        assert ("neg_item_id" in batch.interaction) == (loss == "BPR")
+    with model.item_tower.whole(batch.items, 0):
+        expected = LightGCN.calculate_loss(model, batch)
+    torch.testing.assert_close(
+        model.calculate_loss(batch), expected + model.l2_emb * model.item_tower.id_embedding.weight.norm()
+    )
 
 
 @pytest.mark.parametrize("together", [1, 2])
