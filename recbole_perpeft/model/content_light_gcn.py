@@ -1,4 +1,4 @@
-"""LightGCN whose loss is a softmax over all items, where RecBole's sets one item against each purchase."""
+"""LightGCN with items that are alike in content, and a softmax over all items for its loss."""
 
 import torch
 from recbole.model.general_recommender import LightGCN
@@ -7,22 +7,37 @@ from torch.nn import functional as F
 from recbole_perpeft.data.user_batch import UserBatch
 
 
-class SoftmaxLightGCN(LightGCN):
-    """RecBole's LightGCN with another loss; with ``loss_type: BPR`` it is RecBole's.
+class ContentLightGCN(LightGCN):
+    """RecBole's LightGCN with a second graph and another loss.
 
-    With ``loss_type: CE`` scores are cosines of propagated embeddings, and a purchase's loss is the cross entropy of
-    these over ``softmax_temperature``, among the items that are no purchase of the user and the purchase itself (Wu et
-    al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024). All items have a row in every
-    step of a graph model, so none needs to be sampled.
+    To what an item's embedding has become on the graph of purchases, the mean embedding of the items that are most like
+    it is added (Zhou and Shen, A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
+    Recommendation, MM 2023), ``similar_items_weight`` times.
+
+    With ``loss_type: CE`` scores are cosines of the embeddings, and a purchase's loss is the cross entropy of these by
+    ``softmax_temperature``, among the items that are no purchase of the user and the purchase itself (Wu et al., On the
+    Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024). All items have a row in every step of a
+    graph model, so none needs to be sampled. With ``loss_type: BPR`` scores and loss are RecBole's.
+
+    Attributes
+    ----------
+    similar_items : torch.LongTensor or None
+        The most similar ones of each item, ``[n_items, k]``; None: there is no second graph.
     """
+
+    similar_items: torch.Tensor | None = None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.temperature = config["softmax_temperature"] if config["loss_type"] == "CE" else None
+        self.similar_items_weight = config["similar_items_weight"]
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Propagated embeddings of users and items, ``[n_users, d]`` and ``[n_items, d]``; of length 1 for cosines."""
         users, items = super().forward()
+        if self.similar_items is not None:
+            alike = F.embedding_bag(self.similar_items, self.item_embedding.weight, mode="mean")  # [n_items, d]
+            items = items + self.similar_items_weight * alike
         return (users, items) if self.temperature is None else (F.normalize(users), F.normalize(items))
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
