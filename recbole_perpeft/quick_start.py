@@ -7,7 +7,7 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole.trainer import Trainer
-from recbole.utils import get_environment, get_trainer, init_seed, set_color
+from recbole.utils import ModelType, get_environment, get_trainer, init_seed, set_color
 from torch import nn
 
 from recbole_perpeft.config import Config
@@ -18,7 +18,7 @@ from recbole_perpeft.config.settings import merge_settings
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
 from recbole_perpeft.evaluation.collector import RankingCollector
-from recbole_perpeft.evaluation.known_purchases import holds_purchases
+from recbole_perpeft.evaluation.known_purchases import reads_purchases
 from recbole_perpeft.evaluation.ranked_rows import check_scores
 from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
@@ -156,9 +156,10 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
             trainer = telling(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
-    if hasattr(test_data, "known") and not holds_purchases(config.model_class):
+    without_sequences = config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
+    if config["grow_history"] and without_sequences and not reads_purchases(config.model_class):
         getLogger().info(
-            f"grow_history: {config['model']} holds no purchases that could grow: in the test it knows of a user what "
+            f"grow_history: {config['model']} reads no purchases when it scores: in the test it knows of a user what "
             "it learnt in training, and not the validation purchases."
         )
     return dataset, trainer, train_data, valid_data, test_data

@@ -125,7 +125,6 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("regroup_epochs",), lambda c: (
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
-    (("similar_items_weight",), _when(lambda c: c["similar_items"] is None, "similar_items")),
     (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),
     ((*_PEFT, "encoding_batch_size"), _NONE),
     *(((key,), _when(lambda c, key=key: not _encoder_reads(c, key), "peft_type"))

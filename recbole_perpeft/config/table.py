@@ -197,7 +197,6 @@ SETTINGS: dict[str, Setting] = {
     "correct_sampling": Setting(bool),
     "softmax_temperature": Setting(float, Range(0, ends=False)),
     "similar_items": Setting(int, Range(1, whole=True), none=True),
-    "similar_items_weight": Setting(float, Range(0)),
     "users_per_batch": _from(1),
     "train_batch_size": _from(1),
     "batches_per_encoding": _from(1),

@@ -31,9 +31,9 @@ _HELD = {
 }
 
 
-def holds_purchases(model_class: type) -> bool:
-    """Whether models of a class can be told what users have bought since the training."""
-    return _holder(model_class) is not None or hasattr(model_class, "holdings")
+def reads_purchases(model_class: type) -> bool:
+    """Whether scores of a class of general models depend on what users have bought since the training."""
+    return _holder(model_class) is not None or not getattr(model_class, "is_trained", True)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def knowing(model: nn.Module, data) -> Iterator[None]:
         An evaluation loader. Its ``known`` is a data set of purchases; None leaves the model as it is.
     """
     known = getattr(data, "known", None)
-    if known is None or not holds_purchases(type(model)):
+    if known is None or not (_holder(type(model)) or hasattr(model, "holdings")):
         yield
         return
     held, computed = _held(model, data.config, known)

@@ -12,12 +12,12 @@ class ContentLightGCN(LightGCN):
 
     To what an item's embedding has become on the graph of purchases, the mean embedding of the items that are most like
     it is added (Zhou and Shen, A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
-    Recommendation, MM 2023), ``similar_items_weight`` times.
+    Recommendation, MM 2023).
 
-    With ``loss_type: CE`` scores are cosines of the embeddings, and a purchase's loss is the cross entropy of these by
-    ``softmax_temperature``, among the items that are no purchase of the user and the purchase itself (Wu et al., On the
-    Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024). All items have a row in every step of a
-    graph model, so none needs to be sampled. With ``loss_type: BPR`` scores and loss are RecBole's.
+    With ``loss_type: CE`` scores are cosines of the embeddings, and a purchase's loss is the cross entropy of these,
+    divided by ``softmax_temperature``, among the items that are no purchase of the user and the purchase itself (Wu et
+    al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024). All items have a row in every
+    step of a graph model, so none needs to be sampled. With ``loss_type: BPR`` scores and loss are RecBole's.
 
     Attributes
     ----------
@@ -30,14 +30,12 @@ class ContentLightGCN(LightGCN):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.temperature = config["softmax_temperature"] if config["loss_type"] == "CE" else None
-        self.similar_items_weight = config["similar_items_weight"]
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Propagated embeddings of users and items, ``[n_users, d]`` and ``[n_items, d]``; of length 1 for cosines."""
         users, items = super().forward()
         if self.similar_items is not None:
-            alike = F.embedding_bag(self.similar_items, self.item_embedding.weight, mode="mean")  # [n_items, d]
-            items = items + self.similar_items_weight * alike
+            items = items + F.embedding_bag(self.similar_items, self.item_embedding.weight, mode="mean")
         return (users, items) if self.temperature is None else (F.normalize(users), F.normalize(items))
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft.evaluation.known_purchases import holds_purchases, knowing
+from recbole_perpeft.evaluation.known_purchases import knowing, reads_purchases
 from recbole_perpeft.quick_start import load, run
 from tests.training import scatter_groups
 
@@ -137,12 +137,13 @@ def test_training_goes_on_with_its_own_graph_when_a_test_breaks_off(prepare):
 
 
 def test_the_log_names_a_model_that_cannot_know(prepare, caplog):
-    for model, can in (("BPR", False), ("LightGCN", True)):
+    models = {"BPR": False, "PerPEFTBPR": False, "EASE": False, "LightGCN": True, "ContentNeighboursGeneral": True}
+    for model, can in models.items():
         caplog.clear()
         with caplog.at_level(logging.INFO):
             _, trainer, *_ = prepare(model=model, **SMALL)
-        assert holds_purchases(type(trainer.model)) == can
-        assert caplog.text.count("grow_history: BPR holds no purchases that could grow") == (not can)
+        assert reads_purchases(type(trainer.model)) == can
+        assert caplog.text.count(f"grow_history: {model} reads no purchases when it scores") == (not can)
 
 
 def test_it_is_for_general_models(tiny):

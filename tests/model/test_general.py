@@ -112,7 +112,7 @@ def propagated(model):
     users, items = torch.split((first + model.norm_adj_matrix.to_dense() @ first) / 2, [model.n_users, model.n_items])
     if model.similar_items is not None:
         alike = [torch.stack([rows[other] for other in others]).mean(dim=0) for others in model.similar_items.tolist()]
-        items = items + model.similar_items_weight * torch.stack(alike)
+        items = items + torch.stack(alike)
     assert model.n_layers == 1
     return users, items
 
