@@ -11,6 +11,7 @@ FILES = {
     "model/Content.yaml": "Of models that read pictures and titles",
     "model/PerPEFT.yaml": "Of PerPEFT models",
     "model/PerPEFTGeneral.yaml": "Of general PerPEFT models, where others differ",
+    "model/PerPEFTLightGCN.yaml": "Of PerPEFTLightGCN, where others differ",
     "model/ContentNeighbours.yaml": "Of content neighbours",
 }
 _LINE = re.compile(r"^(?P<key>\w+): *(?P<value>[^#]*?)(?: *# (?P<text>.*))?$")

@@ -7,7 +7,7 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole.trainer import Trainer
-from recbole.utils import get_environment, get_trainer, init_seed, set_color
+from recbole.utils import ModelType, get_environment, get_trainer, init_seed, set_color
 from torch import nn
 
 from recbole_perpeft.config import Config
@@ -17,6 +17,7 @@ from recbole_perpeft.config.registry import is_perpeft, missing_package, reads_c
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
 from recbole_perpeft.evaluation.collector import RankingCollector
+from recbole_perpeft.evaluation.known_purchases import reads_purchases
 from recbole_perpeft.evaluation.ranked_rows import check_scores
 from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
@@ -31,6 +32,7 @@ from recbole_perpeft.trainer.resuming import (
     resume,
     written_checkpoint,
 )
+from recbole_perpeft.trainer.telling_trainer import telling
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 from recbole_perpeft.utils.random_state import random_state_kept
@@ -149,9 +151,15 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
             config.identity |= encoder_identity(model.encoder)
             trainer = NeighboursTrainer(config, model)
         else:
-            trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+            trainer = telling(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
+    without_sequences = config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
+    if config["grow_history"] and without_sequences and not reads_purchases(config.model_class):
+        getLogger().info(
+            f"grow_history: {config['model']} reads no purchases when it scores: in the test it knows of a user what "
+            "it learnt in training, and not the validation purchases."
+        )
     return dataset, trainer, train_data, valid_data, test_data
 
 

@@ -132,9 +132,9 @@ def gradients_of_portions(encode, items, size, parameters, upstream):
 
 def mean_gain(trainer, loader):
     """Mean of 1 / log2(1 + rank) of the positives, by a loop."""
-    score, gains = model_scorer(trainer, loader), []
+    gains = []
     for batch in loader:
-        with torch.no_grad():
+        with torch.no_grad(), model_scorer(trainer, loader) as score:
             _, scores, users, items = score(batch)
         for row, item in zip(users.tolist(), items.tolist(), strict=True):
             gains.append(1 / np.log2(2 + int((scores[row] > scores[row, item]).sum())))

@@ -131,6 +131,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
     (("content_term",), _NO_VALIDATION),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
+    (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),
     ((*_PEFT, "encoding_batch_size"), _NONE),
     *(((key,), _when(lambda c, key=key: not _encoder_reads(c, key), "peft_type"))
       for key in ("peft_config", "peft_layers", "iisan_form")),
@@ -186,6 +187,10 @@ def without_effect(config) -> list[str]:
         length = given["MAX_ITEM_LIST_LENGTH"]
         sentences["MAX_ITEM_LIST_LENGTH"] = (
             f"MAX_ITEM_LIST_LENGTH: {length} has no effect on {config['model']}, which reads no sequences."
+        )
+    if "grow_history" in given and config["MODEL_TYPE"] != ModelType.GENERAL:
+        sentences["grow_history"] = (
+            f"grow_history: {given['grow_history']} has no effect on {config['model']}: it is for general recommenders."
         )
     return [sentences[key] for key in config.external_config_dict if key in sentences]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import cat_interactions
 from recbole.data.utils import get_dataloader
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType
@@ -73,7 +74,9 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
     -------
     tuple
         ``(train_data, valid_data, test_data)``. Models of this package train on user-wise batches
-        (:class:`~recbole_perpeft.data.dataloader.UserBatchLoader`); RecBole's own on RecBole's loaders.
+        (:class:`~recbole_perpeft.data.dataloader.UserBatchLoader`); RecBole's own on RecBole's loaders. With
+        ``grow_history`` the test loader of a general model has a data set ``known``, the purchases of training and
+        validation, which the model knows in the test.
 
     Raises
     ------
@@ -101,6 +104,8 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple:
     test_data = _evaluation_loader(config, "test", test, samplers[2])
     if candidates is not None:
         test_data.rank_only(candidates)
+    if config["grow_history"] and config["MODEL_TYPE"] == ModelType.GENERAL:
+        test_data.known = train.copy(cat_interactions([train.inter_feat, valid.inter_feat]))
     return train_data, valid_data, test_data
 
 

@@ -174,5 +174,6 @@ class FrozenItemEncoder(ItemEncoder):
         return self._features.gather(items, 1)[:, 0]
 
     def fixed_features(self) -> torch.Tensor:
-        """All that :meth:`encode` gives, ``[n_items, d]``."""
-        return F.pad(self.encode(torch.arange(1, self.content.n_items), 0), (0, 0, 1, 0))
+        """Those of the foundation model, ``[n_items, d]``."""
+        features = FrozenItemEncoder.encode(self, torch.arange(1, self.content.n_items), 0)  # not a subclass' own
+        return F.pad(features, (0, 0, 1, 0))

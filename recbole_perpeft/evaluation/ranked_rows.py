@@ -1,6 +1,7 @@
 """Rankings of an evaluation's users, kept row by row, so that metrics can be had of some of the users too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from recbole.trainer import Trainer
 from recbole_perpeft.config.metric_checks import OF_PROBABILITIES
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector, refuse_no_probabilities
+from recbole_perpeft.evaluation.known_purchases import knowing
 from recbole_perpeft.utils.random_state import random_state_kept
 
 
@@ -72,14 +74,19 @@ def users_of_rows(users: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
     return (users if len(users) == len(scores) else users.unique_consecutive()).numpy()
 
 
-def model_scorer(trainer: Trainer, data) -> Callable[[tuple], tuple]:
-    """RecBole's way of scoring a batch of ``data`` by the trainer's model as it is."""
+@contextmanager
+def model_scorer(trainer: Trainer, data) -> Iterator[Callable[[tuple], tuple]]:
+    """For a while, RecBole's way of scoring a batch of ``data`` by the trainer's model as it is.
+
+    The model knows the purchases that ``data`` asks it to know.
+    """
     model = trainer.model.eval()
     if isinstance(data, FullRankingLoader) and hasattr(model, "user_groups"):
         data.order_by(model.user_groups.cpu().numpy())
     trainer.tot_item_num = data._dataset.item_num
     full = isinstance(data, FullSortEvalDataLoader)
-    return trainer._full_sort_batch_eval if full else trainer._neg_sample_batch_eval
+    with knowing(model, data):
+        yield trainer._full_sort_batch_eval if full else trainer._neg_sample_batch_eval
 
 
 @torch.no_grad()
@@ -92,6 +99,6 @@ def check_scores(trainer: Trainer, data) -> None:
         If the scores of a batch of ``data`` are to be probabilities and are not.
     """
     if any(name.lower() in OF_PROBABILITIES for name in trainer.config["metrics"]):
-        with random_state_kept():
-            _, scores, *_ = model_scorer(trainer, data)(next(iter(data)))
+        with random_state_kept(), model_scorer(trainer, data) as score:
+            _, scores, *_ = score(next(iter(data)))
         refuse_no_probabilities(trainer.config, scores)

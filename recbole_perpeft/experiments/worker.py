@@ -100,8 +100,8 @@ def measure(
 
 def ranks_of_targets(trainer: Trainer, data) -> dict[str, tuple[str, float]]:
     """Each user's held-out item and its rank, 1 for the best, the mean rank of those that score equal."""
-    dataset, ranks, score = data._dataset, {}, model_scorer(trainer, data)
-    with torch.no_grad():
+    dataset, ranks = data._dataset, {}
+    with torch.no_grad(), model_scorer(trainer, data) as score:
         for batch in data:
             interaction, scores, rows, items = score(batch)
             rows, items = rows.to(scores.device), items.to(scores.device)

@@ -8,7 +8,7 @@ from recbole.utils import InputType
 from torch import nn
 
 from recbole_perpeft.model.content_similarity import profiles, unit_vectors
-from recbole_perpeft.model.tower_factory import load_encoder
+from recbole_perpeft.model.tower_factory import frozen_features, load_encoder
 
 
 class ContentNeighboursMixin:
@@ -41,14 +41,12 @@ class ContentNeighboursMixin:
         super().__init__(config, dataset)
         encoder = load_encoder(config, dataset).to(config["device"])
         object.__setattr__(self, "encoder", encoder)  # no part of the model's state: it does not change
-        modalities, widths = encoder.foundation.modalities, encoder.foundation.widths
+        modalities = encoder.foundation.modalities
         parts = [modalities, *([(modality,) for modality in modalities] if len(modalities) > 1 else [])]
         forms, decays = (_listed(config[key]) for key in ("neighbour_features", "neighbour_decay"))
         self.candidates = [(part, form, decay) for part in parts for form in forms for decay in decays]
         self._chosen = nn.Parameter(torch.zeros(()), requires_grad=False)  # RecBole's trainers ask for a parameter
-        features = nn.functional.pad(encoder.encode(torch.arange(1, dataset.item_num), 0), (0, 0, 1, 0))
-        features = features.split(list(widths.values()), dim=1)
-        self._features = dict(zip(widths, features, strict=True))  # of each modality, [n_items, width]
+        self._features = frozen_features(encoder)
         self._vectors_in_use = (None, None)  # of which modalities and form, and the vectors
 
     @property
@@ -103,11 +101,15 @@ class ContentNeighbours(ContentNeighboursMixin, SequentialRecommender):
 
 
 class ContentNeighboursGeneral(ContentNeighboursMixin, GeneralRecommender):
-    """Content neighbours as a general recommender: the history is what the user bought in training."""
+    """Content neighbours as a general recommender: the history is what is known of the user."""
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self._sequences = dataset.training_sequences()
+        vars(self).update(self.holdings(dataset))
+
+    def holdings(self, dataset) -> dict[str, object]:
+        """What the model holds of the purchases of ``dataset``, by attribute."""
+        return {"_sequences": dataset.training_sequences()}
 
     def _histories(self, interaction: Interaction) -> torch.Tensor:
         users, row_of = interaction[self.USER_ID].cpu().unique(return_inverse=True)

@@ -11,7 +11,7 @@ from recbole_perpeft.model.perpeft import PerPEFTMixin
 
 
 class GeneralMixin(PerPEFTMixin):
-    """As :class:`~recbole_perpeft.model.perpeft.PerPEFTMixin`, for general recommenders, with the backbone's own loss.
+    """As :class:`~recbole_perpeft.model.perpeft.PerPEFTMixin`, for general recommenders; losses are the backbone's.
 
     Attributes
     ----------
@@ -25,11 +25,17 @@ class GeneralMixin(PerPEFTMixin):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self._purchases = _padded(dataset.training_sequences(), dataset.user_num).to(self.device)
+        vars(self).update(self.holdings(dataset))
+
+    def holdings(self, dataset) -> dict[str, object]:
+        """What the model holds of the purchases of ``dataset`` beside its backbone, by attribute."""
+        return {"_purchases": _padded(dataset.training_sequences(), dataset.user_num).to(self.device)}
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:
-        """As :meth:`PerPEFTMixin.negatives_with`: those of the backbone's own loss."""
+        """As :meth:`PerPEFTMixin.negatives_with`; those of the backbone's own loss, where it has only that."""
+        if cls.losses:
+            return super().negatives_with(loss_type)
         if cls.trains_by_user:
             return None
         return LABELS if cls.input_type == InputType.POINTWISE else PAIRS
@@ -99,9 +105,11 @@ class GraphMixin(GeneralMixin):
 
     whole_table = True
 
-    def __init__(self, config, dataset):
-        self._kept: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
-        super().__init__(config, dataset)
+    _kept: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+    def holdings(self, dataset) -> dict[str, object]:
+        """As :meth:`GeneralMixin.holdings`; nothing has been propagated over them yet."""
+        return super().holdings(dataset) | {"_kept": {}}
 
     def _backbone_scores(self, interaction: Interaction) -> torch.Tensor:
         table = self.item_tower.weight

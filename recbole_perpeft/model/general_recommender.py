@@ -4,6 +4,7 @@ A further one takes two lines, ``class PerPEFTX(GeneralMixin, X): backbone_name 
 over the graph of purchases; ``whole_table = True`` if it looks items up by their ids anywhere but in its item tables.
 """
 
+import torch
 from recbole.model.general_recommender import (
     BPR,
     DGCF,
@@ -15,14 +16,18 @@ from recbole.model.general_recommender import (
     NNCF,
     SGL,
     ConvNCF,
-    LightGCN,
     MacridVAE,
     NeuMF,
     SimpleX,
     SpectralCF,
 )
 
+from recbole_perpeft.config.choices import WHITENED
+from recbole_perpeft.model.content_light_gcn import ContentLightGCN
+from recbole_perpeft.model.content_similarity import unit_vectors
 from recbole_perpeft.model.general_mixins import GeneralMixin, GraphMixin
+from recbole_perpeft.model.similar_items import nearest_items
+from recbole_perpeft.model.tower_factory import frozen_features, load_encoder
 
 
 class PerPEFTBPR(GeneralMixin, BPR):
@@ -99,10 +104,21 @@ class PerPEFTMacridVAE(GeneralMixin, MacridVAE):
     trains_by_user = True
 
 
-class PerPEFTLightGCN(GraphMixin, LightGCN):
-    """LightGCN (He et al., SIGIR 2020)."""
+class PerPEFTLightGCN(GraphMixin, ContentLightGCN):
+    """LightGCN (He et al., SIGIR 2020), as :class:`~recbole_perpeft.model.content_light_gcn.ContentLightGCN` has it.
+
+    Items are alike as the frozen encoder sees them, in each modality apart.
+    """
 
     backbone_name = "LightGCN"
+    losses = ("CE", "BPR")
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        if number := config["similar_items"]:
+            features = frozen_features(load_encoder(config, dataset).to(self.device)).values()
+            alike = [nearest_items(unit_vectors(some, WHITENED), number) for some in features]
+            self.similar_items = torch.cat(alike, dim=1).to(self.device)
 
 
 class PerPEFTNGCF(GraphMixin, NGCF):

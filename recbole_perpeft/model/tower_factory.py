@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from recbole_perpeft.content import ItemContent, prepare_content
 from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
@@ -65,6 +66,13 @@ def load_encoder(config, dataset) -> ItemEncoder:
     foundation, content = _load(config, dataset)
     dtype = compute_dtype(config["precision"], torch.device(config["device"]))
     return build_item_encoder(foundation, content, None, None, 1, dtype=dtype, show_progress=config["show_progress"])
+
+
+def frozen_features(encoder: ItemEncoder) -> dict[str, torch.Tensor]:
+    """What an encoder of :func:`load_encoder` sees of all items, by modality: ``[n_items, width]``; row 0 is zeros."""
+    widths = encoder.foundation.widths
+    features = F.pad(encoder.encode(torch.arange(1, encoder.content.n_items), 0), (0, 0, 1, 0))
+    return dict(zip(widths, features.split(list(widths.values()), dim=1), strict=True))
 
 
 def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:

@@ -71,12 +71,14 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
     if config["eval_type"] != EvaluatorType.RANKING or not config["single_spec"]:
         return {}
 
-    def ranked(data, scorer=None) -> RankedRows:
-        return ranked_rows(config, train_data, data, scorer or model_scorer(trainer, data))
+    def ranked(data) -> RankedRows:
+        with model_scorer(trainer, data) as score:
+            return ranked_rows(config, train_data, data, score)
 
     counts = purchase_counts(dataset)
+    of_popularity = popularity_scorer(counts, dataset.iid_field)
     summary: dict[str, Any] = {
-        "popularity_result": ranked(test_data, popularity_scorer(counts, dataset.iid_field)).metrics(config),
+        "popularity_result": ranked_rows(config, train_data, test_data, of_popularity).metrics(config),
         "global_result": None,
         "groups": [],
         "users_ranked": len(np.unique(test_data._dataset.inter_feat[dataset.uid_field].numpy())),

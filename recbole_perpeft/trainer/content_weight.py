@@ -28,19 +28,20 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
         The validation's loader, of full or sampled rankings.
     """
     term: ContentTerm = trainer.model.item_tower.content_term
-    score, candidates = model_scorer(trainer, valid_data), list(product(_SHARES, _DECAYS))
+    candidates = list(product(_SHARES, _DECAYS))
     gains, unit = torch.zeros(len(candidates), dtype=torch.float64), None
-    for batch in some_batches(valid_data):
-        backbone, positives = _scores(term, Part.BACKBONE, score, batch)
-        content = {}
-        for decay in _DECAYS:
-            term.decay.fill_(decay)
-            content[decay], _ = _scores(term, Part.CONTENT, score, batch)
-        if unit is None:
-            unit = _spread(backbone) / _spread(content[_DECAYS[0]])
-        for number, (share, decay) in enumerate(candidates):
-            mixed = torch.add(backbone, content[decay], alpha=share * unit) if share else backbone
-            gains[number] += rank_gain(mixed, *positives)
+    with model_scorer(trainer, valid_data) as score:
+        for batch in some_batches(valid_data):
+            backbone, positives = _scores(term, Part.BACKBONE, score, batch)
+            content = {}
+            for decay in _DECAYS:
+                term.decay.fill_(decay)
+                content[decay], _ = _scores(term, Part.CONTENT, score, batch)
+            if unit is None:
+                unit = _spread(backbone) / _spread(content[_DECAYS[0]])
+            for number, (share, decay) in enumerate(candidates):
+                mixed = torch.add(backbone, content[decay], alpha=share * unit) if share else backbone
+                gains[number] += rank_gain(mixed, *positives)
     share, decay = candidates[int(gains.argmax())]
     term.weight.fill_(share * unit)
     term.decay.fill_(decay)

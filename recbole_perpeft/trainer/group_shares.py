@@ -31,15 +31,16 @@ def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
     model.group_losses[torch.from_numpy(users).to(model.device)] = torch.from_numpy(sums).to(model.group_losses)
     candidates = [(8.0, 0.0), *((temperature, degree) for temperature in _TEMPERATURES for degree in _DEGREES)]
     gains = torch.zeros(len(candidates), dtype=torch.float64)
-    score, sizes = model_scorer(trainer, valid_data), model.group_sizes()
-    for batch in some_batches(valid_data):
-        users, by_group, positives = _scores_by_group(model, score, batch)
-        own, unranked = model.user_groups[users], by_group[0].isinf()
-        by_group.masked_fill_(unranked, 0)  # no share of minus infinity is a number
-        for number, (temperature, degree) in enumerate(candidates):
-            shares = soft_shares(own, posteriors(model.group_losses[users], sizes, temperature), degree)
-            mixed = torch.einsum("ng,gni->ni", shares, by_group)
-            gains[number] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives)
+    sizes = model.group_sizes()
+    with model_scorer(trainer, valid_data) as score:
+        for batch in some_batches(valid_data):
+            users, by_group, positives = _scores_by_group(model, score, batch)
+            own, unranked = model.user_groups[users], by_group[0].isinf()
+            by_group.masked_fill_(unranked, 0)  # no share of minus infinity is a number
+            for number, (temperature, degree) in enumerate(candidates):
+                shares = soft_shares(own, posteriors(model.group_losses[users], sizes, temperature), degree)
+                mixed = torch.einsum("ng,gni->ni", shares, by_group)
+                gains[number] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives)
     temperature, degree = candidates[int(gains.argmax())]
     model.group_temperature.fill_(temperature)
     model.group_softness.fill_(degree)

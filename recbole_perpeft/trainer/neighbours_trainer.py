@@ -1,11 +1,12 @@
 """The best of a few candidates in validation, for a model that has nothing to train."""
 
-from recbole.trainer import Trainer
 from recbole.utils import set_color
 from tqdm import tqdm
 
+from recbole_perpeft.trainer.telling_trainer import TellingTrainer
 
-class NeighboursTrainer(Trainer):
+
+class NeighboursTrainer(TellingTrainer):
     """RecBole's Trainer for :mod:`~recbole_perpeft.model.content_neighbours`, which validates candidates.
 
     Attributes

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import torch
-from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score, get_local_time, init_seed, set_color
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
@@ -21,6 +20,7 @@ from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.stage_report import stage_report
 from recbole_perpeft.trainer.standing import stand_at, standing_of
 from recbole_perpeft.trainer.steps import Steps
+from recbole_perpeft.trainer.telling_trainer import TellingTrainer
 from recbole_perpeft.trainer.user_groups import UserGroups
 from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils.errors import TrainingError
@@ -29,7 +29,7 @@ from recbole_perpeft.utils.stopwatch import Stopwatch
 _WINDOWS_BETWEEN_CHECKS = 50
 
 
-class PerPEFTTrainer(Trainer):
+class PerPEFTTrainer(TellingTrainer):
     """RecBole's Trainer, run once per training stage, with users grouped in between.
 
     Epochs ``[0, global_epochs)`` are stage 1; then users are grouped; then stage 3 runs to ``epochs``. The validation

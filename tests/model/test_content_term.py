@@ -116,8 +116,9 @@ def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, mode):
 
 def spread(trainer, loader, part):
     """How much a part of the scores varies over a row's ranked items, mean of the first batch."""
-    with torch.no_grad(), only(part, trainer.model.item_tower.content_term):
-        _, scores, *_ = model_scorer(trainer, loader)(next(iter(loader)))
+    term = trainer.model.item_tower.content_term
+    with torch.no_grad(), only(part, term), model_scorer(trainer, loader) as score:
+        _, scores, *_ = score(next(iter(loader)))
     return np.mean([row[np.isfinite(row)].std() for row in scores.numpy()])
 
 

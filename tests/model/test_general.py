@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.general_recommender import LightGCN
+from sklearn.neighbors import NearestNeighbors
 
 from recbole_perpeft.config.registry import our_models
+from recbole_perpeft.model.content_similarity import unit_vectors
+from recbole_perpeft.model.similar_items import nearest_items
+from recbole_perpeft.model.tower_factory import frozen_features, load_encoder
 from recbole_perpeft.utils.errors import SettingError
 from tests.matrix import quickly, slow
 from tests.training import fit, move_modules, resume, same, scatter_groups
@@ -77,6 +82,79 @@ def test_graph_models_see_fresh_rows_of_the_batch_and_all_other_items(prepare):
     model.calculate_loss(batch)
     assert model.item_tower.encoder.items_encoded - before == len(batch.items)
     assert (model.item_tower.id_embedding.weight.grad[1:].abs().sum(dim=1) > 0).all()  # all are propagated
+
+
+@pytest.mark.parametrize("negatives", [None, 3])
+def test_the_softmax_of_light_gcn_is_over_all_items_that_the_user_did_not_buy(prepare, negatives):
+    settings = {"num_negatives": negatives, "softmax_temperature": 0.5, "reg_weight": 0.1, "l2_emb": 0}
+    dataset, trainer, train_data, _, _ = prepare(model="PerPEFTLightGCN", num_groups=1, **GENERAL | settings)
+    model, bought = trainer.model.eval(), _purchases(dataset)
+    batch = next(iter(train_data))
+    with model.item_tower.whole(batch.items, 0):
+        first = model.user_embedding.weight, model.item_tower.weight
+        users, items = propagated(model)
+    cosines = torch.nn.functional.cosine_similarity(users[:, None], items[None], dim=-1)
+    candidates = range(1, model.n_items) if negatives is None else batch.items.tolist()
+    losses, norms = [], torch.zeros(2)
+    for user in batch.users.tolist():
+        for item in bought[user]:
+            among = [item] + [other for other in candidates if other not in bought[user]]
+            losses.append(-torch.log_softmax(cosines[user, among] / 0.5, dim=0)[0])
+            norms += torch.stack([first[0][user].square().sum(), first[1][item].square().sum()])
+    expected = torch.stack(losses).mean() + 0.1 * norms.sqrt().sum() / len(losses)
+    torch.testing.assert_close(model.calculate_loss(batch).squeeze(), expected)
+
+
+def propagated(model):
+    """Embeddings of users and items on both graphs, of one layer each, with the table in use."""
+    rows = model.item_tower.weight
+    first = torch.cat([model.user_embedding.weight, rows])
+    users, items = torch.split((first + model.norm_adj_matrix.to_dense() @ first) / 2, [model.n_users, model.n_items])
+    if model.similar_items is not None:
+        alike = [torch.stack([rows[other] for other in others]).mean(dim=0) for others in model.similar_items.tolist()]
+        items = items + torch.stack(alike)
+    assert model.n_layers == 1
+    return users, items
+
+
+@pytest.mark.parametrize("number", [None, 4])
+def test_light_gcn_scores_by_cosine_or_as_recboles(prepare, number):
+    for loss, normalise in (("CE", torch.nn.functional.normalize), ("BPR", lambda rows: rows)):
+        settings = {"loss_type": loss, "num_negatives": 2, "num_groups": 1, "similar_items": number}
+        _, trainer, train_data, valid_data, _ = prepare(model="PerPEFTLightGCN", **GENERAL | settings)
+        model, rows = trainer.model.eval(), next(iter(valid_data))[0]
+        with torch.no_grad(), model.item_tower.catalogue(0):
+            users, items = map(normalise, propagated(model))
+        torch.testing.assert_close(model.full_sort_predict(rows), users[rows["user_id"]] @ items.T)
+        batch = next(iter(train_data))
+        assert ("neg_item_id" in batch.interaction) == (loss == "BPR")
+    with model.item_tower.whole(batch.items, 0):
+        expected = LightGCN.calculate_loss(model, batch)
+    norm = model.item_tower.id_embedding.weight.norm()
+    torch.testing.assert_close(model.calculate_loss(batch), expected + model.l2_emb * norm)
+
+
+def test_similar_items_are_those_of_the_frozen_encoder_in_each_modality_whatever_is_trained(prepare):
+    found = []
+    for peft in ("IISAN", "LORA", "NONE"):
+        settings = {"similar_items": 3, "peft_type": peft, "peft_config": None}
+        dataset, trainer, *_ = prepare(model="PerPEFTLightGCN", **GENERAL | settings)
+        found.append(trainer.model.similar_items)
+        features = frozen_features(load_encoder(trainer.config, dataset))
+    alike = [nearest_items(unit_vectors(features[modality], "whitened"), 3) for modality in ("image", "text")]
+    for similar in found:
+        assert torch.equal(similar, torch.cat(alike, dim=1))
+
+
+def test_nearest_items_are_scikit_learns(monkeypatch):
+    monkeypatch.setattr("recbole_perpeft.model.similar_items._ROWS", 7)
+    rows = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))
+    found = nearest_items(torch.cat([torch.zeros(1, 5), torch.nn.functional.normalize(rows)]), 4)
+    expected = NearestNeighbors(n_neighbors=4, metric="cosine").fit(rows).kneighbors(rows, return_distance=False)
+    assert np.array_equal(found[1:], expected + 1)
+    assert np.array_equal(found[1:, 0], np.arange(1, 41))  # each item is most like itself
+    assert found[0].count_nonzero() == 0
+    assert nearest_items(torch.eye(4), 10).shape == (4, 3)
 
 
 @pytest.mark.parametrize("together", [1, 2])

@@ -16,7 +16,7 @@ CHANGES = [
 WAYS = [
     FAST, {"averaging_epochs": 2}, {"peft_type": "IISAN", "peft_config": {}}, {"peft_type": "NONE", "peft_config": {}},
     {"personalised_by": "group_vector"}, {"personalised_by": "user_projector"}, {"eval_step": 0}, {"loss_type": "BPR"},
-    {"model": "PerPEFTGRU4Rec"}, {"model": "PerPEFTLightGCN", "loss_type": None},
+    {"model": "PerPEFTGRU4Rec"}, {"model": "PerPEFTLightGCN"},
 ]  # fmt: skip
 CELLS = [
     *((change, {}) for change in CHANGES),
@@ -28,7 +28,7 @@ QUICK = [
     *((change, {}) for change in CHANGES if change not in SLOW),
     ({"num_groups": 2}, FAST), ({"num_groups": 2}, {"averaging_epochs": 2}),
     ({"num_groups": 2}, {"personalised_by": "user_projector"}),
-    ({"num_groups": 2}, {"model": "PerPEFTLightGCN", "loss_type": None}),
+    ({"num_groups": 2}, {"model": "PerPEFTLightGCN"}),
     ({"num_groups": 1}, {}),
 ]  # fmt: skip
 

@@ -71,7 +71,7 @@ def test_another_error_in_a_step_stays_what_it_is(prepare, monkeypatch):
 # -- what is kept between evaluations, and who says that weights have moved ------------------------------------------
 
 KINDS = [{}, {"num_negatives": None}, {"personalised_by": "user_vector"}]
-KINDS = [*KINDS, *({"model": name, "loss_type": None} for name in ("PerPEFTLightGCN", "PerPEFTBPR"))]
+KINDS = [*KINDS, {"model": "PerPEFTLightGCN"}, {"model": "PerPEFTBPR", "loss_type": None}]
 
 
 @torch.no_grad()
