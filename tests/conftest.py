@@ -24,7 +24,7 @@ TINY = {
     "valid_metric": "NDCG@10",
     # forty random users have no interests to find: k-means may leave one alone, so tests of it say so
     "grouping": "random", "show_progress": False, "content_workers": 1, "peft_config": {"r": 2}, "learning_rate": 0.01,
-    "precision": "fp32", "use_gpu": False,
+    "precision": "fp32", "use_gpu": False, "correct_sampling": False, "averaging_epochs": None,
 }  # fmt: skip
 
 

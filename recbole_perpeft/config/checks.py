@@ -202,11 +202,6 @@ def _check_ours(config) -> None:
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
         )
-    if config["correct_sampling"] and negatives != SHARED:
-        raise SettingError(
-            f"correct_sampling: True is not possible with loss_type: {config['loss_type'] or '~'}: it is for CE, whose "
-            "negatives are a sample of the items of a softmax. Set it to False."
-        )
     by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
     for key, off in (("regroup_epochs", "~"), ("group_mixing", "0")):
         if config[key] and by_user:

@@ -131,6 +131,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
     (("content_term",), _NO_VALIDATION),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
+    (("correct_sampling",), _when(lambda c: c.model_class.negatives_with(c["loss_type"]) != SHARED, "loss_type")),
     (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),
     ((*_PEFT, "encoding_batch_size"), _NONE),
     *(((key,), _when(lambda c, key=key: not _encoder_reads(c, key), "peft_type"))

@@ -86,7 +86,6 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"global_epochs": 90}, "global_epochs: 90 is more than epochs: "),
         ({"num_negatives": str(Path.home())}, "The shell put it in place of a ~: write 'num_negatives=~'"),
         ({"group_mixing": 2}, "group_mixing: 2 is not possible: it must be a number from 0 to 1"),
-        ({"correct_sampling": True, "loss_type": "BPR"}, "correct_sampling: True is not possible with loss_type: BPR"),
         ({"averaging_epochs": 0}, "averaging_epochs: 0 is not possible: it must be a number above 0, or ~"),
         ({"peft_learning_rate": -1}, "peft_learning_rate: -1 is not possible"),
         ({"peft_learning_rate": [1]}, r"peft_learning_rate: \[1\] is not possible"),
