@@ -210,7 +210,7 @@ SETTINGS: dict[str, Setting] = {
     "peft_learning_rate": Setting(float, Range(0), Kind.CHANGEABLE),
     "weight_decay": _any(float, Range(0)),
     "clip_grad_norm": _any(dict, kind=Kind.CHANGEABLE),
-    "averaging_epochs": Setting(float, Range(0, ends=False)),
+    "averaging_epochs": Setting(float, Range(0, ends=False), none=True),
     "l2_emb": Setting(float, Range(0)),
 }
 
