@@ -11,14 +11,14 @@ from recbole_perpeft.model.content_term import ContentTerm, Part, only
 
 _DECAYS = (0.65, 0.8, 1.0)
 # How much the term varies over the items, as a share of how much the backbone's scores do.
-_SHARES = (0.0, *(0.03 * 10 ** (step / 4) for step in range(9)))  # to 3, above which the backbone has no say
+_SHARES = (0.0, *(0.03 * 10 ** (step / 3) for step in range(7)))  # to 3, above which the backbone has no say
 
 
 @torch.no_grad()
 def find_content_weight(trainer: Trainer, valid_data) -> None:
     """Give the model's content term the weight and decay that rank the validation purchases best.
 
-    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 2,000 of the users.
+    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 1,000 of the users.
 
     Parameters
     ----------

@@ -107,7 +107,7 @@ def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, mode):
     backbone, content = (spread(trainer, valid_data, part) for part in (Part.BACKBONE, Part.CONTENT))
     find_content_weight(trainer, valid_data)
     best = mean_gain(trainer, valid_data)
-    for share in (0, *(0.03 * 10 ** (step / 4) for step in range(9))):
+    for share in (0, *(0.03 * 10 ** (step / 3) for step in range(7))):
         for decay in (0.65, 0.8, 1.0):
             term.weight.fill_(share * backbone / content)
             term.decay.fill_(decay)
