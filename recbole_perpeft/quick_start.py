@@ -14,7 +14,6 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
 from recbole_perpeft.config.identity import data_identity, encoder_identity
 from recbole_perpeft.config.registry import is_perpeft, missing_package, reads_content
-from recbole_perpeft.config.settings import merge_settings
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
 from recbole_perpeft.evaluation.collector import RankingCollector
@@ -26,11 +25,11 @@ from recbole_perpeft.report.run_report import run_report, verdicts
 from recbole_perpeft.report.run_summary import comparison_summary, training_summary
 from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer
 from recbole_perpeft.trainer.resuming import (
+    config_of,
     make_config,
     naming_checkpoint,
     read_state,
     resume,
-    usable,
     written_checkpoint,
 )
 from recbole_perpeft.trainer.telling_trainer import telling
@@ -118,8 +117,7 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     CheckpointError
         If the file cannot be read, or data, content, encoder or settings are not those it was made with.
     """
-    saved = usable(read_state(checkpoint_file)["settings"], checkpoint_file)
-    config = Config(config_dict=merge_settings(saved, config_dict or {}))
+    config = config_of(read_state(checkpoint_file)["settings"], checkpoint_file, config_dict)
     _, trainer, train_data, valid_data, test_data = prepare(config)
     resume(trainer, checkpoint_file, to_train=False)
     if is_perpeft(trainer.config.model_class):

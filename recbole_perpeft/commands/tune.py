@@ -135,7 +135,8 @@ def tune(
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
         while _count(study, optuna) < trials:
-            study.sampler = optuna.samplers.TPESampler(seed=(seed + len(study.trials)) % 2**32, n_startup_trials=5)
+            begun = sum(trial.state != optuna.trial.TrialState.WAITING for trial in study.trials)
+            study.sampler = optuna.samplers.TPESampler(seed=(seed + begun) % 2**32, n_startup_trials=5)
             trial = study.ask()
             chosen = {key: _suggest(trial, key, kind, values) for key, (kind, values) in space.items()}
             said = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"

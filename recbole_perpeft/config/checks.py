@@ -56,7 +56,8 @@ def _check_possible(key: str, setting: Setting, value: object, default: object) 
     """Refuse a value that the table of settings does not have."""
     possible, names = setting.possible, values_of(key)
     # RecBole's logger takes a state of ~ for info
-    if possible is None or (value is None and (names is None or default is None or key == "state")):
+    none_is_possible = not setting.alone and (names is None or default is None or key == "state")
+    if possible is None or (value is None and none_is_possible):
         return
     if value == [] and setting.type is list:
         raise SettingError(f"{key}: [] is not possible: name at least one.")
@@ -67,7 +68,7 @@ def _check_possible(key: str, setting: Setting, value: object, default: object) 
         return
     # Some of RecBole's own models have a list of numbers here, such as a width a layer
     for number in value if isinstance(value, list) and isinstance(default, list) else [value]:
-        if number is not None and number not in possible:
+        if number not in possible:
             expanded = number == str(Path.home()) and _may_be_none(key)
             unquoted = f" The shell put it in place of a ~: write '{key}=~'." if expanded else ""
             raise SettingError(f"{key}: {number!r} is not possible: it must be {possible}.{unquoted}")

@@ -1,7 +1,5 @@
 """Recommends what is like a user's purchases in picture and title; nothing is trained."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
@@ -49,7 +47,7 @@ class ContentNeighboursMixin:
         self.candidates = [(part, form, decay) for part in parts for form in forms for decay in decays]
         self._chosen = nn.Parameter(torch.zeros(()), requires_grad=False)  # RecBole's trainers ask for a parameter
         self._features = frozen_features(encoder)
-        self._vectors = lru_cache(maxsize=1)(self._make_vectors)
+        self._vectors_in_use = (None, None)  # of which modalities and form, and the vectors
 
     @property
     def chosen(self) -> tuple:
@@ -82,7 +80,9 @@ class ContentNeighboursMixin:
     def _table(self) -> torch.Tensor:
         """Vectors of all items, ``[n_items, r]``."""
         modalities, form, _ = self.chosen
-        return self._vectors(modalities, form)
+        if self._vectors_in_use[0] != (modalities, form):
+            self._vectors_in_use = (modalities, form), self._make_vectors(modalities, form)
+        return self._vectors_in_use[1]
 
     def _make_vectors(self, modalities: tuple[str, ...], form: str) -> torch.Tensor:
         parts = [unit_vectors(self._features[modality], form) for modality in modalities]

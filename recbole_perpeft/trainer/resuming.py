@@ -9,7 +9,7 @@ from pathlib import Path
 from recbole.trainer import Trainer
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.config.registry import is_perpeft
+from recbole_perpeft.config.registry import is_perpeft, reads_content
 from recbole_perpeft.config.settings import known_settings, merge_settings, parse_value, read_settings_files
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint, read_recbole_checkpoint
@@ -47,7 +47,7 @@ def make_config(
     asked = {"model": model or given.get("model"), "dataset": dataset or given.get("dataset")}
     names = {key: getattr(name, "__name__", name) for key, name in asked.items() if name}
     checkpoint_file.check_settings(file, saved, names)
-    config = Config(model, dataset, config_dict=merge_settings(usable(saved, file), given), command_line=command_line)
+    config = config_of(saved, file, given, model, dataset, command_line)
     checkpoint_file.check_settings(file, saved, config.settings())
     return config
 
@@ -63,12 +63,35 @@ def read_state(file: str | Path) -> dict:
     return read_recbole_checkpoint(file) if is_recbole_checkpoint(file) else checkpoint_file.read(file)
 
 
-def usable(settings: dict, file: str | Path) -> dict:
-    """The ``settings`` of a checkpoint without those that this build does not know, which the log names."""
-    unknown = settings.keys() - known_settings().keys()
+def config_of(
+    saved: dict,
+    file: str | Path,
+    given: dict | None = None,
+    model: str | type | None = None,
+    dataset: str | None = None,
+    command_line: Sequence[str] = (),
+) -> Config:
+    """The settings of a checkpoint with what is ``given`` besides; those that this build does not know are a remark.
+
+    Parameters
+    ----------
+    saved
+        The settings in ``file``.
+    given, model, dataset, command_line
+        As for :class:`~recbole_perpeft.config.Config`; they go before those of the checkpoint.
+
+    Raises
+    ------
+    SettingError
+        As Config.
+    """
+    unknown = saved.keys() - known_settings().keys()
+    known = {key: value for key, value in saved.items() if key not in unknown and key != "resume"}
+    config = Config(model, dataset, config_dict=merge_settings(known, given or {}), command_line=command_line)
     if unknown:
-        getLogger().warning(f"{file} has settings that this build does not know: {', '.join(sorted(unknown))}.")
-    return {key: value for key, value in settings.items() if key not in unknown and key != "resume"}
+        names = ", ".join(sorted(unknown))
+        config.remarks.insert(0, f"{file} has settings that this build does not know: {names}.")
+    return config
 
 
 def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
@@ -92,7 +115,7 @@ def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:
         getLogger().warning(f"{file} does not tell which data it was made with: an older build wrote it.")
     known = {key: value for key, value in inputs.items() if key in state["identity"]}
     checkpoint_file.check(file, state, trainer.config.settings(), known, to_train)
-    if to_train:
+    if to_train and not reads_content(trainer.config.model_class):  # which have nothing to train
         getLogger().warning(
             f"{trainer.config['model']} goes on from its best epoch, all that RecBole keeps, with other draws: "
             "it does not end as a run that was never interrupted."

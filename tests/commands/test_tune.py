@@ -71,6 +71,13 @@ def test_the_first_trial_has_the_settings_as_they_are(scored, tmp_path):
     assert (defaults["learning_rate"], defaults["loss_type"], defaults["num_groups"]) == (0.002, "CE", 8)
 
 
+def test_a_first_trial_away_from_the_settings_as_they_are_is_not_proposed_again(scored, tmp_path):
+    space = {**SPACE, "learning_rate": ("loguniform", [0.05, 0.1])}  # the default lies outside
+    tune("demo", space, tmp_path, 3)
+    rates = [settings["learning_rate"] for settings in scored]
+    assert len(set(rates)) == len(rates) == 3
+
+
 def test_trials_share_stage_1_where_settings_of_groups_alone_are_searched(monkeypatch, at_once, tmp_path):
     places = []
 

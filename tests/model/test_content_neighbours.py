@@ -1,5 +1,7 @@
 """Content neighbours against scikit-learn and loops, and their runs from settings to a table."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,13 @@ def test_what_is_best_in_validation_is_chosen_and_loaded_again(tiny, model):
     assert trainer.evaluate(test_data, load_best_model=False) == pytest.approx(result["test_result"])
 
 
+def test_a_run_that_goes_on_ends_with_the_same_numbers_and_no_warning_of_others(tiny, caplog):
+    result = run(config_dict=tiny(model="ContentNeighbours", epochs=1).settings())
+    again = run(config_dict={"resume": result["checkpoint"]})
+    assert again["test_result"] == result["test_result"]
+    assert "goes on from its best epoch" not in caplog.text
+
+
 def test_scores_of_pairs_are_those_of_the_whole_catalogue(prepare):
     for model in BOTH:
         _, trainer, _, valid_data, _ = prepare(model=model)
@@ -72,6 +81,17 @@ def test_scores_of_pairs_are_those_of_the_whole_catalogue(prepare):
         whole = trainer.model.full_sort_predict(interaction)
         interaction.update(type(interaction)({"item_id": torch.full((len(interaction),), 5)}))
         torch.testing.assert_close(trainer.model.predict(interaction), whole[:, 5])
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_a_model_that_is_pickled_scores_as_before(prepare, model):
+    _, trainer, _, valid_data, _ = prepare(model=model)
+    interaction = next(iter(valid_data))[0]
+    scores = trainer.model.full_sort_predict(interaction)
+    again = pickle.loads(pickle.dumps(trainer.model))
+    torch.testing.assert_close(again.full_sort_predict(interaction), scores)
+    again.choose(len(again.candidates) - 1)
+    assert not torch.equal(again.full_sort_predict(interaction), scores)
 
 
 def test_in_validation_both_kinds_know_the_same_of_a_user(prepare):
@@ -96,6 +116,8 @@ def test_in_validation_both_kinds_know_the_same_of_a_user(prepare):
         ({"neighbour_features": ["white"]}, "Unknown neighbour_features 'white'. Did you mean 'whitened'"),
         ({"neighbour_decay": []}, r"neighbour_decay: \[\] is not possible: name at least one"),
         ({"neighbour_decay": [0.5, 2]}, "neighbour_decay: 2 is not possible: it must be a number from 0 to 1"),
+        ({"neighbour_decay": [0.5, None]}, "neighbour_decay: None is not possible: it must be a number from 0 to 1"),
+        ({"neighbour_decay": None}, "neighbour_decay: None is not possible: it must be a number from 0 to 1"),
     ],
 )
 def test_values_that_are_not_possible_are_refused(tiny, settings, message):

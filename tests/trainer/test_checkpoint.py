@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +136,18 @@ def test_a_checkpoint_with_settings_that_are_gone_opens_and_the_log_names_them(t
     _, trainer, _, _, test_data = load(result["checkpoint"])
     assert trainer.evaluate(test_data) == pytest.approx(result["test_result"], abs=1e-4)
     assert "has settings that this build does not know: share_items." in caplog.text
+
+
+def test_the_log_of_a_run_that_goes_on_names_the_settings_that_are_gone(tiny):
+    short = {"num_groups": 1, "epochs": 1, "global_epochs": 1}
+    result = run(config_dict=tiny(**short).settings())
+    state = checkpoint_file.read(result["checkpoint"])
+    state["settings"]["share_items"] = False
+    checkpoint_file.write(result["checkpoint"], state)
+    before = set(Path("log").glob("*/*.log"))
+    run(config_dict={"resume": result["checkpoint"]})
+    (log,) = set(Path("log").glob("*/*.log")) - before
+    assert "has settings that this build does not know: share_items." in log.read_text()
 
 
 def test_runs_of_the_same_second_do_not_write_one_file(prepare):
