@@ -14,10 +14,10 @@ class ContentLightGCN(LightGCN):
     it is added (Zhou and Shen, A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
     Recommendation, MM 2023).
 
-    With ``loss_type: CE`` scores are cosines of the embeddings, and a purchase's loss is the cross entropy of these,
-    divided by ``softmax_temperature``, among the items that are no purchase of the user and the purchase itself (Wu et
-    al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024). All items have a row in every
-    step of a graph model, so none needs to be sampled. With ``loss_type: BPR`` scores and loss are RecBole's.
+    With ``loss_type: CE`` scores are cosines of the embeddings, divided by ``softmax_temperature``, and a purchase's
+    loss is their cross entropy among the items that are no purchase of the user and the purchase itself (Wu et al., On
+    the Effectiveness of Sampled Softmax Loss for Item Recommendation, TOIS 2024). All items have a row in every step of
+    a graph model, so none needs to be sampled. With ``loss_type: BPR`` scores and loss are RecBole's.
 
     Attributes
     ----------
@@ -32,18 +32,20 @@ class ContentLightGCN(LightGCN):
         self.temperature = config["softmax_temperature"] if config["loss_type"] == "CE" else None
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Propagated embeddings of users and items, ``[n_users, d]`` and ``[n_items, d]``; of length 1 for cosines."""
+        """Embeddings whose inner products are the scores, of users ``[n_users, d]`` and of items ``[n_items, d]``."""
         users, items = super().forward()
         if self.similar_items is not None:
             items = items + F.embedding_bag(self.similar_items, self.item_embedding.weight, mode="mean")
-        return (users, items) if self.temperature is None else (F.normalize(users), F.normalize(items))
+        if self.temperature is None:
+            return users, items
+        return F.normalize(users) / self.temperature, F.normalize(items)
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
         """The mean loss of the batch's purchases, and ``reg_weight`` times the norms of what is propagated, ``[1]``."""
         if self.temperature is None:
             return super().calculate_loss(batch)
         users, items = self.forward()
-        scores = (users[batch.users] / self.temperature) @ items.T  # [users, n_items]
+        scores = users[batch.users] @ items.T  # [users, n_items]
         others = scores if batch.log_weights is None else scores + batch.log_weights
         others = others.masked_fill(batch.barred, -torch.inf).logsumexp(dim=1)  # [users], the same for their purchases
         user, item = batch[self.USER_ID], batch[self.ITEM_ID]  # [n]

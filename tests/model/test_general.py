@@ -121,11 +121,12 @@ def propagated(model):
 def test_light_gcn_scores_by_cosine_or_as_recboles(prepare, number):
     for loss, normalise in (("CE", torch.nn.functional.normalize), ("BPR", lambda rows: rows)):
         settings = {"loss_type": loss, "num_negatives": 2, "num_groups": 1, "similar_items": number}
+        scale = 0.1 if loss == "CE" else 1
         _, trainer, train_data, valid_data, _ = prepare(model="PerPEFTLightGCN", **GENERAL | settings)
         model, rows = trainer.model.eval(), next(iter(valid_data))[0]
         with torch.no_grad(), model.item_tower.catalogue(0):
             users, items = map(normalise, propagated(model))
-        torch.testing.assert_close(model.full_sort_predict(rows), users[rows["user_id"]] @ items.T)
+        torch.testing.assert_close(model.full_sort_predict(rows), users[rows["user_id"]] @ items.T / scale)
         batch = next(iter(train_data))
         assert ("neg_item_id" in batch.interaction) == (loss == "BPR")
     with model.item_tower.whole(batch.items, 0):
