@@ -155,7 +155,11 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         trainer.eval_collector = RankingCollector(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     without_sequences = config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
-    if config["grow_history"] and without_sequences and not reads_purchases(config.model_class):
+    if (
+        config["grow_history"]
+        and without_sequences
+        and not (reads_purchases(config.model_class) or config["content_term"])
+    ):
         getLogger().info(
             f"grow_history: {config['model']} reads no purchases when it scores: in the test it knows of a user what "
             "it learnt in training, and not the validation purchases."

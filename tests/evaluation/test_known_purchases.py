@@ -141,9 +141,20 @@ def test_the_log_names_a_model_that_cannot_know(prepare, caplog):
     for model, can in models.items():
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            _, trainer, *_ = prepare(model=model, **SMALL)
+            of_ours = {"content_term": False} if model.startswith("PerPEFT") else {}
+            _, trainer, *_ = prepare(model=model, **SMALL, **of_ours)
         assert reads_purchases(type(trainer.model)) == can
         assert caplog.text.count(f"grow_history: {model} reads no purchases when it scores") == (not can)
+
+
+def test_a_model_without_purchases_of_its_own_knows_them_in_its_content_term(prepare, caplog):
+    with caplog.at_level(logging.INFO):
+        _, trainer, _, valid_data, test_data = prepare(model="PerPEFTBPR", **SMALL)
+    assert "grow_history" not in caplog.text
+    trainer.model.item_tower.content_term.weight.fill_(5)
+    known = trainer.evaluate(test_data, load_best_model=False)
+    test_data.known = None
+    assert trainer.evaluate(test_data, load_best_model=False) != known
 
 
 def test_it_is_for_general_models(tiny):
