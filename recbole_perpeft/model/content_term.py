@@ -81,6 +81,11 @@ class ContentTerm(nn.Module):
         """The cosines of all items, ``[n, n_items]``, to what users bought: ``histories [n, length]``, padded."""
         return profiles(self._table, histories, self.decay) @ self._table.T
 
+    def add_to(self, scores: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+        """``scores [n, n_items]`` of the backbone with the weighted cosines of :meth:`of_all`."""
+        weighted = self.weight * profiles(self._table, histories, self.decay)  # [n, d]
+        return torch.addmm(scores, weighted, self._table.T)  # without a pass over the scores of its own
+
     def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The same of one item for each row, ``items [n]``: ``[n]``."""
         return (profiles(self._table, histories, self.decay) * self._table[items]).sum(dim=1)

@@ -212,10 +212,9 @@ class PerPEFTMixin(GroupedUsersMixin):
         term = self.item_tower.content_term
         if term is None or not term.is_used:
             return self._backbone_scores(interaction)
-        content = term.of_all(self._histories(interaction))
         if term.part is Part.CONTENT:
-            return content
-        return content.mul_(term.weight).add_(self._backbone_scores(interaction))
+            return term.of_all(self._histories(interaction))
+        return term.add_to(self._backbone_scores(interaction), self._histories(interaction))
 
     def _backbone_scores(self, interaction: Interaction) -> torch.Tensor:
         """The backbone's scores of all items, ``[n, n_items]``; pair by pair, if it knows no other way."""
