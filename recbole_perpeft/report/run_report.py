@@ -96,7 +96,7 @@ def _test(summary: dict) -> list[str]:
 def _groups(summary: dict, metric: str) -> list[str]:
     if not summary.get("groups"):
         return []
-    lines = [_row("groups", _columns(["users", "tested", "valid", "test"]) + f"  {metric} under the own module")]
+    lines = [_row("groups", _columns(["users", "tested", "valid", "test"]) + f"  {metric} of its users")]
     for number, group in enumerate(summary["groups"]):
         sizes = [f"{group[part]:,}" for part in ("users", "tested")]
         scores = ["-" if group[part] is None else f"{group[part]:.4f}" for part in ("valid", "test")]

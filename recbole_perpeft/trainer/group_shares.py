@@ -1,7 +1,5 @@
 """How soft the groups of a trained model are: found in validation, among a few temperatures and degrees."""
 
-from logging import getLogger
-
 import torch
 from recbole.trainer import Trainer
 from torch import nn
@@ -44,7 +42,6 @@ def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
     temperature, degree = candidates[int(gains.argmax())]
     model.group_temperature.fill_(temperature)
     model.group_softness.fill_(degree)
-    getLogger().info(f"Soft groups: {degree:.0%} of a user's scores by the posterior of their group, T {temperature:g}")
 
 
 def _scores_by_group(model: nn.Module, score, batch: tuple) -> tuple[torch.Tensor, torch.Tensor, tuple]:

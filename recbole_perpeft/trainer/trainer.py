@@ -187,6 +187,7 @@ class PerPEFTTrainer(TellingTrainer):
             self.best_valid_score, self.best_valid_result = score, result
             self.checkpoint.keep_best()
             self._write(self.epoch)
+            self.logger.info(f"Soft groups: {self.valid_metric} {score:.4f} in validation, {best:.4f} without")
         else:
             self.model.forget()
             self.restore_best()
