@@ -214,8 +214,10 @@ SETTINGS: dict[str, Setting] = {
     "l2_emb": Setting(float, Range(0)),
 }
 
-# What of those that a checkpoint was made before stands for how it was made.
-BEFORE_THERE_WERE = {"content_term": False, "soft_groups": False}
+# How a checkpoint was made that does not know these settings.
+_BEFORE_THERE_WERE = {"grow_history": False}
+_OF_OURS = {"content_term": False, "soft_groups": False}
+_OF_MODELS = {"PerPEFTLightGCN": {"loss_type": "BPR", "similar_items": None}}
 
 GONE = {  # what to do without them
     "batches_per_step": "Leave it out; users_per_batch makes a step of more users.",
@@ -242,6 +244,12 @@ def check_known(keys: Iterable[str], known: Mapping[str, object]) -> None:
             raise SettingError(f"{key} is gone. {GONE[key]} docs/changelog.md has more.")
         if key not in known:
             raise SettingError.unknown("setting", key, known)
+
+
+def as_they_were(settings: Mapping[str, object], ours: bool) -> dict[str, object]:
+    """``settings`` of a checkpoint, of a model of ours or of RecBole's, with those that there were none of then."""
+    former = _BEFORE_THERE_WERE | (_OF_OURS if ours else {}) | _OF_MODELS.get(settings.get("model"), {})
+    return former | dict(settings)
 
 
 def of_kind(kind: Kind) -> frozenset[str]:

@@ -12,7 +12,7 @@ import torch
 from recbole_perpeft.config.identity import CHANGEABLE, PROTOCOL, differing
 from recbole_perpeft.config.settings import shown
 from recbole_perpeft.config.sources import sources_hash
-from recbole_perpeft.config.table import BEFORE_THERE_WERE
+from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError
 
 FORMAT = 6
@@ -79,7 +79,7 @@ def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "set
         )
     for part in (state, state.get("stage_1", {})):
         if "settings" in part:
-            part["settings"] = BEFORE_THERE_WERE | part["settings"]
+            part["settings"] = as_they_were(part["settings"], ours=True)
     if holds not in state:
         raise CheckpointError(
             f"{file} holds no {holds}: it was written for another use (a run's checkpoint, or stage_1/)."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.utils.errors import CheckpointError
 
 _CONFIG_MODULES = ("recbole_perpeft.config.configurator", "recbole_perpeft.config")  # the second before 0.2
@@ -38,7 +39,7 @@ def read_recbole_checkpoint(file: str | Path) -> dict:
     """
     try:
         config = torch.load(file, map_location="cpu", weights_only=False)["config"]
-        settings = config.settings()
+        settings = as_they_were(config.settings(), ours=False)
     except Exception as error:  # pickle raises whatever the pickled classes do
         raise CheckpointError(f"{file} cannot be read by this version of recbole_perpeft: {error}") from error
     known = dict(getattr(config, "identity", {}))

@@ -138,6 +138,21 @@ def test_a_checkpoint_with_settings_that_are_gone_opens_and_the_log_names_them(t
     assert "has settings that this build does not know: share_items." in caplog.text
 
 
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTLightGCN"])
+def test_a_checkpoint_of_before_there_were_settings_is_scored_as_it_was(tiny, model):
+    then = {"content_term": False, "soft_groups": False, "grow_history": False}
+    if model == "PerPEFTLightGCN":
+        then |= {"loss_type": "BPR", "similar_items": None, "num_negatives": 1}
+    result = run(config_dict=tiny(model=model, epochs=1, global_epochs=1, **then).settings())
+    state = checkpoint_file.read(result["checkpoint"])
+    for key in then.keys() - {"num_negatives"}:  # which there was
+        del state["settings"][key]
+    checkpoint_file.write(result["checkpoint"], state)
+    config, trainer, _, _, test_data = load(result["checkpoint"])
+    assert {key: config[key] for key in then} == then
+    assert trainer.evaluate(test_data) == pytest.approx(result["test_result"])
+
+
 def test_the_log_of_a_run_that_goes_on_names_the_settings_that_are_gone(tiny):
     short = {"num_groups": 1, "epochs": 1, "global_epochs": 1}
     result = run(config_dict=tiny(**short).settings())
