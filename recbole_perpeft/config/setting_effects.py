@@ -226,7 +226,8 @@ def _quoted_by(model_class: type) -> set[str]:
     texts = []
     for cls in model_class.__mro__:
         with suppress(TypeError, OSError):  # built in, or written in a notebook
-            abstract = cls.__module__ == abstract_recommender.__name__  # with classes for other kinds of models
-            texts.append(inspect.getsource(cls) if abstract else Path(inspect.getsourcefile(cls)).read_text())
+            # in a file with classes of other models
+            among_others = cls.__module__ == abstract_recommender.__name__ or "backbone_name" in vars(cls)
+            texts.append(inspect.getsource(cls) if among_others else Path(inspect.getsourcefile(cls)).read_text())
     words = {word for text in texts for word in re.findall(r"""["']([\w-]+)["']""", text)}
     return words | set(re.findall(r"""config\[["']([\w-]+)["']\]""", inspect.getsource(layers)))

@@ -174,3 +174,9 @@ def test_variants_and_dictionaries_that_hold_all_settings_name_nothing():
     config = demo("PerPEFTSASRec", num_groups=1, peft_type="NONE")
     assert config.remarks == []
     assert all("global_epochs" in one for one in Config(config_dict=config.settings()).remarks)
+
+
+def test_a_setting_of_another_model_of_the_same_file_is_named(tiny):
+    remark = "similar_items: 5 has no effect on PerPEFTBPR, which does not read it."
+    assert remark in tiny(model="PerPEFTBPR", similar_items=5).remarks
+    assert not any("similar_items" in remark for remark in tiny(model="PerPEFTLightGCN", similar_items=5).remarks)
