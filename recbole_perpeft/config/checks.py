@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import SHARED, USER_PROJECTOR, USER_VECTOR, registered
+from recbole_perpeft.config.choices import BY_USER, SHARED, registered
 from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import known_settings
 from recbole_perpeft.config.table import SETTINGS, Setting, values_of
@@ -202,7 +202,7 @@ def _check_ours(config) -> None:
         raise SettingError(
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
         )
-    by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
+    by_user = config["personalised_by"] in BY_USER
     for key, off in (("regroup_epochs", "~"), ("group_mixing", "0")):
         if config[key] and by_user:
             raise SettingError(

@@ -5,6 +5,7 @@ from typing import Any
 
 GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR = "group_peft", "group_projector", "group_vector"
 USER_PROJECTOR, USER_VECTOR = "user_projector", "user_vector"
+BY_USER = USER_PROJECTOR, USER_VECTOR
 PERSONALISED_BY = (GROUP_PEFT, GROUP_PROJECTOR, GROUP_VECTOR, USER_PROJECTOR, USER_VECTOR)
 
 RAW, CENTRED, WHITENED = "raw", "centred", "whitened"

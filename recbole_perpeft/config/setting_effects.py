@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import GROUP_VECTOR, SHARED, USER_PROJECTOR, USER_VECTOR, registered
+from recbole_perpeft.config.choices import BY_USER, GROUP_VECTOR, SHARED, registered
 from recbole_perpeft.config.registry import is_perpeft, reads_content, settings_files
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, keys_of, shown
 from recbole_perpeft.utils.errors import SettingError
@@ -114,7 +114,7 @@ _NONE = _when(_adapts_nothing, "peft_type")
 _NO_CONTENT = _when(_content_weighs_nothing, "content_weight")
 _NO_IMAGE = _when(lambda config: "image" not in config["modalities"], "modalities")
 _NO_TEXT = _when(lambda config: "text" not in config["modalities"], "modalities")
-_BY_USER = _when(lambda config: config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR), "personalised_by")
+_BY_USER = _when(lambda config: config["personalised_by"] in BY_USER, "personalised_by")
 _MIXED = _when(lambda config: bool(config["group_mixing"]), "group_mixing")
 _NO_VALIDATION = _when(lambda config: config["eval_step"] == 0, "eval_step")
 

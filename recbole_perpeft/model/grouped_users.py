@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.config.choices import USER_PROJECTOR, USER_VECTOR
+from recbole_perpeft.config.choices import BY_USER
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
 from recbole_perpeft.model.content_term import Part, only
@@ -39,7 +39,7 @@ class GroupedUsersMixin:
         self.num_groups = config["num_groups"]
         self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
         self.register_buffer("regroupings", torch.zeros((), dtype=torch.long))
-        by_user = config["personalised_by"] in (USER_PROJECTOR, USER_VECTOR)
+        by_user = config["personalised_by"] in BY_USER
         if config["soft_groups"] and self.num_groups > 1 and not (config["group_mixing"] or by_user):
             self.register_buffer("group_losses", torch.zeros(n_users, self.num_groups))
             self.register_buffer("group_softness", torch.zeros(()))
