@@ -57,9 +57,10 @@ def knowing(model: nn.Module, data) -> Iterator[None]:
         return
     held, computed = _held(model, data.config, known)
     attributes = vars(model)
-    before = {name: attributes[name] for name in held if name in attributes} | computed
     # a checkpoint of RecBole's would bring back what was computed from the purchases of training
-    held |= computed | {"load_other_parameter": _leave_out}
+    held |= {"load_other_parameter": _leave_out}
+    before = {name: attributes[name] for name in held if name in attributes} | computed
+    held |= computed
     attributes.update(held)
     try:
         yield

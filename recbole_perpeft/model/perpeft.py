@@ -14,10 +14,9 @@ from recbole_perpeft.model.content_term import Part
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.model.loss import LOSSES
+from recbole_perpeft.model.pairwise import scores_of_pairs
 from recbole_perpeft.model.tower_factory import make_tower
 from recbole_perpeft.model.trained_state import save_trained_only
-
-_SCORES_AT_ONCE = 2**18  # of backbones that score pair by pair
 
 
 class PerPEFTMixin(GroupedUsersMixin):
@@ -221,14 +220,8 @@ class PerPEFTMixin(GroupedUsersMixin):
         try:
             return super().full_sort_predict(interaction).view(len(interaction), -1)
         except NotImplementedError:
-            items = torch.arange(self.n_items, device=self.device)
-            scores = []
-            for row in range(0, len(interaction), step := max(1, _SCORES_AT_ONCE // self.n_items)):
-                part = interaction[row : row + step]
-                pairs = part.repeat_interleave(self.n_items)
-                pairs.update(Interaction({self.ITEM_ID: items.repeat(len(part))}))
-                scores.append(super().predict(pairs).view(len(part), -1))
-            return torch.cat(scores)
+            items = Interaction({self.ITEM_ID: torch.arange(self.n_items, device=self.device)})
+            return scores_of_pairs(super().predict, interaction, items)
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""

@@ -29,6 +29,10 @@ class MisfitError(CheckpointError):
     """A checkpoint is whole, but of other data, another encoder or other settings."""
 
 
+class RequestError(PerPEFTError):
+    """Items cannot be recommended as asked: a user, item, column or number of items is not there."""
+
+
 class TrainingError(PerPEFTError):
     """Training cannot go on."""
 

@@ -1,0 +1,50 @@
+"""Items of many users, end to end, and how many users' scores are computed at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+# Scores of a block of users: 16 MB on a CPU, for more is new memory at every block and leaves the caches; 64 MB on a
+# GPU, where a block should be worth its launches.
+_SCORES_OF_A_BLOCK = {"cpu": 2**22, "cuda": 2**24}
+
+
+@dataclass(frozen=True)
+class ItemLists:
+    """Items of every row, end to end.
+
+    Attributes
+    ----------
+    items : numpy.ndarray
+        ``[total]``.
+    starts, lengths : numpy.ndarray
+        Where a row's items are in ``items``, ``[rows]``; rows may share items.
+    """
+
+    items: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[np.ndarray]) -> "ItemLists":
+        """One row for each of ``lists``."""
+        lengths = np.array([len(items) for items in lists])
+        return cls(np.concatenate(lists), lengths.cumsum() - lengths, lengths)
+
+    def take(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the items of ``rows``: position in ``rows``, and item, both ``[n]``."""
+        lengths = self.lengths[rows]
+        position = np.repeat(np.arange(len(rows)), lengths)  # [n]
+        shift = self.starts[rows] - (lengths.cumsum() - lengths)
+        return torch.from_numpy(position), torch.from_numpy(self.items[np.arange(len(position)) + shift[position]])
+
+
+def rows_of_a_block(n_items: int, config) -> int:
+    """How many users' scores of ``n_items`` are computed at a time.
+
+    No more than ``eval_batch_size``, for what a backbone computes on its way to the scores needs memory too.
+    """
+    scores = _SCORES_OF_A_BLOCK["cuda" if config["device"].type == "cuda" else "cpu"]
+    return max(1, min(scores // n_items, config["eval_batch_size"]))

@@ -1,0 +1,80 @@
+"""What is asked of a list: how long it is, which items it may hold, and what is told of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recbole_perpeft.serving.catalogue import Catalogue
+from recbole_perpeft.utils.errors import RequestError
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Of all lists of a request.
+
+    Attributes
+    ----------
+    k : int
+        Items for each user.
+    seen : bool
+        Whether items that the user has bought already may come again.
+    allow, deny : iterable of str or None
+        Item ids: no others than these; none of these.
+    where : mapping
+        Columns of the ``.item`` file and the value, or values, that an item must have there.
+    columns : iterable of str
+        Columns of the ``.item`` file that are told of each item, such as the title.
+    group : bool
+        Whether the user's group is told.
+
+    Raises
+    ------
+    RequestError
+        If k is no number of items.
+    """
+
+    k: int = 10
+    seen: bool = False
+    allow: Iterable[str] | None = None
+    deny: Iterable[str] | None = None
+    where: Mapping[str, str | Iterable[str]] = field(default_factory=dict)
+    columns: Iterable[str] = ()
+    group: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
+            raise RequestError(f"k: {self.k!r} is no number of items: give 1 or more.")
+
+    def allowed(self, catalogue: Catalogue) -> np.ndarray:
+        """Whether each item may be in a list, whoever it is for, bool ``[n_items]``; padding may not.
+
+        Raises
+        ------
+        RequestError
+            If an item or a column is unknown, or no item is left.
+        """
+        allowed = np.ones(len(catalogue), dtype=bool)
+        if self.allow is not None:
+            allowed[:] = False
+            allowed[catalogue.numbers(self.allow)] = True
+        if self.deny is not None:
+            allowed[catalogue.numbers(self.deny)] = False
+        for column, wanted in self.where.items():
+            allowed &= _has(catalogue.column(column), column, wanted)
+        allowed[0] = False
+        if not allowed.any():
+            raise RequestError("No item is left by allow, deny and where: leave one of them out.")
+        return allowed
+
+
+def _has(values: np.ndarray, column: str, wanted: str | Iterable[str]) -> np.ndarray:
+    """Which of ``values [n_items]`` are wanted, bool."""
+    wanted = {wanted} if isinstance(wanted, str) else set(wanted)
+    found = np.isin(values, list(wanted))
+    if not found[1:].any():
+        there = sorted(set(values[1:]))
+        shown = ", ".join(map(repr, there[:5])) + (" …" if len(there) > 5 else "")
+        asked = " or ".join(map(repr, sorted(wanted)))
+        raise RequestError(f"where: no item has {column} {asked}; there is {shown}.")
+    return found

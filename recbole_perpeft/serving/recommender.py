@@ -1,0 +1,268 @@
+"""Lists of items for users, from what a run has trained."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.data.transform import construct_transform
+from torch import nn
+
+from recbole_perpeft.config import Config
+from recbole_perpeft.data.dataset import SequencePurchases
+from recbole_perpeft.data.item_lists import ItemLists, rows_of_a_block
+from recbole_perpeft.evaluation.known_purchases import knowing
+from recbole_perpeft.evaluation.top_items import top_items
+from recbole_perpeft.model.pairwise import scores_of_pairs
+from recbole_perpeft.quick_start import load
+from recbole_perpeft.serving.catalogue import catalogue_of, ids_of, nearest
+from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, purchases_of
+from recbole_perpeft.serving.list_options import ListOptions
+from recbole_perpeft.utils.errors import RequestError
+
+
+class Recommender:
+    """Recommends items by a trained model, of this package or of RecBole.
+
+    Scores are those of the evaluation; what is known of users is all that they bought, the newest purchase included.
+
+    Parameters
+    ----------
+    config
+        The settings of the run.
+    model
+        With its trained weights; is the recommender's own from now on.
+    parts
+        The data set's training, validation and test part.
+    before_test
+        Whether users are known as they were in the test, without what they bought in it.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        As given.
+    catalogue : Catalogue
+        The items.
+    users : list of str
+        Ids of the users of whom something is known.
+    """
+
+    def __init__(self, config: Config, model: nn.Module, parts: Sequence[Dataset], before_test: bool = False):
+        self.config, self.model = config, model.eval()
+        self._dataset = parts[0]
+        self.catalogue = catalogue_of(config, self._dataset)
+        self._histories = known_histories(parts, before_test)
+        tokens = self._dataset.field2id_token[self._dataset.uid_field]
+        self.users = [str(token) for token in tokens[self._histories.users]]
+        self._row_of = {user: row for row, user in enumerate(self.users)}
+        self._transform = construct_transform(config)
+        self._is_sequential = isinstance(self._dataset, SequencePurchases)
+        self._stack = ExitStack()
+        if not self._is_sequential and config["grow_history"]:
+            known = SimpleNamespace(config=config, known=purchases_of(parts, before_test))
+            self._stack.enter_context(knowing(model, known))
+        self._has_new = False
+
+    @classmethod
+    def load(cls, file: str | Path, settings: dict | None = None, before_test: bool = False) -> "Recommender":
+        """Open what a run has written.
+
+        Parameters
+        ----------
+        file
+            A checkpoint. That of one of RecBole's own models is a pickle, which can run any code when it is read: give
+            only files that you trust.
+        settings
+            Those that have changed since, such as a moved ``data_path`` or ``encoder`` folder.
+        before_test
+            As of the class.
+
+        Raises
+        ------
+        PerPEFTError
+            If the file cannot be read, or data, content, encoder or settings are not those it was made with.
+        """
+        config, trainer, *loaders = load(file, settings)
+        trainer.tensorboard.close()
+        return cls(config, trainer.model, [loader._dataset for loader in loaders], before_test)
+
+    # -- lists ------------------------------------------------------------------------------------------------------
+
+    def recommend(self, users: Iterable[str], **options) -> pd.DataFrame:
+        """The best items for users who are known, k for each.
+
+        Parameters
+        ----------
+        users
+            Their ids.
+        **options
+            Those of :class:`~recbole_perpeft.serving.list_options.ListOptions`; by default ten items that the user has
+            not bought.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``user_id``, ``rank`` (from 1), ``item_id``, ``score``, ``columns`` and ``group``, users as they were given.
+
+        Raises
+        ------
+        RequestError
+            If a user, item or column is unknown, or fewer than k items are left for a user.
+        """
+        return pd.concat(self.blocks(users, **options), ignore_index=True)
+
+    def recommend_new(self, histories: Sequence[Iterable[str]], **options) -> pd.DataFrame:
+        """The best items for users of whom nothing is known but what they bought.
+
+        Their group is found by the rule by which the groups were made. To a backbone that learns each user they are the
+        mean of all users.
+
+        Parameters
+        ----------
+        histories
+            The ids of the items that each has bought, oldest first.
+        **options
+            As of :meth:`recommend`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As of :meth:`recommend`; ``user_id`` is the number of the history, from 0.
+
+        Raises
+        ------
+        RequestError
+            As :meth:`recommend`; if a history is empty; and of models that are no sequential recommenders, which know
+            users by what they have learnt of each.
+        """
+        if not self._is_sequential:
+            raise RequestError(
+                f"{self.config['model']} knows users by what it learnt of each in training, and can recommend nothing "
+                "to others: train a sequential recommender, or train on with the new users."
+            )
+        numbers = [self.catalogue.numbers(history) for history in histories]
+        if not numbers:
+            raise RequestError("No history is given: a new user is known by the items that they bought.")
+        for number, history in enumerate(numbers):
+            if not len(history):
+                raise RequestError(f"History {number} is empty: a new user is known by at least one item.")
+        self._prepare_for_new()
+        known = Histories(np.zeros(len(numbers), np.int64), new_rows(self._dataset, numbers), ItemLists.of(numbers))
+        rows = np.arange(len(numbers))
+        blocks = self._blocks(known, rows.astype(str).astype(object), rows, ListOptions(**options))
+        return pd.concat(blocks, ignore_index=True)
+
+    def blocks(self, users: Iterable[str] | None = None, **options) -> Iterator[pd.DataFrame]:
+        """As :meth:`recommend`, some users at a time, in bounded memory.
+
+        By default for all users who are known, group by group. A request that cannot be met is refused before the first
+        block is computed.
+        """
+        rows = self._all_rows() if users is None else self._rows_of(users)
+        return self._blocks(self._histories, np.asarray(self.users, dtype=object)[rows], rows, ListOptions(**options))
+
+    def _all_rows(self) -> np.ndarray:
+        """A block of users of one group is scored in one go."""
+        rows, groups = np.arange(len(self.users)), getattr(self.model, "user_groups", None)
+        return rows if groups is None else rows[groups.cpu().numpy()[self._histories.users].argsort(kind="stable")]
+
+    def _rows_of(self, users: Iterable[str]) -> np.ndarray:
+        users = ids_of("users", users)
+        if not users:
+            raise RequestError("No user is given.")
+        unknown = [user for user in users if user not in self._row_of]
+        if unknown:
+            raise RequestError(
+                f"Unknown user {unknown[0]!r}: purchases of {len(self.users):,} users are known. Give a new user by "
+                f"what they bought.{nearest(unknown[0], self._row_of)}"
+            )
+        return np.array([self._row_of[user] for user in users])
+
+    def _blocks(
+        self, known: Histories, names: np.ndarray, rows: np.ndarray, options: ListOptions
+    ) -> Iterator[pd.DataFrame]:
+        """Lists for ``rows [n]`` of ``known``, who are called ``names [n]``."""
+        allowed = options.allowed(self.catalogue)
+        _check_left(known.bought, rows, names, allowed, options)
+        if options.group and not hasattr(self.model, "user_groups"):
+            raise RequestError(f"{self.config['model']} has no groups of users: leave the group out.")
+        values = {name: self.catalogue.column(name) for name in options.columns}
+        shut = torch.from_numpy(np.flatnonzero(~allowed)).to(self.model.device)
+        step = rows_of_a_block(len(self.catalogue), self.config)
+        for block in np.array_split(np.arange(len(rows)), -(-len(rows) // step)):
+            interaction = self._interaction(known, rows[block])
+            scores = self._scores(interaction)
+            scores[:, shut] = -torch.inf
+            if not options.seen:
+                scores[tuple(index.to(scores.device) for index in known.bought.take(rows[block]))] = -torch.inf
+            best = top_items(scores, options.k)  # [block, k]
+            found = scores.gather(1, best).flatten().cpu().numpy()
+            best = best.flatten().cpu().numpy()
+            frame = {
+                "user_id": names[block].repeat(options.k),
+                "rank": np.tile(np.arange(1, options.k + 1), len(block)),
+            }
+            frame |= {"item_id": self.catalogue.tokens[best], "score": found}
+            frame |= {name: column[best] for name, column in values.items()}
+            if options.group:
+                frame["group"] = self._groups(interaction).repeat(options.k)
+            yield pd.DataFrame(frame)
+
+    # -- scores -----------------------------------------------------------------------------------------------------
+
+    def scores(self, users: Iterable[str]) -> torch.Tensor:
+        """Scores of every item for users who are known, as in the evaluation, ``[n, n_items]``; column 0 is padding."""
+        rows = np.array([self._row_of[user] for user in users])
+        return self._scores(self._interaction(self._histories, rows))
+
+    @torch.no_grad()
+    def _scores(self, interaction: Interaction) -> torch.Tensor:
+        try:
+            scores = self.model.full_sort_predict(interaction)
+        except NotImplementedError:
+            features = self._dataset.get_item_feature().to(self.model.device)
+            scores = scores_of_pairs(self.model.predict, interaction, features)
+        return scores.view(len(interaction), -1)
+
+    def _interaction(self, known: Histories, rows: np.ndarray) -> Interaction:
+        interaction = known.rows[torch.from_numpy(rows)]
+        if self._is_sequential:
+            interaction = self._transform(self._dataset, interaction)
+        return interaction.to(self.model.device)
+
+    @torch.no_grad()
+    def _groups(self, interaction: Interaction) -> np.ndarray:
+        return self.model._groups_of(interaction).cpu().numpy()
+
+    def _prepare_for_new(self) -> None:
+        """Let a new user, who is padding to the model, be the mean of all users where it has learnt each."""
+        if self._has_new:
+            return
+        n_users = self._dataset.user_num
+        with torch.no_grad():
+            for name, module in self.model.named_children():
+                if isinstance(module, nn.Embedding) and name.startswith("user") and module.num_embeddings == n_users:
+                    module.weight[0] = module.weight[1:].mean(dim=0)
+        self._has_new = True
+
+
+def _check_left(
+    bought: ItemLists, rows: np.ndarray, names: np.ndarray, allowed: np.ndarray, options: ListOptions
+) -> None:
+    """Refuse lists that are longer than the items that are left."""
+    left = np.full(len(rows), allowed.sum())
+    if not options.seen:
+        owners, items = (index.numpy() for index in bought.take(rows))
+        pairs = np.unique(owners * len(allowed) + items)  # repeats count once
+        np.subtract.at(left, pairs // len(allowed), allowed[pairs % len(allowed)])
+    least = int(left.argmin())
+    if left[least] < options.k:
+        raise RequestError(
+            f"k: {options.k} items are more than the {left[least]} that are left for user {names[least]!r}: give a "
+            "smaller k, or other filters."
+        )
