@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_perpeft.commands.compare import compare
+from recbole_perpeft.config.settings import settings_of
 from recbole_perpeft.experiments.tables import cell, check_same_data, pipes, significance, write_texts
-from recbole_perpeft.experiments.variants import METHOD, settings_of
+from recbole_perpeft.experiments.variants import METHOD
 from recbole_perpeft.utils.exit_status import exit_status
 
 VARIANTS = (METHOD, "global_peft", "frozen")

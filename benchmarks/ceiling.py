@@ -21,8 +21,8 @@ from dataset.make.catalogue import make_catalogue  # noqa: E402
 from dataset.make.demo import N_ITEMS, SEED  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
+from recbole_perpeft.config.settings import settings_of  # noqa: E402
 from recbole_perpeft.experiments.tables import cell, over_seeds  # noqa: E402
-from recbole_perpeft.experiments.variants import settings_of  # noqa: E402
 
 VIEWS = {"one view for all": {"num_groups": 1}, "a projector for each group": {"personalised_by": "group_projector"}}
 

@@ -21,7 +21,7 @@ from dataset.make.demo import N_ITEMS, N_USERS, SEED  # noqa: E402
 from dataset.make.purchases import make_purchases  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
-from recbole_perpeft.experiments.variants import settings_of  # noqa: E402
+from recbole_perpeft.config.settings import settings_of  # noqa: E402
 from recbole_perpeft.grouping.assignment import stage_2_groups  # noqa: E402
 from recbole_perpeft.grouping.methods import GROUPINGS  # noqa: E402
 

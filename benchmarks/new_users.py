@@ -30,10 +30,10 @@ from recbole.utils import init_seed
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import data_identity, encoder_identity
+from recbole_perpeft.config.settings import settings_of
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
 from recbole_perpeft.experiments.significance import difference
 from recbole_perpeft.experiments.tables import pipes
-from recbole_perpeft.experiments.variants import settings_of
 from recbole_perpeft.experiments.worker import gain, ranks_of_targets
 from recbole_perpeft.trainer import stage_1_cache
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer

@@ -18,7 +18,8 @@ import yaml
 
 from recbole_perpeft.commands.compare import compare
 from recbole_perpeft.commands.tune import tune
-from recbole_perpeft.experiments.variants import make_rows, settings_of
+from recbole_perpeft.config.settings import settings_of
+from recbole_perpeft.experiments.variants import make_rows
 from recbole_perpeft.utils.exit_status import exit_status
 
 SEARCHED = {

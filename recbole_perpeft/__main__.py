@@ -1,4 +1,4 @@
-"""``python -m recbole_perpeft compare …`` and ``… tune …``; ``recbole-perpeft`` is the same."""
+"""``python -m recbole_perpeft COMMAND …``; ``recbole-perpeft`` is the same."""
 
 import sys
 from importlib import import_module
@@ -6,7 +6,9 @@ from importlib import import_module
 from recbole_perpeft.utils.exit_status import exit_status
 from recbole_perpeft.utils.late_imports import without_garbage_collection
 
-COMMANDS = ("compare", "tune")  # each a module of commands/ with a main; only the one that is asked for is imported
+# each a module of commands/ with a main; only the one that is asked for is imported
+COMMANDS = ("compare", "recommend", "tune")
+_OF_RUNS = ("compare", "tune")
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +18,7 @@ def main(arguments: list[str]) -> int:
         return 2
     with without_garbage_collection():
         command = import_module(f"recbole_perpeft.commands.{arguments[0]}")
-    return exit_status(lambda: command.main(arguments[1:]))
+    return exit_status(lambda: command.main(arguments[1:]), goes_on=arguments[0] in _OF_RUNS)
 
 
 def console() -> None:

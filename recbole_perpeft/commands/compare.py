@@ -6,12 +6,12 @@ from pathlib import Path
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.checks import check_seed
-from recbole_perpeft.config.settings import merge_settings, read_settings_files
+from recbole_perpeft.config.settings import merge_settings, read_settings_files, settings_of
 from recbole_perpeft.data.preparation import check_folder
 from recbole_perpeft.experiments.chart import write_chart
 from recbole_perpeft.experiments.scheduler import do_runs, output_folder
 from recbole_perpeft.experiments.tables import check_same_data, markdown, summarise, write_table
-from recbole_perpeft.experiments.variants import METHOD, check_same_protocol, known_variants, make_rows, settings_of
+from recbole_perpeft.experiments.variants import METHOD, check_same_protocol, known_variants, make_rows
 from recbole_perpeft.utils.errors import SettingError
 
 DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and

@@ -109,6 +109,23 @@ def read_settings_files(files: Sequence[str | Path]) -> dict:
     return values
 
 
+def settings_of(words: Sequence[str]) -> dict:
+    """``KEY=VALUE`` (or ``--KEY=VALUE``) words as typed values.
+
+    Raises
+    ------
+    SettingError
+        On a word of another form.
+    """
+    known, values = known_settings(), {}
+    for word in words:
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not equals or not key:
+            raise SettingError(f"Setting {word!r} is not understood: write key=value.")
+        values[key] = parse_value(key, text, known.get(key))
+    return values
+
+
 def merge_settings(*sources: Mapping) -> dict:
     """Settings of all sources, a later one's before an earlier one's; ``eval_args`` part by part."""
     merged = {}

@@ -5,11 +5,11 @@ from itertools import islice
 
 import torch
 
-_ROWS = 1000  # so many tell settings apart that change a score little from one to the next
+_ROWS = 3000  # so many tell settings apart that change a score little from one to the next
 
 
 def some_batches(loader) -> Iterator[tuple]:
-    """Batches of an evaluation's ``loader``, evenly spread, with about 1,000 rows; all, if there are no more."""
+    """Batches of an evaluation's ``loader``, evenly spread, with about 3,000 rows; all, if there are no more."""
     rows = len(next(iter(loader))[0])
     yield from islice(loader, 0, None, max(1, len(loader) * rows // _ROWS))
 
@@ -26,5 +26,6 @@ def rank_gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.
     """
     own = scores[positive_u, positive_i]
     rows = scores if len(positive_u) == len(scores) else scores[positive_u]
-    ranks = 1 + (rows > own[:, None]).sum(dim=1)
+    above = torch.gt(rows, own[:, None], out=torch.empty_like(rows))
+    ranks = 1 + above @ above.new_ones(above.shape[1])  # a product counts five times as fast as a sum of booleans
     return float((1 / torch.log2(1 + ranks.double())).sum())

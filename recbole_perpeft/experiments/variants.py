@@ -10,7 +10,7 @@ from recbole.utils import ModelType
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import CHANGEABLE
 from recbole_perpeft.config.registry import find_model, is_perpeft, settings_files
-from recbole_perpeft.config.settings import PROPERTIES, keys_of, known_settings, parse_value, read_yaml, shown
+from recbole_perpeft.config.settings import PROPERTIES, keys_of, read_yaml, settings_of, shown
 from recbole_perpeft.experiments.scheduler import Run
 from recbole_perpeft.utils.errors import SettingError
 
@@ -60,23 +60,6 @@ class Row:
 def known_variants() -> list[str]:
     """Names of the variants that come with the package."""
     return sorted(file.stem for file in VARIANTS.glob("*.yaml") if file.stem != "paper")
-
-
-def settings_of(words: Sequence[str]) -> dict:
-    """``KEY=VALUE`` (or ``--KEY=VALUE``) words as typed values.
-
-    Raises
-    ------
-    SettingError
-        On a word of another form.
-    """
-    known, values = known_settings(), {}
-    for word in words:
-        key, equals, text = word.removeprefix("--").partition("=")
-        if not equals or not key:
-            raise SettingError(f"Setting {word!r} is not understood: write key=value.")
-        values[key] = parse_value(key, text, known.get(key))
-    return values
 
 
 def make_rows(

@@ -11,14 +11,14 @@ from recbole_perpeft.model.content_term import ContentTerm, Part, only
 
 _DECAYS = (0.65, 0.8, 1.0)
 # How much the term varies over the items, as a share of how much the backbone's scores do.
-_SHARES = (0.0, *(0.03 * 10 ** (step / 3) for step in range(7)))  # to 3, above which the backbone has no say
+_SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the backbone has no say
 
 
 @torch.no_grad()
 def find_content_weight(trainer: Trainer, valid_data) -> None:
     """Give the model's content term the weight and decay that rank the validation purchases best.
 
-    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 1,000 of the users.
+    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 3,000 of the users.
 
     Parameters
     ----------
@@ -39,8 +39,9 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
                 content[decay], _ = _scores(term, Part.CONTENT, score, batch)
             if unit is None:
                 unit = _spread(backbone) / _spread(content[_DECAYS[0]])
+            mixed = torch.empty_like(backbone)
             for number, (share, decay) in enumerate(candidates):
-                mixed = torch.add(backbone, content[decay], alpha=share * unit) if share else backbone
+                torch.add(backbone, content[decay], alpha=share * unit, out=mixed)
                 gains[number] += rank_gain(mixed, *positives)
     share, decay = candidates[int(gains.argmax())]
     term.weight.fill_(share * unit)

@@ -1,4 +1,4 @@
-"""How a command of many runs ends: with a status, and a line in place of a stack trace where the input is at fault."""
+"""How a command ends: with a status, and a line in place of a stack trace where the input is at fault."""
 
 import sys
 from collections.abc import Callable
@@ -6,8 +6,13 @@ from collections.abc import Callable
 from recbole_perpeft.utils.errors import PerPEFTError
 
 
-def exit_status(command: Callable[[], int | None]) -> int:
+def exit_status(command: Callable[[], int | None], goes_on: bool = True) -> int:
     """Run ``command`` and give the process's exit status.
+
+    Parameters
+    ----------
+    goes_on
+        Whether the same command goes on where it was stopped.
 
     Returns
     -------
@@ -20,5 +25,6 @@ def exit_status(command: Callable[[], int | None]) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on: finished runs are not repeated.", file=sys.stderr)
+        rest = "The same command goes on: finished runs are not repeated." if goes_on else "Nothing was written."
+        print(f"Interrupted. {rest}", file=sys.stderr)
         return 130

@@ -133,7 +133,9 @@ def test_filters(opened, tiny_root):
     free = [f"i{number}" for number in range(30) if f"i{number}" not in own]
     everything = recommender.recommend([user], k=len(free)).item_id.tolist()
     assert set(everything) == set(free)
-    assert recommender.recommend([user], k=3, allow=free[:3]).item_id.tolist() == [i for i in everything if i in free[:3]]
+    assert recommender.recommend([user], k=3, allow=free[:3]).item_id.tolist() == [
+        i for i in everything if i in free[:3]
+    ]
     denied = recommender.recommend([user], k=5, deny=everything[:4]).item_id.tolist()
     assert denied == everything[4:9]
     again = recommender.recommend([user], k=30, seen=True).item_id.tolist()

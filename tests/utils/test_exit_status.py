@@ -32,3 +32,8 @@ def test_a_command_ends_with_a_status_and_one_line(command, status, said, capsys
 def test_what_is_not_the_inputs_fault_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         exit_status(raising(ZeroDivisionError()))
+
+
+def test_a_command_that_does_not_go_on_says_so(capsys):
+    assert exit_status(raising(KeyboardInterrupt()), goes_on=False) == 130
+    assert capsys.readouterr().err == "Interrupted. Nothing was written.\n"
