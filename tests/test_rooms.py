@@ -15,6 +15,7 @@ FLOORS = (
     {"trainer"},
     {"report"},
     {"quick_start"},
+    {"serving"},
     {"experiments"},
     {"commands"},
 )

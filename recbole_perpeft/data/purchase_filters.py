@@ -19,7 +19,14 @@ class PurchaseFilters:
     Purchases are sorted once, stably, by the time as it is in the file (float64), so that purchases of the same time
     keep the order of the file on every processor. RecBole sorts by them twice: with pandas' unstable sort, and, stably,
     by float32, which keeps the order within a user once they are sorted.
+
+    Attributes
+    ----------
+    item_encoder : torch.nn.Module or None
+        What models take for their item encoder; None: they make one, of the catalogue's pictures and titles.
     """
+
+    item_encoder = None
 
     def _load_feat(self, filepath, source):
         load_col, _ = self._get_load_and_unload_col(source)

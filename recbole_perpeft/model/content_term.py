@@ -68,6 +68,18 @@ class ContentTerm(nn.Module):
             else:
                 self._fixed = unit_vectors(fixed)
 
+    @property
+    def tables(self) -> dict[int, torch.Tensor]:
+        """What was read as each module sees it, ``[n_items, d]``; that of module 0 alone, if it is one for all."""
+        return self._tables if self._fixed is None else {0: self._fixed}
+
+    def keep(self, tables: dict[int, torch.Tensor]) -> None:
+        """Take :attr:`tables` of a term that has read the features as they are; a single one is for all modules."""
+        if len(tables) == 1:
+            self._fixed = tables[0]
+        else:
+            self._tables = dict(tables)
+
     def share(self, modules: int) -> None:
         """Let so many modules see items as the first does, if it has been read."""
         table = self._tables.get(0)

@@ -115,7 +115,7 @@ class PerPEFTLightGCN(GraphMixin, ContentLightGCN):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        if number := config["similar_items"]:
+        if (number := config["similar_items"]) and dataset.item_encoder is None:
             features = frozen_features(load_encoder(config, dataset).to(self.device)).values()
             alike = [nearest_items(unit_vectors(some, WHITENED), number) for some in features]
             self.similar_items = torch.cat(alike, dim=1).to(self.device)

@@ -242,6 +242,10 @@ class MultimodalItemEmbedding(nn.Module):
         with self._using(table):
             yield
 
+    def keep(self, tables: dict[int, torch.Tensor]) -> None:
+        """Take groups' tables that :meth:`catalogue` has computed before, under the weights as they are."""
+        self._tables = dict(tables)
+
     @contextmanager
     def _using(self, table: torch.Tensor) -> Iterator[None]:
         before, self._table = self._table, table

@@ -29,21 +29,8 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
     biases
         How many of its columns, the last, content adds nothing to.
     """
-    foundation, content = _load(config, dataset)
-    num_modules, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
-    # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
-    with torch.random.fork_rng(devices=[]):
-        encoder = build_item_encoder(
-            foundation,
-            content,
-            config["peft_type"],
-            config["peft_config"],
-            num_modules,
-            peft_layers=config["peft_layers"],
-            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
-            show_progress=config["show_progress"],
-            iisan_form=config["iisan_form"],
-        )
+    _, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
+    encoder = dataset.item_encoder or adapted_encoder(config, *_load(config, dataset))
     sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
     bought = np.concatenate(list(dataset.training_sequences().values()))
     return MultimodalItemEmbedding(
@@ -61,6 +48,24 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
     )
 
 
+def adapted_encoder(config, foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
+    """``foundation`` with the modules that the settings ask for, untrained, to read ``content``."""
+    num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
+    # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
+    with torch.random.fork_rng(devices=[]):
+        return build_item_encoder(
+            foundation,
+            content,
+            config["peft_type"],
+            config["peft_config"],
+            num_modules,
+            peft_layers=config["peft_layers"],
+            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
+            show_progress=config["show_progress"],
+            iisan_form=config["iisan_form"],
+        )
+
+
 def load_encoder(config, dataset) -> ItemEncoder:
     """The foundation model as it is, with the content of the catalogue, for the arguments of :func:`make_tower`."""
     foundation, content = _load(config, dataset)
@@ -75,9 +80,9 @@ def frozen_features(encoder: ItemEncoder) -> dict[str, torch.Tensor]:
     return dict(zip(widths, features.split(list(widths.values()), dim=1), strict=True))
 
 
-def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
-    folder = Path(config["data_path"])
-    foundation = load_foundation(
+def foundation_of(config) -> FoundationModel:
+    """The foundation model that the settings name."""
+    return load_foundation(
         encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
         image_encoder=config["image_encoder"],
         text_encoder=config["text_encoder"],
@@ -85,8 +90,12 @@ def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
         image_pooling=config["image_pooling"],
         text_pooling=config["text_pooling"],
         max_text_length=config["max_text_length"],
-        search_folders=(folder,),
+        search_folders=(Path(config["data_path"]),),
     )
+
+
+def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
+    folder, foundation = Path(config["data_path"]), foundation_of(config)
     content = prepare_content(
         dataset.field2id_token[dataset.iid_field],
         folder,

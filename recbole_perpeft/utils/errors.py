@@ -29,6 +29,10 @@ class MisfitError(CheckpointError):
     """A checkpoint is whole, but of other data, another encoder or other settings."""
 
 
+class BundleError(PerPEFTError):
+    """A bundle cannot be written or opened; the message names the file and the cure."""
+
+
 class RequestError(PerPEFTError):
     """Items cannot be recommended as asked: a user, item, column or number of items is not there."""
 

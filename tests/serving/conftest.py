@@ -1,0 +1,45 @@
+"""Fixtures that tests of bundles share: checkpoints, and the bundles that are exported from them."""
+
+import pytest
+import torch
+
+from recbole_perpeft.serving.bundle import write_bundle
+from recbole_perpeft.trainer.stage import Stage
+from tests.training import scatter_groups
+
+
+@pytest.fixture
+def checkpoint(prepare, tmp_path):
+    """``checkpoint(**settings)`` gives a trainer, its loaders and the file of its model, which moved from its start."""
+
+    def make(model="PerPEFTSASRec", **settings):
+        _, trainer, *loaders = prepare(model=model, **settings)
+        if not model.startswith("PerPEFT"):
+            trainer.fit(loaders[0], loaders[1], verbose=False, saved=True)
+            return trainer, loaders, trainer.saved_model_file
+        trained = trainer.model
+        if trained.num_groups > 1:
+            scatter_groups(trained, loaders[0], trained.num_groups)
+        with torch.no_grad():
+            if trained.item_tower.content_term is not None:
+                trained.item_tower.content_term.weight.fill_(0.5)
+                trained.item_tower.content_term.decay.fill_(0.8)
+            if hasattr(trained, "group_softness"):
+                trained.group_softness.fill_(0.5)
+                trained.group_losses.copy_(torch.rand(trained.group_losses.shape))
+        trained.invalidate()
+        trainer.begin_stage(Stage.PERSONALISED if trained.num_groups > 1 else Stage.GLOBAL)
+        trainer.checkpoint.keep_best()
+        trainer.best_valid_result = {"ndcg@10": 0.25}
+        trainer._saved = True
+        trainer._write(0)
+        return trainer, loaders, trainer.saved_model_file
+
+    return make
+
+
+@pytest.fixture
+def bundle(checkpoint, tmp_path):
+    """A bundle of PerPEFTSASRec, and the folder's path."""
+    write_bundle(checkpoint()[2], tmp_path / "bundle")
+    return tmp_path / "bundle"
