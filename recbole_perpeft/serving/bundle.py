@@ -16,6 +16,7 @@ from recbole_perpeft.config.identity import CHANGEABLE, PLACES, PROTOCOL, differ
 from recbole_perpeft.config.registry import is_perpeft, reads_content
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder import FoundationModel, ItemEncoder
+from recbole_perpeft.encoder.foundation.precision import PRECISIONS
 from recbole_perpeft.model.tower_factory import adapted_encoder, foundation_of
 from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
@@ -89,6 +90,7 @@ def write_bundle(
         facts["counts"] = write_data(config, parts, place)
         if is_perpeft(config.model_class):
             facts["encoder"] = _write_tower(config, model, place)
+            facts["settings"]["precision"] = facts["encoder"]["precision"]  # auto is another on another machine
         write_tensors(place / _STATE, _own_state(model))
         manifest = seal(place, facts)
         (place / CARD).write_text(card(manifest), encoding="utf-8")
@@ -151,7 +153,7 @@ def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
         "name": " + ".join(names[modality] for modality in used if names[modality]),
         "names": [names[modality] for modality in used if names[modality]],
         "hash": encoder.foundation.fingerprint(),
-        "precision": str(encoder.item_features.dtype).removeprefix("torch."),
+        "precision": next(name for name, dtype in PRECISIONS.items() if dtype == encoder.item_features.dtype),
         "modules": encoder.num_groups,
         "feature_dim": encoder.feature_dim,
     }

@@ -1,5 +1,7 @@
 """Fixtures that tests of bundles share: checkpoints, and the bundles that are exported from them."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -38,8 +40,15 @@ def checkpoint(prepare, tmp_path):
     return make
 
 
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory):
+    """Where the bundle is that :func:`bundle` copies."""
+    return tmp_path_factory.mktemp("bundles")
+
+
 @pytest.fixture
-def bundle(checkpoint, tmp_path):
-    """A bundle of PerPEFTSASRec, and the folder's path."""
-    write_bundle(checkpoint()[2], tmp_path / "bundle")
-    return tmp_path / "bundle"
+def bundle(checkpoint, bundles, tmp_path):
+    """A bundle of PerPEFTSASRec, to be damaged."""
+    if not (bundles / "bundle").exists():
+        write_bundle(checkpoint()[2], bundles / "bundle")
+    return shutil.copytree(bundles / "bundle", tmp_path / "bundle")

@@ -1,46 +1,326 @@
 """Bundles: what is opened scores as what was exported, and what is not as it was written is refused."""
 
+import json
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from recbole_perpeft import quick_start
-from recbole_perpeft.serving.bundle import open_bundle, write_bundle
+from recbole_perpeft.model.tower_factory import _load
+from recbole_perpeft.serving import bundle_files
+from recbole_perpeft.serving.bundle import encoder_of, load_foundation_of, open_bundle, write_bundle
+from recbole_perpeft.serving.bundle_data import catalogue_in
+from recbole_perpeft.serving.bundle_files import Bundle
+from recbole_perpeft.serving.recommender import Recommender
+from recbole_perpeft.utils.errors import BundleError, EncoderError
+from tests.training import same
 
 CASES = {
     "sequential": {},
-    "graph": {"model": "PerPEFTLightGCN"},
-    "general": {"model": "PerPEFTSimpleX"},
-    "soft": {"soft_groups": True, "content_term": True},
+    "soft groups": {"soft_groups": True, "content_term": True},
+    "k-means": {"grouping": "kmeans", "group_negatives": False},
+    "by user": {"personalised_by": "user_vector"},
     "one group": {"num_groups": 1, "content_term": True},
     "IISAN": {"peft_type": "IISAN", "peft_config": None, "content_term": True},
     "frozen": {"peft_type": "NONE", "peft_config": None},
-    "by user": {"personalised_by": "user_vector"},
-    "k-means": {"grouping": "kmeans", "group_negatives": False},
+    "graph": {"model": "PerPEFTLightGCN"},
+    "histories": {"model": "PerPEFTSimpleX"},
     "SASRec": {"model": "SASRec", "epochs": 1},
     "BPR": {"model": "BPR", "epochs": 1},
     "LightGCN": {"model": "LightGCN", "epochs": 1},
 }
+AWAY = {"data_path": "nowhere"}  # neither purchases nor pictures, and no encoder, which lies with them
 
 
-def scores(model, part, sequential):
-    rows = part.inter_feat if sequential else part.inter_feat[torch.arange(8)]
-    with torch.no_grad():
-        return model.eval().full_sort_predict(rows[torch.arange(8)])
+def edit(folder, change):
+    """Write the manifest anew after ``change`` of it."""
+    file = folder / "bundle.json"
+    facts = json.loads(file.read_text())
+    change(facts)
+    file.write_text(json.dumps(facts))
+
+
+def put(folder, name, data):
+    """Another file in the place of one, of which the manifest tells the truth."""
+    (folder / name).write_bytes(data)
+    known = {"size": len(data), "sha256": bundle_files._sha256(folder / name)}
+    edit(folder, lambda facts: facts["files"].update({name: known}))
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.marker),)
+
+
+# -- what is opened ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_opened_scores_as_the_checkpoint(checkpoint, tmp_path, monkeypatch, case):
-    trainer, loaders, file = checkpoint(**CASES[case])
-    write_bundle(file, tmp_path / "b")
-    _, loaded, *parts = quick_start.load(file)
-    _, model, dataset = open_bundle(tmp_path / "b", {"data_path": "nowhere", "encoder": "nowhere"} if "PerPEFT" in type(model_of(loaded)).__name__ else {"data_path": "nowhere"})
-    for before, after in zip(parts, dataset.parts, strict=True):
-        before = before._dataset
-        assert before.inter_feat.columns == after.inter_feat.columns
-        for field in before.inter_feat.columns:
-            assert torch.equal(before.inter_feat[field], after.inter_feat[field]), field
-        assert torch.equal(scores(loaded.model, before, True), scores(model, after, True))
+def test_what_is_opened_scores_as_the_checkpoint_without_data_and_encoder(checkpoint, tmp_path, case):
+    *_, file = checkpoint(**CASES[case])
+    write_bundle(file, tmp_path / "bundle")
+    _, trainer, *loaders = quick_start.load(file)
+    _, model, dataset = open_bundle(tmp_path / "bundle", AWAY)
+    assert dataset is dataset.parts[0]
+    for loader, part in zip(loaders, dataset.parts, strict=True):
+        before, after = loader._dataset.inter_feat, part.inter_feat
+        assert same(before.interaction, after.interaction)
+        with torch.no_grad():
+            expected = trainer.model.eval().full_sort_predict(before)
+            assert torch.equal(model.full_sort_predict(after), expected)
+    assert not list(tmp_path.glob("bundle/**/*.pth"))
 
 
-def model_of(trainer):
-    return trainer.model
+def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(checkpoint, tmp_path):
+    for model in ("PerPEFTSASRec", "PerPEFTLightGCN"):
+        *_, file = checkpoint(model, content_term=True)
+        write_bundle(file, tmp_path / model)
+        config, opened, dataset = open_bundle(tmp_path / model, AWAY)
+        of_checkpoint, of_bundle = Recommender.load(file), Recommender(config, opened, dataset.parts)
+        users = of_checkpoint.users
+        assert of_bundle.users == users
+        assert of_bundle.recommend(users, group=True).equals(of_checkpoint.recommend(users, group=True))
+
+
+def test_tables_are_what_the_evaluation_reads(checkpoint, tmp_path):
+    trainer, *_, file = checkpoint(content_term=True)
+    write_bundle(file, tmp_path / "bundle")
+    tower = trainer.model.eval().item_tower
+    for group in range(3):
+        with tower.catalogue(group):
+            table = np.load(tmp_path / f"bundle/tables/group_{group}.npy", allow_pickle=False, mmap_mode="r")
+            assert np.array_equal(table, tower.weight.numpy())
+            content = np.load(tmp_path / f"bundle/tables/content_{group}.npy", allow_pickle=False, mmap_mode="r")
+            assert np.array_equal(content, tower.content_term.tables[group].numpy())
+
+
+def test_similar_items_of_a_graph_are_kept(checkpoint, tmp_path):
+    trainer, (_, _, test_data), file = checkpoint("PerPEFTLightGCN", similar_items=3)
+    write_bundle(file, tmp_path / "bundle")
+    _, model, _ = open_bundle(tmp_path / "bundle", AWAY)
+    assert torch.equal(model.similar_items, trainer.model.similar_items)
+    rows = test_data._dataset.inter_feat
+    with torch.no_grad():
+        expected = quick_start.load(file)[1].model.eval().full_sort_predict(rows)
+        assert torch.equal(model.full_sort_predict(rows), expected)
+
+
+def test_what_was_trained_is_all_there_once_and_in_its_own_type(checkpoint, tmp_path):
+    trainer, *_, file = checkpoint()
+    write_bundle(file, tmp_path / "bundle")
+    state, kept = trainer.model.state_dict(), load_file(tmp_path / "bundle/model.safetensors")
+    adapters = {name for name in state if name.startswith("item_tower.encoder.")}
+    assert adapters
+    assert same({name: value for name, value in state.items() if name not in adapters}, kept)
+    assert all(value.dtype == state[name].dtype for name, value in kept.items())
+    written = [load_file(file) for file in (tmp_path / "bundle/adapters").rglob("adapter_model.safetensors")]
+    assert sum(map(len, written)) == len(adapters)
+
+
+def test_items_users_and_purchases_are_readable_without_this_package(bundle, tiny_root):
+    purchases = [line.split("\t") for line in (tiny_root / "tiny/tiny.inter").read_text().splitlines()[1:]]
+    users = json.loads((bundle / "users/ids.json").read_text())
+    items = [line.split("\t")[0].strip('"') for line in (bundle / "items.tsv").read_text().splitlines()]
+    read = {name: np.load(bundle / f"purchases/{name}.npy") for name in ("users", "items", "times")}
+    found = [(users[u], items[i], t) for u, i, t in zip(read["users"], read["items"], read["times"], strict=True)]
+    assert sorted(found) == sorted((user, item, float(time)) for user, item, time in purchases)
+    assert all(np.diff(read["times"][read["users"] == user]).min() > 0 for user in range(1, len(users)))
+    assert (
+        np.load(bundle / "users/groups.npy").tolist() == load_file(bundle / "model.safetensors")["user_groups"].tolist()
+    )
+
+
+def test_columns_of_items_come_back_exactly(checkpoint, tiny_root, tmp_path):
+    hard = {"i1": 'a "quoted" title', "i2": '"whole"', "i3": "NA", "i4": " blank ", "i5": "", "i6": "日本 \x85 x"}
+    source = tiny_root / "tiny/tiny.item"
+    rows = [line.split("\t") for line in source.read_text().splitlines()]
+    text = source.read_text()
+    source.write_text("\n".join("\t".join([row[0], hard.get(row[0], row[1]), row[2]]) for row in rows) + "\n")
+    try:
+        write_bundle(checkpoint("BPR", epochs=1)[2], tmp_path / "bundle")
+    finally:
+        source.write_text(text)
+    catalogue = catalogue_in(Bundle.open(tmp_path / "bundle"))
+    title = dict(zip(catalogue.tokens, catalogue.column("title"), strict=True))
+    assert catalogue.columns == ("title", "brand")
+    assert {item: title[item] for item in hard} == hard
+    assert {row[0]: title[row[0]] for row in rows[1:] if row[0] not in hard and row[0] in title} == {
+        row[0]: row[1] for row in rows[1:] if row[0] not in hard and row[0] in title
+    }
+
+
+# -- new items --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"peft_type": "IISAN", "peft_config": None}, {"peft_layers": 1}])
+@torch.no_grad()
+def test_the_encoder_of_a_bundle_reads_items_as_the_trained_one(checkpoint, tiny_root, tmp_path, settings):
+    trainer, (train_data, *_), file = checkpoint(**settings)
+    write_bundle(file, tmp_path / "bundle")
+    config, model, _ = open_bundle(tmp_path / "bundle", {"data_path": str(tiny_root)})
+    assert config["precision"] == "fp32"
+    with pytest.raises(EncoderError, match="opened without clip.*encoder_of"):
+        model.item_tower.encoder.encode(torch.arange(1, 4), 0)
+    foundation = load_foundation_of(tmp_path / "bundle", config)
+    content = _load(trainer.config, train_data._dataset)[1]
+    encoder, items = encoder_of(tmp_path / "bundle", config, foundation, content), torch.arange(1, 9)
+    for group in range(3):
+        expected = trainer.model.eval().item_tower.encoder.encode(items, group)
+        assert torch.equal(encoder.encode(items, group), expected)
+
+
+def test_another_encoder_is_refused_and_a_missing_one_is_named(bundle, tiny_root):
+    config, *_ = open_bundle(bundle, {"data_path": str(tiny_root)})
+    with pytest.raises(EncoderError, match="encoder.*nowhere"):
+        load_foundation_of(bundle, open_bundle(bundle, {"encoder": "./nowhere"})[0])
+    edit(bundle, lambda facts: facts["encoder"].update(hash="0"))
+    with pytest.raises(BundleError, match="is not the clip that the bundle"):
+        load_foundation_of(bundle, config)
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_as_it_was_written_is_named(bundle):
+    file, other = bundle / "model.safetensors", bundle / "purchases/items.npy"
+    whole = file.read_bytes()
+    for data, said in (
+        (whole[:-1], "bytes and not the"),
+        (whole + b"x", "bytes and not the"),
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "sha256 is another"),
+    ):
+        file.write_bytes(data)
+        with pytest.raises(BundleError, match=f"model.safetensors.*{said}"):
+            open_bundle(bundle)
+    file.write_bytes(whole)
+    open_bundle(bundle)
+    other.unlink()
+    with pytest.raises(BundleError, match="items.npy is missing. Get the bundle again"):
+        open_bundle(bundle)
+
+
+def test_other_formats_and_foreign_folders_are_refused(bundle, tmp_path):
+    with pytest.raises(BundleError, match="is no bundle: it has no bundle.json"):
+        open_bundle(tmp_path)
+    for change, said in (
+        ({"kind": "other"}, "its kind is not"),
+        ({"format": 99}, "of format 99, and this version of recbole_perpeft reads format 1"),
+        ({"files": ["model.safetensors"]}, "does not tell size and sha256"),
+        ({"settings": {"model": "os"}}, "Unknown model"),
+    ):
+        before = (bundle / "bundle.json").read_text()
+        edit(bundle, lambda facts, change=change: facts.update(change))
+        with pytest.raises(ValueError, match=said):
+            open_bundle(bundle)
+        (bundle / "bundle.json").write_text(before)
+    (bundle / "bundle.json").write_text(before[:-10])
+    with pytest.raises(BundleError, match="bundle.json cannot be read"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["../outside.npy", "/etc/hostname", "a/../../b", "C:/b", "a\\b", ""])
+def test_names_that_lead_out_of_the_bundle_are_refused(bundle, name):
+    (bundle.parent / "outside.npy").write_bytes(b"")
+    edit(bundle, lambda facts: facts["files"].update({name: {"size": 0, "sha256": ""}}))
+    with pytest.raises(BundleError, match="no file inside the bundle"):
+        open_bundle(bundle)
+
+
+def test_code_in_the_place_of_numbers_is_refused_and_not_run(bundle, tmp_path):
+    marker, objects = tmp_path / "was run", tmp_path / "objects.npy"
+    code = pickle.dumps(Harmful(str(marker)))
+    np.save(objects, np.array([Harmful(str(marker))], dtype=object), allow_pickle=True)
+    torch.save({"a": Harmful(str(marker))}, tmp_path / "a.pth")
+    kept = {
+        name: (bundle / name).read_bytes()
+        for name in ("model.safetensors", "purchases/items.npy", "tables/group_0.npy")
+    }
+    for name, data in (
+        ("model.safetensors", code),
+        ("model.safetensors", (tmp_path / "a.pth").read_bytes()),
+        ("purchases/items.npy", objects.read_bytes()),
+        ("purchases/items.npy", code),
+        ("tables/group_0.npy", objects.read_bytes()),
+    ):
+        put(bundle, name, data)
+        with pytest.raises(BundleError, match=f"{name}.*nothing of it was run"):
+            open_bundle(bundle)
+        assert not marker.exists()
+        put(bundle, name, kept[name])
+    pickle.loads(code)  # it does what it says
+    assert marker.exists()
+
+
+def test_settings_of_another_model_are_refused(bundle):
+    assert open_bundle(bundle, {"topk": [10, 3]})[0]["topk"] == [10, 3]
+    with pytest.raises(BundleError, match="leave hidden_size out"):
+        open_bundle(bundle, {"hidden_size": 8})
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def killed_while_writing(folder, how):
+    """A process that dies in the middle of writing a bundle; gives its status."""
+    child = os.fork()
+    if not child:
+        with bundle_files.new_bundle(folder) as place:
+            bundle_files.write_array(place / "tables/group_0.npy", np.zeros(3))
+            how()
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def test_a_process_killed_while_writing_leaves_the_old_bundle_whole(bundle):
+    before = {file: file.read_bytes() for file in bundle.rglob("*") if file.is_file()}
+    status = killed_while_writing(bundle, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert {file: file.read_bytes() for file in bundle.rglob("*") if file.is_file()} == before
+    open_bundle(bundle)
+
+
+def test_a_full_disk_leaves_the_old_bundle_whole_and_nothing_beside_it(bundle, checkpoint):
+    resource = pytest.importorskip("resource")
+    file, before = checkpoint(hidden_size=32)[2], Bundle.open(bundle).facts
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, most))  # no file may be larger, as where there is no more room
+    try:
+        with pytest.raises(BundleError, match="cannot be written.*What was there before is whole. Free the disk"):
+            write_bundle(file, bundle)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert Bundle.open(bundle).facts == before
+    assert not list(bundle.parent.glob(".bundle*"))
+
+
+def test_a_bundle_is_replaced_and_nothing_else_is(bundle, checkpoint, tmp_path):
+    file = checkpoint(num_groups=1)[2]
+    write_bundle(file, bundle)
+    assert open_bundle(bundle)[1].num_groups == 1
+    assert not (bundle / "tables/group_1.npy").exists()
+    (tmp_path / "mine").mkdir()
+    write_bundle(file, tmp_path / "mine")  # an empty folder is room
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.tex").write_text("x")
+    for taken in (tmp_path / "papers", tmp_path / "papers" / "thesis.tex"):
+        with pytest.raises(BundleError, match="is there and is no bundle"):
+            write_bundle(file, taken)
+    assert (tmp_path / "papers" / "thesis.tex").read_text() == "x"
+
+
+def test_a_model_that_a_bundle_cannot_hold_is_refused(prepare, tmp_path):
+    _, trainer, train_data, valid_data, _ = prepare(model="ContentNeighbours")
+    trainer.fit(train_data, valid_data, verbose=False)
+    with pytest.raises(BundleError, match="ContentNeighbours has no bundle"):
+        write_bundle(trainer.saved_model_file, tmp_path / "bundle")
