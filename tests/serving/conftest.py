@@ -41,14 +41,23 @@ def checkpoint(prepare, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def bundles(tmp_path_factory):
-    """Where the bundle is that :func:`bundle` copies."""
-    return tmp_path_factory.mktemp("bundles")
+def exports(tmp_path_factory):
+    """Where the bundle is that :func:`exported` copies, and what it was made of."""
+    return tmp_path_factory.mktemp("exports"), []
 
 
 @pytest.fixture
-def bundle(checkpoint, bundles, tmp_path):
-    """A bundle of PerPEFTSASRec, to be damaged."""
-    if not (bundles / "bundle").exists():
-        write_bundle(checkpoint()[2], bundles / "bundle")
-    return shutil.copytree(bundles / "bundle", tmp_path / "bundle")
+def exported(checkpoint, exports, tmp_path):
+    """A trainer, the file of its model (soft groups and a content term), and a bundle of it, to be damaged."""
+    folder, made = exports
+    if not made:
+        trainer, _, file = checkpoint(soft_groups=True, content_term=True)
+        write_bundle(file, folder / "bundle")
+        made += [trainer, shutil.copy(file, folder)]
+    return *made, shutil.copytree(folder / "bundle", tmp_path / "bundle")
+
+
+@pytest.fixture
+def bundle(exported):
+    """The bundle alone."""
+    return exported[-1]

@@ -23,13 +23,12 @@ from tests.training import same
 
 CASES = {
     "sequential": {},
-    "soft groups": {"soft_groups": True, "content_term": True},
     "k-means": {"grouping": "kmeans", "group_negatives": False},
     "by user": {"personalised_by": "user_vector"},
     "one group": {"num_groups": 1, "content_term": True},
     "IISAN": {"peft_type": "IISAN", "peft_config": None, "content_term": True},
     "frozen": {"peft_type": "NONE", "peft_config": None},
-    "graph": {"model": "PerPEFTLightGCN"},
+    "graph": {"model": "PerPEFTLightGCN", "similar_items": 3},
     "histories": {"model": "PerPEFTSimpleX"},
     "SASRec": {"model": "SASRec", "epochs": 1},
     "BPR": {"model": "BPR", "epochs": 1},
@@ -79,53 +78,40 @@ def test_what_is_opened_scores_as_the_checkpoint_without_data_and_encoder(checkp
         with torch.no_grad():
             expected = trainer.model.eval().full_sort_predict(before)
             assert torch.equal(model.full_sort_predict(after), expected)
-    assert not list(tmp_path.glob("bundle/**/*.pth"))
 
 
-def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(checkpoint, tmp_path):
-    for model in ("PerPEFTSASRec", "PerPEFTLightGCN"):
-        *_, file = checkpoint(model, content_term=True)
-        write_bundle(file, tmp_path / model)
-        config, opened, dataset = open_bundle(tmp_path / model, AWAY)
-        of_checkpoint, of_bundle = Recommender.load(file), Recommender(config, opened, dataset.parts)
-        users = of_checkpoint.users
-        assert of_bundle.users == users
-        assert of_bundle.recommend(users, group=True).equals(of_checkpoint.recommend(users, group=True))
+def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(exported, tiny):
+    _, file, folder = exported
+    config, model, dataset = open_bundle(folder, AWAY)
+    assert model.is_soft
+    assert model.item_tower.content_term.is_used
+    of_checkpoint, of_bundle = Recommender.load(file), Recommender(config, model, dataset.parts)
+    users = of_checkpoint.users
+    assert of_bundle.users == users
+    assert of_bundle.recommend(users, group=True).equals(of_checkpoint.recommend(users, group=True))
 
 
-def test_tables_are_what_the_evaluation_reads(checkpoint, tmp_path):
-    trainer, *_, file = checkpoint(content_term=True)
-    write_bundle(file, tmp_path / "bundle")
+def test_tables_are_what_the_evaluation_reads(exported):
+    trainer, _, folder = exported
     tower = trainer.model.eval().item_tower
     for group in range(3):
         with tower.catalogue(group):
-            table = np.load(tmp_path / f"bundle/tables/group_{group}.npy", allow_pickle=False, mmap_mode="r")
+            read = {kind: folder / f"tables/{kind}_{group}.npy" for kind in ("group", "content")}
+            table, content = (np.load(file, allow_pickle=False, mmap_mode="r") for file in read.values())
             assert np.array_equal(table, tower.weight.numpy())
-            content = np.load(tmp_path / f"bundle/tables/content_{group}.npy", allow_pickle=False, mmap_mode="r")
             assert np.array_equal(content, tower.content_term.tables[group].numpy())
 
 
-def test_similar_items_of_a_graph_are_kept(checkpoint, tmp_path):
-    trainer, (_, _, test_data), file = checkpoint("PerPEFTLightGCN", similar_items=3)
-    write_bundle(file, tmp_path / "bundle")
-    _, model, _ = open_bundle(tmp_path / "bundle", AWAY)
-    assert torch.equal(model.similar_items, trainer.model.similar_items)
-    rows = test_data._dataset.inter_feat
-    with torch.no_grad():
-        expected = quick_start.load(file)[1].model.eval().full_sort_predict(rows)
-        assert torch.equal(model.full_sort_predict(rows), expected)
-
-
-def test_what_was_trained_is_all_there_once_and_in_its_own_type(checkpoint, tmp_path):
-    trainer, *_, file = checkpoint()
-    write_bundle(file, tmp_path / "bundle")
-    state, kept = trainer.model.state_dict(), load_file(tmp_path / "bundle/model.safetensors")
+def test_what_was_trained_is_all_there_once_and_in_its_own_type(exported):
+    trainer, _, folder = exported
+    state, kept = trainer.model.state_dict(), load_file(folder / "model.safetensors")
     adapters = {name for name in state if name.startswith("item_tower.encoder.")}
     assert adapters
     assert same({name: value for name, value in state.items() if name not in adapters}, kept)
     assert all(value.dtype == state[name].dtype for name, value in kept.items())
-    written = [load_file(file) for file in (tmp_path / "bundle/adapters").rglob("adapter_model.safetensors")]
+    written = [load_file(file) for file in (folder / "adapters").rglob("adapter_model.safetensors")]
     assert sum(map(len, written)) == len(adapters)
+    assert not [file for file in folder.rglob("*") if file.suffix in (".pth", ".pt", ".pkl", ".bin")]
 
 
 def test_items_users_and_purchases_are_readable_without_this_package(bundle, tiny_root):
