@@ -37,5 +37,5 @@ class AbsentItemEncoder(ItemEncoder):
         """
         raise EncoderError(
             f"encoder: this model was opened without {self.name}: the tables of its bundle serve for the items that it "
-            "knows, and weights that move need others. Read new items with recbole_perpeft.serving.bundle.encoder_of."
+            "knows, and weights that move need others. Read new items with recbole_perpeft.serving.bundle_encoder."
         )

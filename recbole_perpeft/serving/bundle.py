@@ -14,14 +14,12 @@ from torch import nn
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import CHANGEABLE, PLACES, PROTOCOL, differing
 from recbole_perpeft.config.registry import is_perpeft, reads_content
-from recbole_perpeft.content import ItemContent
-from recbole_perpeft.encoder import FoundationModel, ItemEncoder
+from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, dataset_class
 from recbole_perpeft.encoder.foundation.precision import PRECISIONS
-from recbole_perpeft.model.tower_factory import adapted_encoder, foundation_of
 from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
 from recbole_perpeft.serving.adapter_files import FOLDER as ADAPTERS
-from recbole_perpeft.serving.adapter_files import read_adapters, write_adapters
+from recbole_perpeft.serving.adapter_files import write_adapters
 from recbole_perpeft.serving.bundle_card import card
 from recbole_perpeft.serving.bundle_data import read_data, write_data
 from recbole_perpeft.serving.bundle_files import (
@@ -34,7 +32,7 @@ from recbole_perpeft.serving.bundle_files import (
     write_tensors,
 )
 from recbole_perpeft.trainer.resuming import config_of
-from recbole_perpeft.utils.errors import BundleError
+from recbole_perpeft.utils.errors import BundleError, PerPEFTError
 from recbole_perpeft.utils.random_state import random_state_kept
 
 _STATE, _TABLES, _SIMILAR = "model.safetensors", "tables", "tables/similar_items.npy"
@@ -98,11 +96,16 @@ def write_bundle(
 
 
 def _check_kind(config: Config) -> None:
-    ours, kinds = is_perpeft(config.model_class), (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
-    if config["MODEL_TYPE"] not in kinds or (reads_content(config.model_class) and not ours):
+    """Refuse models whose data are more than purchases and columns, and those that read features of no tower."""
+    kind, ours = dataset_class(config["model"], config["MODEL_TYPE"]), is_perpeft(config.model_class)
+    if (
+        config["MODEL_TYPE"] not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL)
+        or kind not in (SequenceDataset, GeneralDataset)
+        or (reads_content(config.model_class) and not ours)
+    ):
         raise BundleError(
             f"model: {config['model']} has no bundle: these hold PerPEFT models and RecBole's sequential, general and "
-            "traditional recommenders. Use its checkpoint."
+            "traditional recommenders that read no knowledge graph and no negatives. Use its checkpoint."
         )
 
 
@@ -197,23 +200,25 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
     changed = differing(bundle.facts["settings"], config.settings()).keys() - PROTOCOL - CHANGEABLE
     if changed:
         raise BundleError(f"{folder} was made with other settings: leave {', '.join(sorted(changed))} out.")
+    state, ours = bundle.tensors(_STATE), is_perpeft(config.model_class)
+    others = {name.removeprefix(_OTHER): state.pop(name) for name in list(state) if name.startswith(_OTHER)}
     with random_state_kept():
         parts = read_data(config, bundle)
         parts[0].parts = parts
-        ours = is_perpeft(config.model_class)
         if ours:
-            facts = bundle.facts["encoder"]
-            parts[0].item_encoder = AbsentItemEncoder(facts["modules"], facts["feature_dim"], facts["name"])
-        init_seed(
-            config["seed"] + config["local_rank"], config["reproducibility"]
-        )  # some backbones draw what they keep
-        model = config.model_class(config, parts[0]).to(config["device"])
-    state = bundle.tensors(_STATE)
-    others = {name.removeprefix(_OTHER): state.pop(name) for name in list(state) if name.startswith(_OTHER)}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BundleError(f"{bundle.path(_STATE)} does not fit {config['model']}: {error}") from error
+            parts[0].item_encoder = AbsentItemEncoder(*bundle.encoder("modules", "feature_dim", "name"))
+        # as before the training: some backbones draw what they keep of the purchases
+        init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+        try:
+            model = config.model_class(config, parts[0])
+            model.load_state_dict(state)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, PerPEFTError):
+                raise
+            raise BundleError(
+                f"The settings, data and {_STATE} of {folder} do not make a {config['model']}: {error}. Export it anew."
+            ) from error
+    model = model.to(config["device"])
     if others:
         model.load_other_parameter({name: value.to(config["device"]) for name, value in others.items()})
     if ours:
@@ -223,78 +228,27 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
 
 def _keep_tables(model: nn.Module, bundle: Bundle) -> None:
     """Let the item tower have what it had computed, so that it needs no encoder."""
-    tower = model.item_tower
+    tower, there = model.item_tower, bundle.names(f"{_TABLES}/")
 
-    def tables(kind: str) -> dict[int, torch.Tensor]:
-        start, end = f"{_TABLES}/{kind}_", ".npy"
-        numbers = sorted(int(name.removeprefix(start).removesuffix(end)) for name in bundle.names(start))
-        return {number: _tensor(bundle, f"{start}{number}{end}", model.device) for number in numbers}
+    def tables(kind: str, numbers: int) -> dict[int, torch.Tensor]:
+        files = {number: f"{_TABLES}/{kind}_{number}.npy" for number in range(numbers)}
+        return {number: _tensor(bundle, file, model.device) for number, file in files.items() if file in there}
 
-    of_groups, of_term = tables("group"), tables("content")
-    tower.keep(dict.fromkeys(range(model.num_groups), of_groups[0]) if tower.by_user else of_groups)
+    of_groups, of_term = tables("group", model.num_groups), tables("content", tower.encoder.num_groups)
+    if tower.by_user:
+        of_groups = {group: of_groups[0] for group in range(model.num_groups) if of_groups}
+    width = tower.encoder.feature_dim if tower.by_user else tower.embedding_dim
+    for group in range(model.num_groups):
+        if group not in of_groups or of_groups[group].shape[1:] != (width,):
+            raise BundleError(f"{bundle.folder / _TABLES} lacks a table of width {width} for group {group}.")
+    tower.keep(of_groups)
     if of_term:
         tower.content_term.keep(of_term)
     else:
         tower.content_term = None  # without a weight it adds nothing
-    if bundle.names(_SIMILAR):
+    if _SIMILAR in there:
         model.similar_items = _tensor(bundle, _SIMILAR, model.device)
 
 
 def _tensor(bundle: Bundle, name: str, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(bundle.array(name)).to(device)
-
-
-def load_foundation_of(folder: str | Path, config: Config) -> FoundationModel:
-    """The foundation model that a bundle was trained on, to read new items with.
-
-    Parameters
-    ----------
-    folder
-        The bundle.
-    config
-        Of :func:`open_bundle`; ``encoder`` (``image_encoder``, ``text_encoder``) says where the model is.
-
-    Raises
-    ------
-    EncoderError
-        If it cannot be found.
-    BundleError
-        If it is another, or the bundle's model reads no content.
-    """
-    facts = Bundle.open(folder).facts
-    if "encoder" not in facts:
-        raise BundleError(f"{folder}: {facts['model']} reads no pictures and titles, so it has no encoder.")
-    foundation, known = foundation_of(config), facts["encoder"]
-    if foundation.fingerprint() != known["hash"]:
-        raise BundleError(
-            f"encoder: {foundation.name} is not the {known['name']} that the bundle {folder} was trained on: its "
-            "weights or configuration are others. Set encoder (or image_encoder and text_encoder) to that one."
-        )
-    return foundation
-
-
-def encoder_of(folder: str | Path, config: Config, foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
-    """The item encoder of a bundle with all groups' modules, to read ``content``, such as that of new items.
-
-    Parameters
-    ----------
-    folder, config
-        As of :func:`load_foundation_of`.
-    foundation
-        From :func:`load_foundation_of`; adapted in place.
-    content
-        Pictures and texts, prepared for ``foundation``.
-
-    Returns
-    -------
-    ItemEncoder
-        In eval mode, on the device of ``config``.
-
-    Raises
-    ------
-    BundleError
-        If the modules do not fit.
-    """
-    encoder = adapted_encoder(config, foundation, content).to(config["device"])
-    read_adapters(encoder, Bundle.open(folder))
-    return encoder.eval()

@@ -179,7 +179,9 @@ def _parts(config: Config, bundle: Bundle) -> list[Dataset]:
             whole.field2id_token[field] = np.array(names)
             whole.field2token_id[field] = {name: number for number, name in enumerate(names)}
     for name, field in (("users", whole.uid_field), ("items", whole.iid_field)):
-        columns[f"inter_feat/{field}"] = torch.from_numpy(bundle.array(f"{PURCHASES}/{name}.npy").astype(np.int64))
+        numbers = bundle.array(f"{PURCHASES}/{name}.npy").astype(np.int64)
+        _check_range(bundle, name, numbers, 1, len(tokens[field]))
+        columns[f"inter_feat/{field}"] = torch.from_numpy(numbers)
     if whole.time_field in known["columns"]["inter_feat"]:
         times = bundle.array(f"{PURCHASES}/times.npy").astype(np.float32)  # as RecBole has them
         columns[f"inter_feat/{whole.time_field}"] = torch.from_numpy(times)
@@ -189,12 +191,19 @@ def _parts(config: Config, bundle: Bundle) -> list[Dataset]:
         if there:
             whole.feat_name_list.append(feat)
     numbers = [np.array(bundle.array(f"{PURCHASES}/{name}.npy")) for name in _PARTS]
+    for name, some in zip(_PARTS, numbers, strict=True):
+        _check_range(bundle, name, some, 0, len(whole.inter_feat))
     if isinstance(whole, SequencePurchases):
         users = whole.inter_feat[whole.uid_field].numpy()
         targets = np.flatnonzero(np.r_[False, users[1:] == users[:-1]])
         whole.data_augmentation()
         numbers = [np.searchsorted(targets, some) for some in numbers]
     return [whole.copy(whole.inter_feat[torch.from_numpy(some)]) for some in numbers]
+
+
+def _check_range(bundle: Bundle, name: str, numbers: np.ndarray, least: int, end: int) -> None:
+    if numbers.ndim != 1 or (numbers < least).any() or (numbers >= end).any():
+        raise BundleError(f"{bundle.folder / PURCHASES / name}.npy has numbers outside of {least} to {end - 1}.")
 
 
 def _empty(config: Config) -> Dataset:

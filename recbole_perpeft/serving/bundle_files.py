@@ -1,9 +1,11 @@
 """The files of a bundle: written as a whole or not at all, checked before anything of them is used."""
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from recbole_perpeft.utils.errors import BundleError
 
 KIND, FORMAT = "recbole_perpeft bundle", 1
 MANIFEST, CARD = "bundle.json", "README.md"
-_KEYS = ("kind", "format", "files", "model", "settings", "counts")
+_KEYS = {"files": dict, "model": str, "settings": dict, "counts": dict}
 _CURE = "Get the bundle again, or export it anew from its checkpoint."
 
 
@@ -26,8 +28,8 @@ _CURE = "Get the bundle again, or export it anew from its checkpoint."
 def new_bundle(folder: str | Path) -> Iterator[Path]:
     """Give a folder to write in, which takes the place of ``folder`` at the end, and is removed if writing fails.
 
-    A reader finds the old bundle or the new one. The former is moved aside before the new one comes in: a process that
-    is killed between the two leaves it whole beside it, as ``.NAME.old``.
+    A reader finds the old bundle or the new one. Where the system cannot exchange two folders in one step, as Linux
+    can, the old one is moved aside first: a process that is killed just then leaves it whole as ``.NAME.old``.
 
     Raises
     ------
@@ -41,16 +43,13 @@ def new_bundle(folder: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        shutil.rmtree(former, ignore_errors=True)
-        if folder.is_dir():
-            os.replace(folder, former)
-        try:
+        if not folder.is_dir():
             os.replace(temporary, folder)
-        except OSError:
-            if former.is_dir():
-                os.replace(former, folder)
-            raise
-        shutil.rmtree(former, ignore_errors=True)
+        elif not _exchange(temporary, folder):
+            shutil.rmtree(former, ignore_errors=True)
+            os.replace(folder, former)
+            os.replace(temporary, folder)
+            shutil.rmtree(former, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise BundleError(
             f"The bundle {folder} cannot be written: {error}. What was there before is whole. Free the disk, or name "
@@ -58,6 +57,13 @@ def new_bundle(folder: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step, if the system can; tells whether it did."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    return rename is not None and not rename(here, os.fsencode(one), here, os.fsencode(other), exchange)
 
 
 def check_target(folder: str | Path) -> None:
@@ -150,6 +156,19 @@ class Bundle:
             _check_file(folder / name, known)
         return cls(folder, facts)
 
+    def encoder(self, *keys: str) -> list:
+        """What the manifest says of the encoder under ``keys``.
+
+        Raises
+        ------
+        BundleError
+            If the model reads no content.
+        """
+        facts = self.facts.get("encoder")
+        if not isinstance(facts, dict) or not facts.keys() >= set(keys):
+            raise BundleError(f"{self.folder / MANIFEST}: {self.facts['model']} has no encoder of pictures and titles.")
+        return [facts[key] for key in keys]
+
     def names(self, start: str) -> list[str]:
         """The files whose names begin with ``start``."""
         return [name for name in self.facts["files"] if name.startswith(start)]
@@ -209,9 +228,8 @@ def _manifest(folder: Path) -> dict:
             f"{folder} is a bundle of format {facts.get('format')}, and this version of recbole_perpeft reads format "
             f"{FORMAT}: open it with the version that wrote it ({facts.get('versions')}), or export it anew."
         )
-    missing = [key for key in _KEYS if key not in facts]
-    known = facts.get("files")
-    if missing or not isinstance(known, dict) or not all(_is_entry(entry) for entry in known.values()):
+    missing = [key for key, kind in _KEYS.items() if not isinstance(facts.get(key), kind)]
+    if missing or not all(_is_entry(entry) for entry in facts["files"].values()):
         what = f"lacks {', '.join(missing)}" if missing else "does not tell size and sha256 of its files"
         raise BundleError(f"{file} {what}. {_CURE}")
     return facts

@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import signal
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from safetensors.torch import load_file
 from recbole_perpeft import quick_start
 from recbole_perpeft.model.tower_factory import _load
 from recbole_perpeft.serving import bundle_files
-from recbole_perpeft.serving.bundle import encoder_of, load_foundation_of, open_bundle, write_bundle
+from recbole_perpeft.serving.bundle import open_bundle, write_bundle
 from recbole_perpeft.serving.bundle_data import catalogue_in
+from recbole_perpeft.serving.bundle_encoder import encoder_of, load_foundation_of
 from recbole_perpeft.serving.bundle_files import Bundle
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import BundleError, EncoderError
@@ -156,7 +159,7 @@ def test_the_encoder_of_a_bundle_reads_items_as_the_trained_one(checkpoint, tiny
     write_bundle(file, tmp_path / "bundle")
     config, model, _ = open_bundle(tmp_path / "bundle", {"data_path": str(tiny_root)})
     assert config["precision"] == "fp32"
-    with pytest.raises(EncoderError, match="opened without clip.*encoder_of"):
+    with pytest.raises(EncoderError, match="opened without clip.*bundle_encoder"):
         model.item_tower.encoder.encode(torch.arange(1, 4), 0)
     foundation = load_foundation_of(tmp_path / "bundle", config)
     content = _load(trainer.config, train_data._dataset)[1]
@@ -202,7 +205,8 @@ def test_other_formats_and_foreign_folders_are_refused(bundle, tmp_path):
     for change, said in (
         ({"kind": "other"}, "its kind is not"),
         ({"format": 99}, "of format 99, and this version of recbole_perpeft reads format 1"),
-        ({"files": ["model.safetensors"]}, "does not tell size and sha256"),
+        ({"files": ["model.safetensors"]}, "lacks files"),
+        ({"files": {"model.safetensors": "0"}}, "does not tell size and sha256"),
         ({"settings": {"model": "os"}}, "Unknown model"),
     ):
         before = (bundle / "bundle.json").read_text()
@@ -248,6 +252,36 @@ def test_code_in_the_place_of_numbers_is_refused_and_not_run(bundle, tmp_path):
     assert marker.exists()
 
 
+def test_a_manifest_and_files_that_do_not_go_together_are_refused(bundle):
+    users, table = np.load(bundle / "purchases/users.npy"), np.load(bundle / "tables/group_1.npy")
+    whole = {name: (bundle / name).read_bytes() for name in Bundle.open(bundle).facts["files"]}
+
+    def array(value):
+        np.save(bundle.parent / "x.npy", value)
+        return (bundle.parent / "x.npy").read_bytes()
+
+    for name, data, said in (
+        ("purchases/users.npy", array(users + 1), "users.npy has numbers outside of 1 to 40"),
+        ("purchases/users.npy", array(users[:-1]), "do not go together"),
+        ("purchases/test.npy", array(np.array([-1])), "test.npy has numbers outside"),
+        ("users/ids.json", b"{}", "do not go together|numbers outside"),
+        ("fields.json", b"[]", "do not go together"),
+        ("tables/group_1.npy", array(table[:, :-1]), "lacks a table of width 16 for group 1"),
+        (
+            "model.safetensors",
+            (bundle / "columns.safetensors").read_bytes(),
+            "model.safetensors of .* do not make a PerPEFTSASRec",
+        ),
+    ):
+        put(bundle, name, data)
+        with pytest.raises(BundleError, match=said):
+            open_bundle(bundle)
+        put(bundle, name, whole[name])
+    edit(bundle, lambda facts: facts.pop("encoder"))
+    with pytest.raises(BundleError, match="PerPEFTSASRec has no encoder"):
+        open_bundle(bundle)
+
+
 def test_settings_of_another_model_are_refused(bundle):
     assert open_bundle(bundle, {"topk": [10, 3]})[0]["topk"] == [10, 3]
     with pytest.raises(BundleError, match="leave hidden_size out"):
@@ -274,6 +308,27 @@ def test_a_process_killed_while_writing_leaves_the_old_bundle_whole(bundle):
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert {file: file.read_bytes() for file in bundle.rglob("*") if file.is_file()} == before
     open_bundle(bundle)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders change places in one step on Linux")
+def test_a_reader_finds_a_bundle_at_every_moment_of_a_replacement(bundle):
+    seen, done = set(), threading.Event()
+
+    def look():
+        while not done.is_set():
+            seen.add((bundle / "bundle.json").is_file())
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for _ in range(200):
+            with bundle_files.new_bundle(bundle) as place:
+                bundle_files.seal(place, {})
+    finally:
+        done.set()
+        reader.join()
+    assert seen == {True}
+    assert not list(bundle.parent.glob(".bundle*"))
 
 
 def test_a_full_disk_leaves_the_old_bundle_whole_and_nothing_beside_it(bundle, checkpoint):
@@ -303,6 +358,14 @@ def test_a_bundle_is_replaced_and_nothing_else_is(bundle, checkpoint, tmp_path):
         with pytest.raises(BundleError, match="is there and is no bundle"):
             write_bundle(file, taken)
     assert (tmp_path / "papers" / "thesis.tex").read_text() == "x"
+
+
+def test_a_snapshot_of_the_hub_is_opened_whose_files_are_links(bundle, tmp_path):
+    for file in (file for file in bundle.rglob("*") if file.is_file()):
+        link = tmp_path / "snapshot" / file.relative_to(bundle)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    open_bundle(tmp_path / "snapshot")
 
 
 def test_a_model_that_a_bundle_cannot_hold_is_refused(prepare, tmp_path):
