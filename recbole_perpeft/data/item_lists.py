@@ -41,10 +41,15 @@ class ItemLists:
         return torch.from_numpy(position), torch.from_numpy(self.items[np.arange(len(position)) + shift[position]])
 
 
-def rows_of_a_block(n_items: int, config) -> int:
+def rows_of_a_block(n_items: int, config, keeps_memory: bool = False) -> int:
     """How many users' scores of ``n_items`` are computed at a time.
 
     No more than ``eval_batch_size``, for what a backbone computes on its way to the scores needs memory too.
+
+    Parameters
+    ----------
+    keeps_memory
+        Whether all blocks' scores come into the same memory: larger blocks, with faster products, cost nothing then.
     """
-    scores = _SCORES_OF_A_BLOCK["cuda" if config["device"].type == "cuda" else "cpu"]
+    scores = _SCORES_OF_A_BLOCK["cuda" if keeps_memory or config["device"].type == "cuda" else "cpu"]
     return max(1, min(scores // n_items, config["eval_batch_size"]))

@@ -6,12 +6,15 @@ import torch
 
 from recbole_perpeft.utils.errors import TrainingError
 
-_FOLD = 10  # items of which only the best goes on in the first step of _largest
+FOLD = 64  # items that stand side by side, of whose scores the maxima may be known
+_FOLDED = 10  # items of which only the best goes on in the first step of _largest
 _WORTH_FOLDING = 4  # times k that the folded items should be
 
 
-def top_items(scores: torch.Tensor, k: int) -> torch.Tensor:
+def top_items(scores: torch.Tensor, k: int, maxima: torch.Tensor | None = None) -> torch.Tensor:
     """The ``k`` best of every row of ``scores [rows, n]``, best first, ``[rows, k]``.
+
+    ``maxima [rows, n / 64]`` are the largest of each 64 scores that stand side by side; whoever has them saves a pass.
 
     Equal scores are ranked in a random order of the items that is the same for all users, models and machines. The
     order in which ``topk`` gives them depends on the machine and favours ids that stand first, or last, in a file.
@@ -22,7 +25,11 @@ def top_items(scores: torch.Tensor, k: int) -> torch.Tensor:
     TrainingError
         If a score is not a number, which ``topk`` would rank above all others.
     """
-    values, items = _largest(scores, min(k + 1, scores.shape[1]))  # one more, to see a tie at the end of the list
+    more = min(k + 1, scores.shape[1])  # to see a tie at the end of the list
+    if maxima is None or maxima.shape[1] < more:
+        values, items = _largest(scores, more)
+    else:
+        values, items = _largest_of_folds(scores, maxima, more)
     if torch.isnan(values[:, 0]).any():  # the largest there is
         refuse_nan(scores)
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)  # [rows, k]
@@ -56,16 +63,24 @@ def _largest(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     maxima.
     """
     rows, n = scores.shape
-    width = n // _FOLD
+    width = n // _FOLDED
     if width < _WORTH_FOLDING * k:
         return scores.topk(k)
-    folded = scores[:, : width * _FOLD].view(rows, _FOLD, width)
+    folded = scores[:, : width * _FOLDED].view(rows, _FOLDED, width)
     columns = folded.amax(dim=1).topk(k, sorted=False).indices  # [rows, k]
-    offsets = torch.arange(0, width * _FOLD, width, device=scores.device)  # [10]
-    rest = torch.arange(width * _FOLD, n, device=scores.device)  # what the fold leaves over
+    offsets = torch.arange(0, width * _FOLDED, width, device=scores.device)  # [10]
+    rest = torch.arange(width * _FOLDED, n, device=scores.device)  # what the fold leaves over
     candidates = torch.cat(
         [(columns.unsqueeze(1) + offsets.unsqueeze(1)).flatten(1), rest.expand(rows, -1)], dim=1
     )  # [rows, 10 k + rest]
+    values, places = scores.gather(1, candidates).topk(k)
+    return values, candidates.gather(1, places)
+
+
+def _largest_of_folds(scores: torch.Tensor, maxima: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`_largest`: the best k are among the items of the k folds with the largest ``maxima``."""
+    folds = maxima.topk(k, sorted=False).indices  # [rows, k]
+    candidates = (folds.unsqueeze(2) * FOLD + torch.arange(FOLD, device=scores.device)).flatten(1)  # [rows, 64 k]
     values, places = scores.gather(1, candidates).topk(k)
     return values, candidates.gather(1, places)
 

@@ -47,6 +47,11 @@ class ContentTerm(nn.Module):
         """Whether scores depend on it."""
         return self.part is Part.CONTENT or (self.part is Part.ALL and bool(self.weight > 0))
 
+    @property
+    def table(self) -> torch.Tensor:
+        """The unit vectors in use, ``[n_items, d]``."""
+        return self._table
+
     def use(self, module: int) -> None:
         """Let items be as the encoder's ``module`` sees them, which :meth:`read` has been told."""
         self._table = self._tables[module] if self._fixed is None else self._fixed
@@ -95,8 +100,11 @@ class ContentTerm(nn.Module):
 
     def add_to(self, scores: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """``scores [n, n_items]`` of the backbone with the weighted cosines of :meth:`of_all`."""
-        weighted = self.weight * profiles(self._table, histories, self.decay)  # [n, d]
-        return torch.addmm(scores, weighted, self._table.T)  # without a pass over the scores of its own
+        return torch.addmm(scores, self.queries(histories), self._table.T)  # without a pass over the scores of its own
+
+    def queries(self, histories: torch.Tensor) -> torch.Tensor:
+        """What the rows of :attr:`table` are multiplied with for the weighted cosines, ``[n, d]``."""
+        return self.weight * profiles(self._table, histories, self.decay)
 
     def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The same of one item for each row, ``items [n]``: ``[n]``."""

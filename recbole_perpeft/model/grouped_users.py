@@ -111,6 +111,14 @@ class GroupedUsersMixin:
             losses[new] = self._losses_of_new(users[new], self._histories(interaction)[new])
         return soft_shares(own, posteriors(losses, self.group_sizes(), self.group_temperature), self.group_softness)
 
+    def shares_of_groups(self, interaction: Interaction) -> torch.Tensor:
+        """What each group's module has of the scores of each row's user, ``[n, num_groups]``, rows of sum 1."""
+        if self.is_soft:
+            return self._shares(interaction)
+        own = F.one_hot(self._groups_of(interaction), self.num_groups).float()
+        mixing = self.group_mixing if self.is_grouped else 0
+        return mixing / self.num_groups + (1 - mixing) * own
+
     def _losses_of_new(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """As :attr:`group_losses`, of users who did not train, from ``histories [n, length]``, ``[n, num_groups]``."""
         rows, row_of = torch.cat([users[:, None], histories], dim=1).unique(dim=0, return_inverse=True)

@@ -183,20 +183,13 @@ class PerPEFTMixin(GroupedUsersMixin):
         if self.only_group is not None:
             with self.item_tower.catalogue(self.only_group):
                 return score(interaction).view(len(interaction), -1)
-        if self.is_soft:
-            return self._soft_scores(interaction, score)
-        if not self.group_mixing or not self.is_grouped:
-            return _in_order([(rows, score(part)) for rows, part in self._by_group(interaction)], len(interaction))
-        own, mixed = self._groups_of(interaction), 0
-        for group in range(self.num_groups):
-            share = self.group_mixing / self.num_groups + (1 - self.group_mixing) * (own == group)  # [n]
-            with self.item_tower.catalogue(group):
-                mixed = mixed + share[:, None] * score(interaction).view(len(interaction), -1)
-        return mixed
+        if self.is_soft or (self.group_mixing and self.is_grouped):
+            return self._mixed_scores(interaction, score)
+        return _in_order([(rows, score(part)) for rows, part in self._by_group(interaction)], len(interaction))
 
-    def _soft_scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
-        """As :meth:`_scores`, of soft groups: those that have a share of a row's scores."""
-        shares, mixed = self._shares(interaction), None  # [n, num_groups]
+    def _mixed_scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
+        """As :meth:`_scores`, of all groups that have a share of a row's scores."""
+        shares, mixed = self.shares_of_groups(interaction), None  # [n, num_groups]
         for group in shares.sum(dim=0).nonzero().flatten().tolist():
             rows = shares[:, group].nonzero().squeeze(1)
             with self.item_tower.catalogue(group):

@@ -17,12 +17,13 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.data.dataset import SequencePurchases
 from recbole_perpeft.data.item_lists import ItemLists, rows_of_a_block
 from recbole_perpeft.evaluation.known_purchases import knowing
-from recbole_perpeft.evaluation.top_items import top_items
 from recbole_perpeft.model.pairwise import scores_of_pairs
 from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.catalogue import catalogue_of, ids_of, nearest
 from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, purchases_of
 from recbole_perpeft.serving.list_options import ListOptions
+from recbole_perpeft.serving.products import has_products, products_of
+from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.utils.errors import RequestError
 
 
@@ -66,7 +67,7 @@ class Recommender:
         if not self._is_sequential and config["grow_history"]:
             known = SimpleNamespace(config=config, known=purchases_of(parts, before_test))
             self._stack.enter_context(knowing(model, known))
-        self._has_new = False
+        self._has_new, self._multiplies = False, None
 
     @classmethod
     def load(cls, file: str | Path, settings: dict | None = None, before_test: bool = False) -> "Recommender":
@@ -193,16 +194,19 @@ class Recommender:
             raise RequestError(f"{self.config['model']} has no groups of users: leave the group out.")
         values = {name: self.catalogue.column(name) for name in options.columns}
         shut = torch.from_numpy(np.flatnonzero(~allowed)).to(self.model.device)
-        step = rows_of_a_block(len(self.catalogue), self.config)
+        if self._multiplies is None:
+            self._multiplies = has_products(self.model, self._interaction(known, rows[:1]))
+        step = min(len(rows), rows_of_a_block(len(self.catalogue), self.config, keeps_memory=self._multiplies))
+        ranking = Ranking(len(self.catalogue), step, shut)
         for block in np.array_split(np.arange(len(rows)), -(-len(rows) // step)):
-            interaction = self._interaction(known, rows[block])
-            scores = self._scores(interaction)
-            scores[:, shut] = -torch.inf
+            interaction, bought = self._interaction(known, rows[block]), None
             if not options.seen:
-                scores[tuple(index.to(scores.device) for index in known.bought.take(rows[block]))] = -torch.inf
-            best = top_items(scores, options.k)  # [block, k]
-            found = scores.gather(1, best).flatten().cpu().numpy()
-            best = best.flatten().cpu().numpy()
+                bought = tuple(index.to(self.model.device) for index in known.bought.take(rows[block]))
+            if self._multiplies:
+                best, found = ranking.of_products(products_of(self.model, interaction), len(block), bought, options.k)
+            else:
+                best, found = ranking.of_scores(self._scores(interaction), bought, options.k)  # [block, k]
+            best, found = best.flatten().cpu().numpy(), found.flatten().cpu().numpy()
             frame = {
                 "user_id": names[block].repeat(options.k),
                 "rank": np.tile(np.arange(1, options.k + 1), len(block)),

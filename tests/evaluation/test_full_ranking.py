@@ -9,7 +9,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.evaluator.collector import Collector
 
 from benchmarks import ranking as benchmark
-from recbole_perpeft.data import eval_dataloader
+from recbole_perpeft.data import item_lists
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.evaluation.top_items import top_items
@@ -23,7 +23,7 @@ LIST_METRICS = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniInde
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of seven users of the tiny data's 31 items."""
-    monkeypatch.setattr(eval_dataloader, "_SCORES_OF_A_BLOCK", {"cpu": 7 * 31 + 30})
+    monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": 7 * 31 + 30})
 
 
 def in_turn(model, n=3):
@@ -73,7 +73,7 @@ def test_eval_batch_size_bounds_the_blocks(prepare):
 
 
 def test_a_catalogue_beyond_the_budget_is_ranked_for_one_user_at_a_time(prepare, monkeypatch):
-    monkeypatch.setattr(eval_dataloader, "_SCORES_OF_A_BLOCK", {"cpu": 5})
+    monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": 5})
     _, _, _, valid_data, _ = prepare()
     assert [len(users) for users, _ in rows(valid_data)] == [1] * 40
 
@@ -194,7 +194,7 @@ def test_metrics_of_the_recommended_lists_are_given_after_every_epoch(prepare):
 def test_the_size_and_order_of_blocks_do_not_change_a_metric(prepare, monkeypatch):
     results = []
     for scores in (5, 7 * 31, 10**6):
-        monkeypatch.setattr(eval_dataloader, "_SCORES_OF_A_BLOCK", {"cpu": scores})
+        monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": scores})
         _, trainer, _, _, test_data = prepare(metric_decimal_place=9)
         in_turn(trainer.model)
         with monkeypatch.context() as unordered:

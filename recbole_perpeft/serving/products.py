@@ -1,0 +1,109 @@
+"""Scores as inner products of vectors: of users, and of items as each group sees them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from torch import nn
+
+from recbole_perpeft.model.perpeft import PerPEFTMixin
+
+_CLOSE = 1e-4  # of a score, between two ways of adding up the same products
+
+
+@dataclass(frozen=True)
+class Product:
+    """A summand of scores: ``queries @ items.T``.
+
+    Attributes
+    ----------
+    rows : torch.LongTensor
+        The users that it is of, ``[m]``.
+    queries : torch.Tensor
+        ``[m, d]``.
+    items : torch.Tensor
+        ``[n_items, d]``.
+    """
+
+    rows: torch.Tensor
+    queries: torch.Tensor
+    items: torch.Tensor
+
+
+@torch.no_grad()
+def has_products(model: nn.Module, interaction: Interaction) -> bool:
+    """Whether a model's scores are inner products, as those of many sequential backbones are.
+
+    These multiply what ``forward`` makes of a sequence with the item table. It is tried on the rows of ``interaction``.
+    """
+    if not isinstance(model, SequentialRecommender):
+        return False
+    products, scores = products_of(model, interaction), _dense(model, interaction)
+    if products is None or scores is None or any(len(product.items) != scores.shape[1] for product in products):
+        return False
+    summed = torch.zeros_like(scores)
+    for product in products:
+        summed.index_add_(0, product.rows, product.queries @ product.items.T)
+    return torch.allclose(summed[:, 1:], scores[:, 1:], rtol=_CLOSE, atol=_CLOSE)
+
+
+@torch.no_grad()
+def products_of(model: nn.Module, interaction: Interaction) -> list[Product] | None:
+    """What the scores of each row are the sum of; None where ``forward`` gives no vector for each row."""
+    if not isinstance(model, PerPEFTMixin):
+        queries, table = _output(model, interaction, model.full_sort_predict), getattr(model, "item_embedding", None)
+        if queries is None or not isinstance(table, nn.Embedding):
+            return None
+        everyone = torch.arange(len(interaction), device=model.device)
+        return [Product(everyone, queries, table.weight[: model.n_items])]
+    if model.item_tower.by_user:
+        return None
+    shares, products = model.shares_of_groups(interaction), []  # [n, num_groups]
+    tower = model.item_tower
+    for group in shares.sum(dim=0).nonzero().flatten().tolist():
+        rows = shares[:, group].nonzero().squeeze(1)
+        share, of_group = shares[rows, group, None], interaction[rows]
+        with tower.catalogue(group):
+            queries = _output(model, of_group, model._backbone_scores)
+            if queries is None:
+                return None
+            products.append(Product(rows, share * queries, tower.weight[: model.n_items]))
+            term = tower.content_term
+            if term is not None and term.is_used:
+                products.append(Product(rows, share * term.queries(model._histories(of_group)), term.table))
+    return products
+
+
+def _dense(model: nn.Module, interaction: Interaction) -> torch.Tensor | None:
+    try:
+        return model.full_sort_predict(interaction).view(len(interaction), -1)
+    except NotImplementedError:
+        return None
+
+
+class _Given(Exception):
+    """Carries what ``forward`` gives past the scores, which are not needed."""
+
+
+def _output(model: nn.Module, interaction: Interaction, score: Callable[[Interaction], object]) -> torch.Tensor | None:
+    """What ``forward`` makes of each row on the way to its scores, ``[n, d]``; None, if that is no vector a row."""
+    forward = model.forward
+
+    def given(*args, **kwargs):
+        raise _Given(forward(*args, **kwargs))
+
+    model.forward = given
+    try:
+        score(interaction)
+    except _Given as found:
+        (output,) = found.args
+    except NotImplementedError:
+        return None
+    else:
+        return None
+    finally:
+        del model.forward
+    is_one_each = isinstance(output, torch.Tensor) and output.dim() == 2 and len(output) == len(interaction)
+    return output if is_one_each else None
