@@ -19,7 +19,8 @@ def load_foundation_of(folder: str | Path, config: Config) -> FoundationModel:
     folder
         The bundle.
     config
-        Of :func:`~recbole_perpeft.serving.bundle.open_bundle`; ``encoder`` (``image_encoder``, ``text_encoder``) says where the model is.
+        Of :func:`~recbole_perpeft.serving.bundle.open_bundle`; ``encoder`` (``image_encoder``, ``text_encoder``) says
+        where the model is.
 
     Raises
     ------
