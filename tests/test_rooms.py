@@ -15,8 +15,7 @@ FLOORS = (
     {"trainer"},
     {"report"},
     {"quick_start"},
-    {"serving"},
-    {"experiments"},
+    {"experiments", "serving"},
     {"commands"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

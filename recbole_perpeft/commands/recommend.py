@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         "group": known.group,
     }
     recommender = Recommender.load(known.file, settings_of(words), known.before_test)
+    if known.index is not None:
+        print(recommender.use_index(known.index, known.k))
     if known.history:
         blocks = [recommender.recommend_new([known.history], **options)]
     else:
@@ -99,5 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--allow", type=Path, metavar="FILE", help="item ids, one a line: no others")
     parser.add_argument("--deny", type=Path, metavar="FILE", help="item ids, one a line: none of these")
     parser.add_argument("--where", nargs="+", default=[], metavar="COLUMN=VALUE", help="values that items must have")
+    parser.add_argument("--index", type=int, nargs="?", const=256, metavar="CANDIDATES",
+                        help="look among so many near items (256), by faiss; for huge catalogues")  # fmt: skip
     parser.add_argument("--before_test", action="store_true", help="users are known as they were in the test")
     return parser

@@ -15,21 +15,28 @@ _CLOSE = 1e-4  # of a score, between two ways of adding up the same products
 
 @dataclass(frozen=True)
 class Product:
-    """A summand of scores: ``queries @ items.T``.
+    """What a group's module has of the scores: the sum of ``queries @ items.T`` over pairs of them.
 
     Attributes
     ----------
+    group : int
+        Whose items these are.
     rows : torch.LongTensor
         The users that it is of, ``[m]``.
-    queries : torch.Tensor
-        ``[m, d]``.
-    items : torch.Tensor
-        ``[n_items, d]``.
+    queries : tuple of torch.Tensor
+        ``[m, d]`` each.
+    items : tuple of torch.Tensor
+        ``[n_items, d]`` each.
     """
 
+    group: int
     rows: torch.Tensor
-    queries: torch.Tensor
-    items: torch.Tensor
+    queries: tuple[torch.Tensor, ...]
+    items: tuple[torch.Tensor, ...]
+
+    def scores(self) -> torch.Tensor:
+        """``[m, n_items]``."""
+        return sum(queries @ items.T for queries, items in zip(self.queries, self.items, strict=True))
 
 
 @torch.no_grad()
@@ -41,11 +48,11 @@ def has_products(model: nn.Module, interaction: Interaction) -> bool:
     if not isinstance(model, SequentialRecommender):
         return False
     products, scores = products_of(model, interaction), _dense(model, interaction)
-    if products is None or scores is None or any(len(product.items) != scores.shape[1] for product in products):
+    if products is None or scores is None or any(len(p.items[0]) != scores.shape[1] for p in products):
         return False
     summed = torch.zeros_like(scores)
     for product in products:
-        summed.index_add_(0, product.rows, product.queries @ product.items.T)
+        summed.index_add_(0, product.rows, product.scores())
     return torch.allclose(summed[:, 1:], scores[:, 1:], rtol=_CLOSE, atol=_CLOSE)
 
 
@@ -57,7 +64,7 @@ def products_of(model: nn.Module, interaction: Interaction) -> list[Product] | N
         if queries is None or not isinstance(table, nn.Embedding):
             return None
         everyone = torch.arange(len(interaction), device=model.device)
-        return [Product(everyone, queries, table.weight[: model.n_items])]
+        return [Product(0, everyone, (queries,), (table.weight[: model.n_items],))]
     if model.item_tower.by_user:
         return None
     shares, products = model.shares_of_groups(interaction), []  # [n, num_groups]
@@ -69,10 +76,12 @@ def products_of(model: nn.Module, interaction: Interaction) -> list[Product] | N
             queries = _output(model, of_group, model._backbone_scores)
             if queries is None:
                 return None
-            products.append(Product(rows, share * queries, tower.weight[: model.n_items]))
+            vectors, tables = [share * queries], [tower.weight[: model.n_items]]
             term = tower.content_term
             if term is not None and term.is_used:
-                products.append(Product(rows, share * term.queries(model._histories(of_group)), term.table))
+                vectors.append(share * term.queries(model._histories(of_group)))
+                tables.append(term.table)
+        products.append(Product(group, rows, tuple(vectors), tuple(tables)))
     return products
 
 

@@ -22,11 +22,11 @@ class Ranking:
     users
         In a block, at most.
     shut
-        Items that no list may hold, ascending, ``[n]``.
+        Items that no list may hold, ascending, ``[n]``; padding is among them.
     """
 
     def __init__(self, n_items: int, users: int, shut: torch.Tensor):
-        self._n_items, self._users, self._shut = n_items, users, shut
+        self._n_items, self._users, self.shut = n_items, users, shut
         # kept from block to block: to get as much memory anew takes as long as to fill it
         self._scores: torch.Tensor | None = None  # [users, width]
         self._maxima: torch.Tensor | None = None  # [users, width / 64]
@@ -39,7 +39,7 @@ class Ranking:
         bought
             Row and item ``[n]`` of what each user's list may not hold.
         """
-        scores[:, self._shut] = -torch.inf
+        scores[:, self.shut] = -torch.inf
         if bought is not None:
             scores[bought] = -torch.inf
         found = top_items(scores, k)
@@ -51,8 +51,8 @@ class Ranking:
 
         They are computed some items at a time, whose maxima are taken while they are at hand.
         """
-        scores, maxima = self._memory(users, products[0].items)
-        shut, pairs = _Ascending(self._shut), None if bought is None else _by_item(bought)
+        scores, maxima = self._memory(users, products[0].items[0])
+        shut, pairs = _Ascending(self.shut), None if bought is None else _by_item(bought)
         for low in range(0, self._n_items, _TILE):
             high = min(low + _TILE, self._n_items)
             tile = scores[:, low:high]
@@ -76,18 +76,22 @@ class Ranking:
 
 def _add_up(products: Sequence[Product], low: int, high: int, scores: torch.Tensor) -> None:
     """Put the scores of the items from ``low`` to below ``high`` into ``scores [users, high - low]``."""
-    first, *others = products
-    if len(first.rows) == len(scores):
-        torch.mm(first.queries, first.items[low:high].T, out=scores)
+    pairs = [
+        (product.rows, queries, items[low:high].T)  # [m], [m, d], [d, high - low]
+        for product in products
+        for queries, items in zip(product.queries, product.items, strict=True)
+    ]
+    rows, queries, items = pairs[0]
+    if len(rows) == len(scores):
+        torch.mm(queries, items, out=scores)
+        del pairs[0]
     else:
         scores.zero_()
-        others = products
-    for product in others:
-        items = product.items[low:high].T  # [d, high - low]
-        if len(product.rows) == len(scores):
-            torch.addmm(scores, product.queries, items, out=scores)
+    for rows, queries, items in pairs:
+        if len(rows) == len(scores):
+            torch.addmm(scores, queries, items, out=scores)
         else:
-            scores.index_add_(0, product.rows, product.queries @ items)
+            scores.index_add_(0, rows, queries @ items)
 
 
 class _Ascending:

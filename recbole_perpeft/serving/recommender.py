@@ -15,16 +15,18 @@ from torch import nn
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.data.dataset import SequencePurchases
-from recbole_perpeft.data.item_lists import ItemLists, rows_of_a_block
+from recbole_perpeft.data.item_lists import ItemLists
 from recbole_perpeft.evaluation.known_purchases import knowing
-from recbole_perpeft.model.pairwise import scores_of_pairs
 from recbole_perpeft.quick_start import load
+from recbole_perpeft.serving.best_items import BestItems
 from recbole_perpeft.serving.catalogue import catalogue_of, ids_of, nearest
 from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, purchases_of
+from recbole_perpeft.serving.index import IndexReport
 from recbole_perpeft.serving.list_options import ListOptions
-from recbole_perpeft.serving.products import has_products, products_of
 from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.utils.errors import RequestError
+
+_MEASURED = 1000  # users by whom an index is measured
 
 
 class Recommender:
@@ -67,7 +69,8 @@ class Recommender:
         if not self._is_sequential and config["grow_history"]:
             known = SimpleNamespace(config=config, known=purchases_of(parts, before_test))
             self._stack.enter_context(knowing(model, known))
-        self._has_new, self._multiplies = False, None
+        self._has_new = False
+        self._best = BestItems(model, self._dataset, config)
 
     @classmethod
     def load(cls, file: str | Path, settings: dict | None = None, before_test: bool = False) -> "Recommender":
@@ -167,6 +170,32 @@ class Recommender:
         rows = self._all_rows() if users is None else self._rows_of(users)
         return self._blocks(self._histories, np.asarray(self.users, dtype=object)[rows], rows, ListOptions(**options))
 
+    def use_index(self, candidates: int = 256, k: int = 20) -> IndexReport:
+        """Look for items by a graph of near ones from now on, instead of going through all of them.
+
+        Worth it for single requests of catalogues of hundreds of thousands of items; lists of many users at a time are
+        as fast by all scores (docs/serving.md). Where a filter leaves few items, all scores are gone through.
+
+        Parameters
+        ----------
+        candidates
+            Items that are compared for each user and group; more are slower and find more.
+        k
+            Length of the lists by which it is measured.
+
+        Returns
+        -------
+        IndexReport
+            How much of the lists by all scores it finds, of some 1,000 users.
+
+        Raises
+        ------
+        RequestError
+            If the model's scores are no inner products, or faiss is missing.
+        """
+        rows = np.arange(0, len(self.users), max(1, len(self.users) // _MEASURED))
+        return self._best.use_index(self._interaction(self._histories, rows), candidates, k)
+
     def _all_rows(self) -> np.ndarray:
         """A block of users of one group is scored in one go."""
         rows, groups = np.arange(len(self.users)), getattr(self.model, "user_groups", None)
@@ -194,18 +223,13 @@ class Recommender:
             raise RequestError(f"{self.config['model']} has no groups of users: leave the group out.")
         values = {name: self.catalogue.column(name) for name in options.columns}
         shut = torch.from_numpy(np.flatnonzero(~allowed)).to(self.model.device)
-        if self._multiplies is None:
-            self._multiplies = has_products(self.model, self._interaction(known, rows[:1]))
-        step = min(len(rows), rows_of_a_block(len(self.catalogue), self.config, keeps_memory=self._multiplies))
+        step = min(len(rows), self._best.rows_of_a_block(self._interaction(known, rows[:1])))
         ranking = Ranking(len(self.catalogue), step, shut)
         for block in np.array_split(np.arange(len(rows)), -(-len(rows) // step)):
             interaction, bought = self._interaction(known, rows[block]), None
             if not options.seen:
                 bought = tuple(index.to(self.model.device) for index in known.bought.take(rows[block]))
-            if self._multiplies:
-                best, found = ranking.of_products(products_of(self.model, interaction), len(block), bought, options.k)
-            else:
-                best, found = ranking.of_scores(self._scores(interaction), bought, options.k)  # [block, k]
+            best, found = self._best.of(interaction, ranking, bought, options.k)  # [block, k]
             best, found = best.flatten().cpu().numpy(), found.flatten().cpu().numpy()
             frame = {
                 "user_id": names[block].repeat(options.k),
@@ -222,16 +246,7 @@ class Recommender:
     def scores(self, users: Iterable[str]) -> torch.Tensor:
         """Scores of every item for users who are known, as in the evaluation, ``[n, n_items]``; column 0 is padding."""
         rows = np.array([self._row_of[user] for user in users])
-        return self._scores(self._interaction(self._histories, rows))
-
-    @torch.no_grad()
-    def _scores(self, interaction: Interaction) -> torch.Tensor:
-        try:
-            scores = self.model.full_sort_predict(interaction)
-        except NotImplementedError:
-            features = self._dataset.get_item_feature().to(self.model.device)
-            scores = scores_of_pairs(self.model.predict, interaction, features)
-        return scores.view(len(interaction), -1)
+        return self._best.scores(self._interaction(self._histories, rows))
 
     def _interaction(self, known: Histories, rows: np.ndarray) -> Interaction:
         interaction = known.rows[torch.from_numpy(rows)]

@@ -49,7 +49,7 @@ def test_products_add_up_to_the_scores_and_give_the_same_lists(model_and_rows, m
         scores = model.full_sort_predict(rows)
     summed = torch.zeros_like(scores)
     for product in products:
-        summed.index_add_(0, product.rows, product.queries @ product.items.T)
+        summed.index_add_(0, product.rows, product.scores())
     assert torch.allclose(summed, scores, atol=1e-5)
     shut, bought = torch.tensor([0, 4, 9]), (torch.arange(len(rows)), torch.arange(len(rows)) % 20 + 1)
     by_products, found = Ranking(31, len(rows), shut).of_products(products, len(rows), bought, 6)
@@ -70,7 +70,7 @@ def test_blocks_of_any_size_use_the_same_memory(model_and_rows):
 def test_the_best_of_a_long_row_are_found_by_its_maxima(n):
     generator = torch.Generator().manual_seed(n)
     queries, items = torch.randn(5, 4, generator=generator), torch.randn(n, 4, generator=generator).round(decimals=1)
-    product = ranking.Product(torch.arange(5), queries, items)
+    product = ranking.Product(0, torch.arange(5), (queries,), (items,))
     found, scores = Ranking(n, 5, torch.tensor([0])).of_products([product], 5, None, 12)
     every = (queries @ items.T).numpy()
     every[:, 0] = -np.inf

@@ -1,0 +1,135 @@
+"""Items with large inner products, found by a graph of near ones: for catalogues that are too large to be gone through.
+
+The graphs are of inner products as they are. The usual way around these, a further dimension that gives all items one
+length, loses most of the items that it should find where lengths differ much (docs/serving.md).
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from recbole_perpeft.evaluation.top_items import top_items
+from recbole_perpeft.serving.products import Product
+from recbole_perpeft.serving.ranking import Pairs, Ranking
+from recbole_perpeft.utils.errors import RequestError
+
+_NEIGHBOURS, _TRIED_IN_BUILDING = 32, 100  # faiss's M, and how many items it compares an item with when it adds it
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What an index is worth.
+
+    Attributes
+    ----------
+    recall : float
+        Share of the best items by all scores that it finds.
+    k, users : int
+        Of lists so long, of so many users.
+    groups : int
+        Graphs that were built.
+    seconds : float
+        It took to build them.
+    """
+
+    recall: float
+    k: int
+    users: int
+    groups: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"index: recall@{self.k} {self.recall:.4f} against all scores, of {self.users:,} users; {self.groups} "
+            f"graph{'s' * (self.groups != 1)}, built in {self.seconds:.1f} s"
+        )
+
+
+class ItemIndex:
+    """A graph (HNSW, of faiss) of the items as each group sees them.
+
+    Parameters
+    ----------
+    candidates
+        Items that are compared for each user and group; more are slower and find more.
+
+    Raises
+    ------
+    RequestError
+        If faiss is missing, or the number is none.
+    """
+
+    def __init__(self, candidates: int = 256):
+        if not isinstance(candidates, int) or isinstance(candidates, bool) or candidates < 1:
+            raise RequestError(f"candidates: {candidates!r} is no number of items: give 1 or more.")
+        self._faiss, self.candidates = _faiss(), candidates
+        self._graphs: dict[int, Any] = {}  # by group
+
+    def build(self, products: Sequence[Product], users: int, k: int) -> IndexReport:
+        """Build the graphs of the groups of ``products``, and compare lists of ``users`` with those by all scores."""
+        start = time.perf_counter()
+        for product in products:
+            self._graph(product)
+        seconds = time.perf_counter() - start
+        nothing = torch.zeros(1, dtype=torch.long, device=products[0].rows.device)  # padding
+        exact, _ = Ranking(len(products[0].items[0]), users, nothing).of_products(products, users, None, k)
+        found, _ = self.best(products, users, nothing, None, k)
+        same = (found.unsqueeze(2) == exact.unsqueeze(1)).any(dim=1)  # [users, k]
+        return IndexReport(float(same.float().mean()), k, users, len(products), seconds)
+
+    @torch.no_grad()
+    def best(self, products: Sequence[Product], users: int, shut: torch.Tensor, bought: Pairs | None, k: int) -> Pairs:
+        """As :meth:`~recbole_perpeft.serving.ranking.Ranking.of_products`, among the candidates of each user's groups.
+
+        Where fewer than k of these are left, 0 (padding) stands for the rest, with a score of minus infinity.
+        """
+        n_items, device = len(products[0].items[0]), products[0].rows.device
+        found = [torch.zeros(users, 1, dtype=torch.long, device=device)]
+        for product in products:
+            nearest = torch.zeros(users, self.candidates, dtype=torch.long, device=device)
+            nearest[product.rows] = self._nearest(product)
+            found.append(nearest)
+        items = torch.cat(found, dim=1).sort(dim=1).values  # [users, candidates]
+        scores = torch.zeros(items.shape, device=device)
+        for product in products:
+            of_rows = items[product.rows]  # [m, candidates]
+            for queries, table in zip(product.queries, product.items, strict=True):
+                scores[product.rows] += torch.bmm(table[of_rows], queries.unsqueeze(2)).squeeze(2)
+        scores[:, 1:].masked_fill_(items[:, 1:] == items[:, :-1], -torch.inf)  # once each
+        scores.masked_fill_(torch.isin(items, shut) | (items == 0), -torch.inf)
+        if bought is not None:
+            rows = torch.arange(users, device=device).unsqueeze(1) * n_items
+            scores.masked_fill_(torch.isin(rows + items, bought[0] * n_items + bought[1]), -torch.inf)
+        places = top_items(scores, min(k, scores.shape[1]))
+        return items.gather(1, places), scores.gather(1, places)
+
+    def _nearest(self, product: Product) -> torch.Tensor:
+        graph = self._graph(product)
+        graph.hnsw.efSearch = self.candidates
+        self._faiss.omp_set_num_threads(torch.get_num_threads())
+        queries = torch.cat(product.queries, dim=1).cpu().contiguous().numpy()
+        _, numbers = graph.search(queries, min(self.candidates, graph.ntotal))
+        nearest = torch.zeros(len(queries), self.candidates, dtype=torch.long)
+        nearest[:, : numbers.shape[1]] = torch.from_numpy(numbers) + 1  # padding is not in the graph; -1 becomes it
+        return nearest.to(product.rows.device)
+
+    def _graph(self, product: Product) -> Any:
+        if product.group not in self._graphs:
+            vectors = torch.cat(product.items, dim=1)[1:].detach().cpu().contiguous().numpy()  # [n_items - 1, d]
+            self._faiss.omp_set_num_threads(torch.get_num_threads())
+            graph = self._faiss.IndexHNSWFlat(vectors.shape[1], _NEIGHBOURS, self._faiss.METRIC_INNER_PRODUCT)
+            graph.hnsw.efConstruction = _TRIED_IN_BUILDING
+            graph.add(vectors)
+            self._graphs[product.group] = graph
+        return self._graphs[product.group]
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise RequestError('An index needs faiss: pip install "recbole-perpeft[index]".') from error
+    return faiss
