@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from logging import getLogger
 from pathlib import Path, PurePath
 
 import torch
@@ -14,6 +15,8 @@ from torch import nn
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import CHANGEABLE, PLACES, PROTOCOL, differing
 from recbole_perpeft.config.registry import is_perpeft, reads_content
+from recbole_perpeft.config.sources import sources_hash
+from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, dataset_class
 from recbole_perpeft.encoder.foundation.precision import PRECISIONS
 from recbole_perpeft.quick_start import load
@@ -82,6 +85,7 @@ def write_bundle(
         "dataset": config["dataset"],
         "settings": _portable(config.settings()),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "sources": sources_hash(),
         "metrics": _metrics(trainer, metrics),
     }
     with new_bundle(folder) as place, torch.no_grad():
@@ -195,9 +199,15 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
         If ``settings`` are not possible.
     """
     bundle = Bundle.open(folder)
-    config = config_of(bundle.facts["settings"], bundle.folder, settings)
+    if bundle.facts.get("sources") != sources_hash():
+        getLogger().warning(
+            f"{folder} was written by another build of recbole_perpeft ({bundle.facts.get('versions')}): what differs "
+            "between the two can change numbers."
+        )
+    saved = as_they_were(bundle.facts["settings"], ours="encoder" in bundle.facts)
+    config = config_of(saved, bundle.folder, settings)
     _check_kind(config)
-    changed = differing(bundle.facts["settings"], config.settings()).keys() - PROTOCOL - CHANGEABLE
+    changed = differing(saved, config.settings()).keys() - PROTOCOL - CHANGEABLE
     if changed:
         raise BundleError(f"{folder} was made with other settings: leave {', '.join(sorted(changed))} out.")
     state, ours = bundle.tensors(_STATE), is_perpeft(config.model_class)

@@ -75,7 +75,11 @@ def check_target(folder: str | Path) -> None:
         If ``folder`` is a file, or a folder with other things.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and (_is_bundle(folder) or not any(folder.iterdir()))):
+    try:
+        is_free = not folder.exists() or (folder.is_dir() and (_is_bundle(folder) or not any(folder.iterdir())))
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be looked into ({error}): name another folder.") from error
+    if not is_free:
         raise BundleError(f"{folder} is there and is no bundle: it would be overwritten. Name another folder.")
 
 

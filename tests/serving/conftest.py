@@ -7,6 +7,7 @@ import torch
 
 from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.trainer.stage import Stage
+from tests.tiny_models import save_tiny_bert, save_tiny_vit
 from tests.training import scatter_groups
 
 
@@ -38,6 +39,14 @@ def checkpoint(prepare, tmp_path):
         return trainer, loaders, trainer.saved_model_file
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pair(tiny_root):
+    """The settings of two encoders side by side."""
+    save_tiny_vit(tiny_root / "tiny" / "vit")
+    save_tiny_bert(tiny_root / "tiny" / "bert")
+    return {"encoder": None, "image_encoder": "vit", "text_encoder": "bert"}
 
 
 @pytest.fixture(scope="session")

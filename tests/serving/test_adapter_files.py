@@ -9,7 +9,6 @@ from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, AutoModel
 
 from recbole_perpeft.serving.adapter_files import write_adapters
-from tests.tiny_models import save_tiny_bert, save_tiny_vit
 from tests.training import scatter_groups
 
 ITEMS = torch.arange(1, 6)
@@ -21,15 +20,6 @@ METHODS = {
     "LN_TUNING": {"peft_type": "LN_TUNING", "peft_config": None},
     "OFT": {"peft_type": "OFT", "peft_config": {"r": 4, "oft_block_size": 0}},
 }
-PAIR = {"image_encoder": "vit", "text_encoder": "bert"}
-
-
-@pytest.fixture(scope="session")
-def pair(tiny_root):
-    """The settings of two encoders side by side."""
-    save_tiny_vit(tiny_root / "tiny" / "vit")
-    save_tiny_bert(tiny_root / "tiny" / "bert")
-    return {"encoder": None, **PAIR}
 
 
 @pytest.fixture

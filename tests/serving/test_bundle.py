@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from recbole_perpeft import quick_start
-from recbole_perpeft.model.tower_factory import _load
 from recbole_perpeft.serving import bundle_files
 from recbole_perpeft.serving.bundle import open_bundle, write_bundle
 from recbole_perpeft.serving.bundle_data import catalogue_in
@@ -92,6 +91,8 @@ def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(exported, tiny
     users = of_checkpoint.users
     assert of_bundle.users == users
     assert of_bundle.recommend(users, group=True).equals(of_checkpoint.recommend(users, group=True))
+    new = [["i1", "i2", "i3"], ["i7"]]
+    assert of_bundle.recommend_new(new, group=True).equals(of_checkpoint.recommend_new(new, group=True))
 
 
 def test_tables_are_what_the_evaluation_reads(exported):
@@ -152,21 +153,19 @@ def test_columns_of_items_come_back_exactly(checkpoint, tiny_root, tmp_path):
 # -- new items --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"peft_type": "IISAN", "peft_config": None}, {"peft_layers": 1}])
+@pytest.mark.parametrize("case", ["sequential", "IISAN", "top layers", "pair"])
 @torch.no_grad()
-def test_the_encoder_of_a_bundle_reads_items_as_the_trained_one(checkpoint, tiny_root, tmp_path, settings):
-    trainer, (train_data, *_), file = checkpoint(**settings)
+def test_the_encoder_of_a_bundle_reads_items_as_the_trained_one(checkpoint, tiny_root, tmp_path, pair, case):
+    trainer, _, file = checkpoint(**{**CASES, "top layers": {"peft_layers": 1}, "pair": pair}[case])
     write_bundle(file, tmp_path / "bundle")
     config, model, _ = open_bundle(tmp_path / "bundle", {"data_path": str(tiny_root)})
     assert config["precision"] == "fp32"
-    with pytest.raises(EncoderError, match="opened without clip.*bundle_encoder"):
+    with pytest.raises(EncoderError, match="opened without .*bundle_encoder"):
         model.item_tower.encoder.encode(torch.arange(1, 4), 0)
-    foundation = load_foundation_of(tmp_path / "bundle", config)
-    content = _load(trainer.config, train_data._dataset)[1]
-    encoder, items = encoder_of(tmp_path / "bundle", config, foundation, content), torch.arange(1, 9)
+    foundation, trained = load_foundation_of(tmp_path / "bundle", config), trainer.model.eval().item_tower.encoder
+    encoder, items = encoder_of(tmp_path / "bundle", config, foundation, trained.content), torch.arange(1, 9)
     for group in range(3):
-        expected = trainer.model.eval().item_tower.encoder.encode(items, group)
-        assert torch.equal(encoder.encode(items, group), expected)
+        assert torch.equal(encoder.encode(items, group), trained.encode(items, group))
 
 
 def test_another_encoder_is_refused_and_a_missing_one_is_named(bundle, tiny_root):
@@ -282,6 +281,16 @@ def test_a_manifest_and_files_that_do_not_go_together_are_refused(bundle):
         open_bundle(bundle)
 
 
+def test_another_build_is_named_and_settings_that_it_did_not_know_are_as_they_were(bundle, caplog):
+    def older(facts):
+        facts["sources"] = "0"
+        del facts["settings"]["grow_history"]
+
+    edit(bundle, older)
+    assert open_bundle(bundle)[0]["grow_history"] is False
+    assert "another build of recbole_perpeft" in caplog.text
+
+
 def test_settings_of_another_model_are_refused(bundle):
     assert open_bundle(bundle, {"topk": [10, 3]})[0]["topk"] == [10, 3]
     with pytest.raises(BundleError, match="leave hidden_size out"):
@@ -302,6 +311,7 @@ def killed_while_writing(folder, how):
     return os.waitpid(child, 0)[1]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that begin in the middle")
 def test_a_process_killed_while_writing_leaves_the_old_bundle_whole(bundle):
     before = {file: file.read_bytes() for file in bundle.rglob("*") if file.is_file()}
     status = killed_while_writing(bundle, lambda: os.kill(os.getpid(), signal.SIGKILL))

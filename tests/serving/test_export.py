@@ -34,6 +34,7 @@ def test_what_cannot_be_exported_ends_with_one_line(exported, tmp_path, capsys):
         ([file, "--out", folder, "--metrics", tmp_path / "missing.json"], "missing.json cannot be read"),
         ([tmp_path / "missing.pth", "--out", folder], "missing.pth does not exist"),
         ([file, "--out", tmp_path], "is no bundle: it would be overwritten"),
+        ([file, "--out", folder / "bundle.json" / "x"], "cannot be written"),
         ([file, "--out", folder, "--hidden_sise=3"], "Did you mean 'hidden_size'"),
     ):
         assert main(["export", *map(str, words)]) == 2
