@@ -74,9 +74,9 @@ def write_data(config: Config, parts: Sequence[Dataset], folder: Path) -> dict[s
 
 def _numbers(rows: Interaction, parts: Sequence[Dataset]) -> list[np.ndarray]:
     """Which of all purchases, ``rows``, each row of each part is (the target of, in sequential models' data)."""
-    uid, fields = parts[0].uid_field, [field for field in rows.columns if rows[field].dim() == 1]
-    all_of_them = pd.DataFrame({field: rows[field].numpy() for field in fields})
-    of_parts = pd.DataFrame({field: np.concatenate([part.inter_feat[field] for part in parts]) for field in fields})
+    uid, columns = parts[0].uid_field, rows.columns
+    all_of_them, of_parts = _table([rows], columns), _table([part.inter_feat for part in parts], columns)
+    fields = list(all_of_them)
     if isinstance(parts[0], SequencePurchases):  # in which a user's first purchase is no target
         length = parts[0].item_list_length_field
         all_of_them[length] = all_of_them.groupby(uid).cumcount().clip(upper=parts[0].max_item_list_len)
@@ -89,6 +89,15 @@ def _numbers(rows: Interaction, parts: Sequence[Dataset]) -> list[np.ndarray]:
     if numbers.isna().any():
         raise BundleError("The parts of the data set hold purchases that it has not as a whole: export it anew.")
     return np.split(numbers.to_numpy(np.int64), np.cumsum([len(part) for part in parts])[:-1])
+
+
+def _table(feats: Sequence[Interaction], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows of ``feats`` one below the other; a sequence has a column for each of its positions."""
+    table = {}
+    for field in columns:
+        values = np.concatenate([feat[field].flatten(1) if feat[field].dim() > 1 else feat[field] for feat in feats])
+        table |= {field: values} if values.ndim == 1 else {f"{field}/{n}": some for n, some in enumerate(values.T)}
+    return pd.DataFrame(table)
 
 
 def _write_columns(whole: Dataset, rows: Interaction, part: Dataset, folder: Path) -> None:

@@ -21,6 +21,7 @@ from recbole_perpeft.serving.bundle_encoder import encoder_of, load_foundation_o
 from recbole_perpeft.serving.bundle_files import Bundle
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import BundleError, EncoderError
+from tests.tiny_data import write_purchases
 from tests.training import same
 
 CASES = {
@@ -30,6 +31,7 @@ CASES = {
     "one group": {"num_groups": 1, "content_term": True},
     "IISAN": {"peft_type": "IISAN", "peft_config": None, "content_term": True},
     "frozen": {"peft_type": "NONE", "peft_config": None},
+    "columns of items": {"model": "PerPEFTSASRecF", "selected_features": ["brand"]},
     "graph": {"model": "PerPEFTLightGCN", "similar_items": 3},
     "histories": {"model": "PerPEFTSimpleX"},
     "SASRec": {"model": "SASRec", "epochs": 1},
@@ -129,6 +131,30 @@ def test_items_users_and_purchases_are_readable_without_this_package(bundle, tin
     assert (
         np.load(bundle / "users/groups.npy").tolist() == load_file(bundle / "model.safetensors")["user_groups"].tolist()
     )
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_columns_of_purchases_times_and_repeats_come_back_exactly(prepare, tmp_path, model):
+    rng, tags = np.random.default_rng(0), ("a", "a b", "a b c")
+    drawn = zip(range(96), rng.integers(12, size=96), rng.integers(4, size=96), rng.choice(tags, 96), strict=True)
+    rows = [f"u{n % 12}\ti{item}\t{1.7e9 + time + 0.25}\t{n % 5}\t{tag}" for n, item, time, tag in drawn]
+    header = "user_id:token\titem_id:token\ttimestamp:float\trating:float\ttags:token_seq"
+    write_purchases(tmp_path, "shop", rows, header)
+    columns = {"load_col": {"inter": ["user_id", "item_id", "timestamp", "rating", "tags"]}, "mask_history": False}
+    split = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": None}} if model == "BPR" else {}
+    settings = {"dataset": "shop", "data_path": str(tmp_path), "rm_dup_inter": None}
+    _, trainer, *loaders = prepare(model=model, **settings, **columns, **split)
+    trainer._save_checkpoint(0, verbose=False)
+    write_bundle(trainer.saved_model_file, tmp_path / "bundle")
+    _, _, dataset = open_bundle(tmp_path / "bundle", AWAY)
+    for loader, part in zip(loaders, dataset.parts, strict=True):
+        assert same(loader._dataset.inter_feat.interaction, part.inter_feat.interaction)
+    assert set(np.load(tmp_path / "bundle/purchases/times.npy") - 1.7e9) == {
+        0.25,
+        1.25,
+        2.25,
+        3.25,
+    }  # no float32 has them
 
 
 def test_columns_of_items_come_back_exactly(checkpoint, tiny_root, tmp_path):
