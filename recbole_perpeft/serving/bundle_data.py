@@ -25,7 +25,7 @@ ITEMS, USERS, PURCHASES = "items.tsv", "users/ids.json", "purchases"
 _FIELDS, _COLUMNS = "fields.json", "columns.safetensors"
 _PARTS = ("training", "validation", "test")
 _FEATS = ("user_feat", "item_feat")
-_KEPT_BY_SOURCE = {source.value: source for source in FeatureSource}
+_SOURCES = {source.value: source for source in FeatureSource}
 
 
 def write_data(config: Config, parts: Sequence[Dataset], folder: Path) -> dict[str, int]:
@@ -180,7 +180,7 @@ def _parts(config: Config, bundle: Bundle) -> list[Dataset]:
     for field, facts in known["fields"].items():
         source, length = facts["source"], facts["length"]
         whole.field2type[field] = FeatureType(facts["type"])
-        whole.field2source[field] = _KEPT_BY_SOURCE.get(source, source)
+        whole.field2source[field] = _SOURCES.get(source, source)
         whole.field2seqlen[field] = tuple(length) if isinstance(length, list) else length
         if facts["buckets"] is not None:
             whole.field2bucketnum[field] = facts["buckets"]

@@ -49,7 +49,7 @@ def new_bundle(folder: str | Path) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
             os.replace(folder, former)
             os.replace(temporary, folder)
-            shutil.rmtree(former, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise BundleError(
             f"The bundle {folder} cannot be written: {error}. What was there before is whole. Free the disk, or name "

@@ -367,6 +367,14 @@ def test_a_reader_finds_a_bundle_at_every_moment_of_a_replacement(bundle):
     assert not list(bundle.parent.glob(".bundle*"))
 
 
+def test_where_folders_cannot_change_places_the_new_bundle_comes_in_and_nothing_is_left(bundle, monkeypatch):
+    monkeypatch.setattr(bundle_files, "_exchange", lambda *folders: False)  # as on other systems
+    with bundle_files.new_bundle(bundle) as place:
+        bundle_files.seal(place, {"model": "new"})
+    assert json.loads((bundle / "bundle.json").read_text())["model"] == "new"
+    assert not list(bundle.parent.glob(".bundle*"))
+
+
 def test_a_full_disk_leaves_the_old_bundle_whole_and_nothing_beside_it(bundle, checkpoint):
     resource = pytest.importorskip("resource")
     file, before = checkpoint(hidden_size=32)[2], Bundle.open(bundle).facts
