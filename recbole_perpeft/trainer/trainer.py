@@ -79,7 +79,8 @@ class PerPEFTTrainer(TellingTrainer):
     @property
     def part(self) -> str:
         """What is trained now: ``stage 1``, ``stage 3``, or ``training`` where there is only one stage."""
-        return "training" if self.global_epochs >= self.all_epochs else f"stage {self.stage.number}"
+        only_one = self.global_epochs >= self.all_epochs and self.stage is Stage.GLOBAL
+        return "training" if only_one else f"stage {self.stage.number}"
 
     @property
     def saved_model_file(self) -> str:
@@ -131,7 +132,7 @@ class PerPEFTTrainer(TellingTrainer):
         if self.stage is Stage.PERSONALISED:
             self._fit_stage(self.config["epochs"], *arguments)
             self._soften_groups(train_data, valid_data)
-            if self._validates and self.best_epoch < self.global_epochs:
+            if self._validates and self.best_epoch < self.global_epochs and self.global_epochs:
                 self.logger.warning(
                     "No epoch of stage 3 beat stage 1 in validation: the model kept is the global one, the same for "
                     "all groups. Train stage 1 to its end first (global_epochs), or set fewer groups or more epochs."
@@ -145,7 +146,8 @@ class PerPEFTTrainer(TellingTrainer):
         average = None
         if self.config["averaging_epochs"]:  # stage 3 starts from the average of stage 1
             parameters = self.model.trainable_parameters()
-            average = WeightAverage(parameters, forgets_start=stage is Stage.GLOBAL)
+            at_random = stage is Stage.GLOBAL and not self.config["warm_start"]
+            average = WeightAverage(parameters, forgets_start=at_random)
         self.steps = Steps(self.model, self.optimizer, average, self.config)
 
     def _build_optimizer(self, **kwargs) -> Optimizer:

@@ -1,0 +1,211 @@
+"""Yesterday's checkpoint on today's data: scored as it is, and trained on from there."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.trainer import checkpoint_file
+from recbole_perpeft.utils.errors import CheckpointError, DataError, MisfitError, SettingError
+from tests.day2 import NEW_ITEMS, ids_of, scores_of, write_today
+from tests.interpreter import in_a_fresh_interpreter
+from tests.tiny_data import write_atomic
+
+GROUPED = {"grouping": "kmeans", "group_negatives": False, "num_groups": 2, "epochs": 3, "global_epochs": 1}
+GLOBAL = {"num_groups": 1, "epochs": 2}
+
+
+@pytest.fixture(scope="session")
+def today(tmp_path_factory, tiny_root):
+    return write_today(tmp_path_factory.mktemp("today"), tiny_root)
+
+
+@pytest.fixture(scope="session")
+def same_catalogue(tmp_path_factory, tiny_root):
+    return write_today(tmp_path_factory.mktemp("users"), tiny_root, change_catalogue=False)
+
+
+@pytest.fixture
+def then(recorded):
+    """``then(**settings)``: the trainer of a run on yesterday's data, and a copy of its checkpoint."""
+
+    def make(**settings):
+        found = recorded(**settings)
+        return found.trainer, found.checkpoint(found.validated[-1])
+
+    return make
+
+
+def settings_of_today(folder, **settings):
+    return {"data_path": str(folder), "encoder": str(folder / "tiny" / "clip"), **settings}
+
+
+@pytest.mark.parametrize("settings", [GROUPED, {**GLOBAL, "peft_type": None}])
+def test_users_without_new_purchases_score_as_before_to_all_digits(prepare, then, same_catalogue, settings):
+    trainer, file = then(**settings)
+    *_, before = prepare(**settings)
+    _, now, _, _, after = load(file, settings_of_today(same_catalogue), new_data=True)
+    for user in ("u0", "u3", "u17", "u39"):
+        assert scores_of(now, after, user) == scores_of(trainer, before, user)
+    assert len(scores_of(now, after, "n0")) == 31
+
+
+def test_another_catalogue_is_scored_by_what_was_trained_and_new_items_by_content(then, today, caplog, capfd):
+    trainer, file = then(**GROUPED)
+    _, now, train, _, test = load(file, settings_of_today(today), new_data=True)
+    said = caplog.text + capfd.readouterr().err
+    assert "45 users, 6 of them new and 1 of then gone; 31 items, 2 of them new and 1 of then gone." in said
+    assert "6 users who have no group yet got theirs by the rule of the groups." in said
+    tower, dataset = now.model.item_tower.eval(), test._dataset
+    here, there = ids_of(dataset, "item_id"), trainer.checkpoint.tokens["items"]
+    group = 1
+    with now.model.item_tower.catalogue(group), torch.no_grad():
+        content = tower._project(tower.encoder.encode(torch.tensor([here[item] for item in NEW_ITEMS]), group), group)
+        assert torch.allclose(tower.weight[[here[item] for item in NEW_ITEMS]], content, atol=1e-6)
+    with trainer.model.item_tower.eval().catalogue(group), now.model.item_tower.catalogue(group):
+        for item, token in enumerate(there):
+            if token in here and token != "[PAD]":
+                rows = tower.weight[here[token]], trainer.model.item_tower.weight[item]
+                assert torch.allclose(*rows, atol=1e-6)
+    assert {dataset.field2id_token["user_id"][user] for user in train.histories} >= {"n0", "u0"}
+    assert now.model.user_groups[1:].min() >= 0
+    assert now.model.user_groups[0] == -1
+    assert all(0 <= value <= 1 for value in now.evaluate(test).values())
+
+
+@pytest.mark.parametrize("settings", [GROUPED, GLOBAL])
+def test_training_goes_on_from_the_best_state_on_todays_data(then, today, capfd, settings):
+    trainer, file = then(**settings)
+    _, start, _, valid, test = load(file, settings_of_today(today), new_data=True)
+    first, scored = start.evaluate(valid), start.evaluate(test)
+    words = {"warm_start": file, **settings_of_today(today)}
+    only = run(config_dict={**words, "epochs": 0})
+    assert (only["best_valid_result"], only["test_result"]) == (dict(first), dict(scored))
+    trained = run(config_dict={**words, "epochs": 2, "learning_rate": 0.03})
+    said = capfd.readouterr().err
+    assert "learning_rate: 0.01 in the checkpoint, 0.03 now" in said
+    assert trained["best_valid_score"] >= only["best_valid_score"]
+    state = checkpoint_file.read(trained["checkpoint"])
+    assert state["epoch"] == 1
+    assert state["settings"]["warm_start"] == file
+    grouped = settings is GROUPED
+    assert (state["stage"], state["settings"]["global_epochs"]) == (("personalised", 0) if grouped else ("global", 1))
+    if grouped:
+        assert trained["best_stage"] == 3
+        of_then = dict(zip(trainer.checkpoint.tokens["users"], trainer.model.user_groups.tolist(), strict=True))
+        of_now = dict(zip(state["ids"]["users"], state["state_dict"]["user_groups"].tolist(), strict=True))
+        assert {user: of_now[user] for user in of_now if user in of_then} == {
+            user: of_then[user] for user in of_now if user in of_then
+        }
+    # what it wrote opens with today's data, and goes on
+    _, again, _, _, test = load(trained["checkpoint"])
+    assert dict(again.evaluate(test)) == trained["test_result"]
+    longer = run(config_dict={"resume": trained["checkpoint"], "epochs": 3})
+    assert checkpoint_file.read(longer["checkpoint"])["epoch"] == 2
+
+
+def test_the_start_is_kept_where_no_epoch_beats_it(then, today, capfd):
+    _, file = then(**GROUPED)
+    words = {"warm_start": file, **settings_of_today(today), "content_term": True}
+    only = run(config_dict={**words, "epochs": 0})
+    worse = run(config_dict={**words, "epochs": 2, "learning_rate": 0.9})
+    assert worse["best_epoch"] == -1
+    assert (worse["best_valid_score"], worse["test_result"]) == (only["best_valid_score"], only["test_result"])
+    assert "the start (warm_start), of stage 3, NDCG@10" in capfd.readouterr().err
+
+
+def test_items_that_only_the_start_was_trained_on_keep_their_id_part(then, tmp_path, tiny_root):
+    trainer, file = then(**GLOBAL)
+    sequences = {
+        f"u{user}": [f"i{(user + step) % 10}" for step in range(5)] for user in range(12)
+    }  # nobody buys i10 and those after it but as a last purchase
+    sequences |= {f"v{user}": ["i0", "i1", "i2", f"i{10 + user}"] for user in range(5)}
+    root = tmp_path / "few"
+    place = write_atomic(root, "tiny", sequences, [f"i{number}" for number in range(30)])
+    shutil.copytree(tiny_root / "tiny" / "clip", place / "clip")
+    result = run(config_dict={"warm_start": file, **settings_of_today(root), "epochs": 1})
+    _, again, *_, test = load(result["checkpoint"])
+    assert dict(again.evaluate(test)) == result["test_result"]
+    items, untrained = ids_of(test._dataset, "item_id"), trainer.model.item_tower.untrained
+    never = {trainer.checkpoint.tokens["items"][item] for item in untrained} & items.keys()
+    assert again.model.item_tower.untrained == sorted(items[token] for token in never - {f"i{n}" for n in range(10)})
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"resume": "b.pth"}, SettingError, "resume: b.pth and warm_start: .* exclude each other"),
+        ({"model": "PerPEFTGRU4Rec"}, MisfitError, "a checkpoint of PerPEFTSASRec, from which PerPEFTGRU4Rec cannot"),
+        ({"model": "SASRec"}, MisfitError, "a checkpoint of PerPEFTSASRec, from which SASRec cannot start"),
+        ({"hidden_size": 32}, MisfitError, r"has the shape .* Not as in the checkpoint: hidden_size: 16 in the .* 32"),
+        ({"global_epochs": 1}, SettingError, "global_epochs is not possible with .*, whose users are grouped"),
+        ({"warm_start": "none.pth"}, CheckpointError, "Checkpoint none.pth does not exist"),
+        ({"data_path": "nowhere"}, DataError, "Data set folder nowhere/tiny does not exist.* set data_path"),
+        ({"encoder": "nowhere"}, ValueError, "encoder: nowhere"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(then, today, given, error, message):
+    _, file = then(**GROUPED)
+    with pytest.raises(error, match=message):
+        run(config_dict={"warm_start": file, **settings_of_today(today), **given})
+
+
+def test_files_that_no_training_can_start_from_are_refused(tiny, then, today):
+    _, file = then(**GROUPED)
+    whole = Path(file).read_bytes()
+    Path("cut.pth").write_bytes(whole[: len(whole) // 2])
+    Path("text.pth").write_text("hello")
+    state = checkpoint_file.read(file)
+    checkpoint_file.write("older.pth", {key: value for key, value in state.items() if key != "ids"})
+    others = {**state["ids"], "items": ["[PAD]", *(f"x{n}" for n in range(30))]}
+    checkpoint_file.write("other.pth", {**state, "ids": others})
+    recboles = run(config_dict=tiny(model="SASRec", epochs=1).settings())["checkpoint"]
+    for name, message in (
+        ("cut.pth", "cut.pth is no checkpoint of a PerPEFT model, or is damaged"),
+        ("text.pth", "text.pth is no checkpoint of a PerPEFT model, or is damaged"),
+        ("older.pth", "older.pth does not tell its users and items, for an older build wrote it"),
+        ("other.pth", "other.pth does not fit this run. None of the 31 items of today"),
+        (recboles, "is a checkpoint of one of RecBole's own models, which does not tell"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            load(name, settings_of_today(today), new_data=True)
+        with pytest.raises(CheckpointError, match=message):
+            run(config_dict={"warm_start": name, **settings_of_today(today)})
+    _, again, _, _, test = load("older.pth")  # with the data of then
+    assert again.evaluate(test)
+
+
+def test_users_who_are_all_new_are_scored(then, tmp_path, tiny_root):
+    _, file = then(**GROUPED)
+    text = (tiny_root / "tiny" / "tiny.inter").read_text()
+    place = shutil.copytree(tiny_root / "tiny", tmp_path / "others" / "tiny")
+    (place / "tiny.inter").write_text(text.replace("\nu", "\nw"))
+    _, now, *_, test = load(file, settings_of_today(place.parent), new_data=True)
+    assert now.model.user_groups[1:].min() >= 0
+    assert now.evaluate(test)
+
+
+def test_a_checkpoint_opens_elsewhere_with_the_places_of_there(then, tiny_root, tmp_path):
+    trainer, file = then(**GLOBAL)
+    there = tmp_path / "there"
+    shutil.copytree(tiny_root / "tiny", there / "data" / "tiny")
+    shutil.move(there / "data" / "tiny" / "clip", there / "encoder")
+    shutil.copy(file, there / "a.pth")
+    places = {"data_path": "data", "encoder": "encoder", "content_cache": "cache"}
+    code = (
+        "import sys; from recbole_perpeft.quick_start import load; import torch; torch.set_num_threads(1);"
+        f"_, trainer, _, valid, _ = load('a.pth', {places!r}); print(dict(trainer.evaluate(valid)))"
+    )
+    printed = eval(in_a_fresh_interpreter(code, there).splitlines()[-1], {"np": __import__("numpy")})
+    assert {key: float(value) for key, value in printed.items()} == trainer.best_valid_result
+    assert os.listdir(there / "cache")
+    state = checkpoint_file.read(file)
+    state["settings"] |= {"data_path": str(there / "gone"), "encoder": str(there / "gone")}
+    checkpoint_file.write("moved.pth", state)
+    with pytest.raises(DataError, match="Data set folder .*gone/tiny does not exist.* set data_path"):
+        load("moved.pth")
+    with pytest.raises(ValueError, match="encoder: .*gone"):
+        load("moved.pth", {"data_path": str(there / "data")})
