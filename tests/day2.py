@@ -13,7 +13,7 @@ def write_today(root, tiny_root, change_catalogue=True):
     """Write ``tiny`` of today below ``root``, with the encoder of ``tiny_root``: u3 is gone, n0 to n5 are new.
 
     With ``change_catalogue`` two items are new and one is gone, and users and items stand in another order; else the
-    new users come after all others and ``u3`` stays.
+    new users come after all others, in time too, and ``u3`` stays.
     """
     sequences, items = random_sequences()
     new = {f"n{number}": random.Random(number).sample(items, 5) for number in range(6)}
@@ -34,6 +34,11 @@ def write_today(root, tiny_root, change_catalogue=True):
     of_then = {line.split("\t")[0]: line for line in then}
     lines = (place / "tiny.item").read_text().splitlines()
     (place / "tiny.item").write_text("\n".join(of_then.get(line.split("\t")[0], line) for line in lines) + "\n")
+    if not change_catalogue:
+        *old, new = (place / "tiny.inter").read_text().split("\nn", 1)
+        later = [line.rsplit("\t", 1) for line in f"n{new}".splitlines()]
+        lines = [*old, *(f"{ids}\t{100 + int(second)}" for ids, second in later)]
+        (place / "tiny.inter").write_text("\n".join(lines) + "\n")
     shutil.copytree(tiny_root / "tiny" / "clip", place / "clip")
     return root
 
