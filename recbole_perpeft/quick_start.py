@@ -24,6 +24,7 @@ from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.report.run_report import run_report, verdicts
 from recbole_perpeft.report.run_summary import comparison_summary, training_summary
 from recbole_perpeft.trainer.carry_over import tokens_of
+from recbole_perpeft.trainer.checkpoint_file import name_of
 from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer
 from recbole_perpeft.trainer.resuming import make_config, naming_checkpoint, read_state, resume, written_checkpoint
@@ -161,6 +162,7 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         else:
             trainer = telling(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
         trainer.eval_collector = RankingCollector(config)
+        trainer.saved_model_file = name_of(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     without_sequences = config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
     if (

@@ -1,7 +1,7 @@
 """Rows of a comparison: variants and RecBole's models, with PEFT methods and seeds, as runs."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,21 @@ def settings_of(words: Sequence[str]) -> dict:
     return values
 
 
+def check_starts_anew(settings: Mapping) -> None:
+    """Refuse runs of a comparison or a search that would not start alike, from nothing.
+
+    Raises
+    ------
+    SettingError
+        Names the setting.
+    """
+    if settings.get("warm_start"):
+        raise SettingError(
+            f"warm_start: {settings['warm_start']} is for single runs (run_recbole_perpeft.py): runs that are compared "
+            "start alike, from nothing. Leave it out."
+        )
+
+
 def make_rows(
     model: str,
     dataset: str,
@@ -134,6 +149,8 @@ def make_rows(
         own = settings_of(text.split(",")) if text else {}
         Config(built_in, dataset, config_dict={**common, **own})
         rows.append(Row(word, "", built_in, {**common, **own}))
+    for row in rows:
+        check_starts_anew(row.settings)
     names = [row.name for row in rows]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from recbole_perpeft.experiments.costs import Costs
 from recbole_perpeft.experiments.run_process import checkpoint_of
 from recbole_perpeft.report.run_summary import candidates
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.resuming import keep_in
+from recbole_perpeft.trainer.resuming import keep_in, written_checkpoint
 from recbole_perpeft.trainer.stage_1_cache import file_of, share
 from recbole_perpeft.trainer.stage_report import count
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
@@ -36,6 +37,7 @@ def measure(
     unfinished: Path | None = None,
     stage_1_folder: Path | None = None,
     keep_other_builds: bool = True,
+    model_file: Path | None = None,
 ) -> dict:
     """Train, and measure the state that is best in validation.
 
@@ -52,6 +54,8 @@ def measure(
         Folder of what stage 1 of PerPEFT models ends with: a run takes it from there, or leaves it there for others.
     keep_other_builds
         Whether what other sources of this package have left in ``unfinished`` is gone on with; else it is begun anew.
+    model_file
+        Where a copy of the checkpoint stays; None: nowhere.
 
     Returns
     -------
@@ -95,7 +99,17 @@ def measure(
             "items": candidates(config, test_data),
             "history masked": bool(config["mask_history"]),
         }
+    if model_file:
+        _keep(written_checkpoint(trainer), model_file)
     return result
+
+
+def _keep(checkpoint: str, file: Path) -> None:
+    """Copy a checkpoint; a reader sees the whole of it or none."""
+    file.parent.mkdir(exist_ok=True)
+    partial = file.with_suffix(".partial")
+    shutil.copyfile(checkpoint, partial)
+    os.replace(partial, file)
 
 
 def ranks_of_targets(trainer: Trainer, data) -> dict[str, tuple[str, float]]:
@@ -190,7 +204,9 @@ def main(job_file: str) -> None:
         try:
             config = Config(job["model"], job["dataset"], config_dict=settings)
             stage_1_folder = Path(job["stage_1_folder"]) if job["stage_1_folder"] else None
-            result = measure(config, job["with_test"], unfinished, stage_1_folder, job["keep_other_builds"])
+            model_file = Path(job["model_file"]) if job["model_file"] else None
+            others = job["keep_other_builds"], model_file
+            result = measure(config, job["with_test"], unfinished, stage_1_folder, *others)
         except PerPEFTError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)

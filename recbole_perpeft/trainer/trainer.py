@@ -1,17 +1,16 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
 import math
-import os
 from pathlib import Path
 
 import torch
-from recbole.utils import calculate_valid_score, get_local_time, init_seed, set_color
+from recbole.utils import calculate_valid_score, init_seed, set_color
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
-from recbole_perpeft.trainer import stage_1_cache
+from recbole_perpeft.trainer import checkpoint_file, stage_1_cache
 from recbole_perpeft.trainer.checkpoint import Checkpoint
 from recbole_perpeft.trainer.content_weight import find_content_weight
 from recbole_perpeft.trainer.group_shares import find_group_shares
@@ -62,8 +61,7 @@ class PerPEFTTrainer(TellingTrainer):
     def __init__(self, config, model):
         self.checkpoint = Checkpoint(config, model)
         super().__init__(config, model)
-        name = f"{config['model']}-{config['dataset']}-{get_local_time()}.pth"
-        self.saved_model_file = os.path.join(self.checkpoint_dir, name)
+        self.saved_model_file = checkpoint_file.name_of(config)
         personal = config["num_groups"] > 1
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
         self.all_epochs = config["epochs"]
