@@ -32,6 +32,7 @@ def write_today(root, tiny_root, change_catalogue=True):
             shutil.copy(tiny_root / "tiny" / "images" / f"{item}.png", place / "images")
     then = (tiny_root / "tiny" / "tiny.item").read_text().splitlines()
     of_then = {line.split("\t")[0]: line for line in then}
+    of_then |= {item: f"{item}\t{'camp ' * 6}\t{item[-1]}" for item in NEW_ITEMS}
     lines = (place / "tiny.item").read_text().splitlines()
     (place / "tiny.item").write_text("\n".join(of_then.get(line.split("\t")[0], line) for line in lines) + "\n")
     if not change_catalogue:

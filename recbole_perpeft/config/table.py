@@ -127,6 +127,7 @@ SETTINGS: dict[str, Setting] = {
     **dict.fromkeys(("ip", "port", "nproc", "world_size", "offset"), _any(object, kind=Kind.PLACE)),
     # purchases
     "load_col": _any(dict),
+    "unbought_items": _any(bool),
     "rm_dup_inter": _any(str),
     "user_inter_num_interval": _any(str),
     "item_inter_num_interval": _any(str),

@@ -19,8 +19,8 @@ VARIANTS = PROPERTIES / "variant"
 # what is measured, and how: one table is about one of each
 _OF_ALL_ROWS = (
     "eval_args", "metrics", "topk", "valid_metric", "mask_history", "user_sample", "cold_items", "rm_dup_inter",
-    "val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval", "item_inter_num_interval",
-    "benchmark_filename",
+    "unbought_items", "val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval",
+    "item_inter_num_interval", "benchmark_filename",
 )  # fmt: skip
 
 

@@ -58,6 +58,8 @@ def starting_config(
         )
     saved.pop("warm_start", None)  # of its own start
     names = given.keys() | {word.removeprefix("--").partition("=")[0] for word in command_line}
+    if "unbought_items" in names and "load_col" not in names:
+        del saved["load_col"]  # which follows from it
     if _is_grouped(state):
         if "global_epochs" in names:
             raise SettingError(
