@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_perpeft import quick_start
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import (
@@ -18,6 +19,7 @@ from recbole_perpeft.utils.errors import (
 )
 from tests.day2 import NEW_ITEMS, ids_of, scores_of, write_today
 from tests.tiny_data import write_atomic
+from tests.training import same, scripted
 
 GROUPED = {"grouping": "kmeans", "group_negatives": False, "num_groups": 2, "epochs": 3, "global_epochs": 1}
 GLOBAL = {"num_groups": 1, "epochs": 2}
@@ -116,15 +118,28 @@ def test_training_goes_on_from_the_best_state_on_todays_data(then, today, capfd,
     assert checkpoint_file.read(longer["checkpoint"])["epoch"] == 2
 
 
-@pytest.mark.parametrize("epochs", [0, 2])
-def test_the_start_is_kept_where_no_epoch_beats_it(then, today, capfd, epochs):
+def test_no_epochs_only_score(then, today, capfd):
     _, file = then(**GROUPED)
     _, start, _, valid, test = load(file, settings_of_today(today), new_data=True)
-    given = {"warm_start": file, **settings_of_today(today), "epochs": epochs, "learning_rate": 0.9}
-    found = run(config_dict=given)
+    found = run(config_dict={"warm_start": file, **settings_of_today(today), "epochs": 0})
     assert (found["best_epoch"], found["best_valid_result"]) == (-1, dict(start.evaluate(valid)))
     assert found["test_result"] == dict(start.evaluate(test))
     assert "the start (warm_start), of stage 3, NDCG@10" in capfd.readouterr().err
+    assert checkpoint_file.read(found["checkpoint"])["ids"]["users"] == start.checkpoint.tokens["users"]
+
+
+def test_the_start_is_kept_where_no_epoch_beats_it(then, today):
+    _, file = then(**GROUPED)
+    given = {"warm_start": file, **settings_of_today(today), "epochs": 2}
+    _, trainer, train, valid, _ = quick_start.prepare(starting_config(file, given))
+    start_from(trainer, file, train)
+    take_start(trainer, valid, saved=True)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    scripted(trainer, [-1.0, -1.0])
+    score, _ = trainer.fit(train, valid, verbose=False)
+    assert (trainer.best_epoch, trainer.epoch, score) == (-1, 1, trainer.best_valid_score)
+    assert score > 0
+    assert same(before, trainer.model.state_dict())
 
 
 def test_items_that_only_the_start_was_trained_on_keep_their_id_part(then, tmp_path, tiny_root):
