@@ -9,6 +9,7 @@ import torch
 from recbole_perpeft import quick_start
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer import checkpoint_file
+from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
 from recbole_perpeft.utils.errors import (
     CheckpointError,
     ContentError,
