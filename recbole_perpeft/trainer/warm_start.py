@@ -69,7 +69,14 @@ def starting_config(
         saved["global_epochs"] = 0
     elif "epochs" in names and "global_epochs" not in names:
         del saved["global_epochs"]
-    return config_of(saved, file, given, model, dataset, command_line)
+    config = config_of(saved, file, given, model, dataset, command_line)
+    if config.internal_config_dict.get("selected_features"):  # a backbone with item features
+        raise CheckpointError(
+            f"{file} cannot be put on other data: {saved['model']} reads item features (selected_features: "
+            f"{config['selected_features']}), of whose values a checkpoint does not tell which row is whose. Train it "
+            "again."
+        )
+    return config
 
 
 def start_from(trainer: Trainer, file: str | Path, train_data) -> None:
