@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -55,7 +54,7 @@ def measure(
     keep_other_builds
         Whether what other sources of this package have left in ``unfinished`` is gone on with; else it is begun anew.
     model_file
-        Where a copy of the checkpoint stays; None: nowhere.
+        Where the checkpoint stays, on the disk where it is written; None: nowhere.
 
     Returns
     -------
@@ -100,16 +99,8 @@ def measure(
             "history masked": bool(config["mask_history"]),
         }
     if model_file:
-        _keep(written_checkpoint(trainer), model_file)
+        os.replace(written_checkpoint(trainer), model_file)
     return result
-
-
-def _keep(checkpoint: str, file: Path) -> None:
-    """Copy a checkpoint; a reader sees the whole of it or none."""
-    file.parent.mkdir(exist_ok=True)
-    partial = file.with_suffix(".partial")
-    shutil.copyfile(checkpoint, partial)
-    os.replace(partial, file)
 
 
 def ranks_of_targets(trainer: Trainer, data) -> dict[str, tuple[str, float]]:
@@ -200,11 +191,12 @@ def main(job_file: str) -> None:
     target = Path(job["result"])
     unfinished = checkpoint_of(target)
     with tempfile.TemporaryDirectory() as folder:
-        settings = {**job["settings"], "checkpoint_dir": folder, "show_progress": False}
+        model_file = Path(job["model_file"]) if job["model_file"] else None
+        place = str(model_file.parent) if model_file else folder  # which a checkpoint that is kept remembers
+        settings = {**job["settings"], "checkpoint_dir": place, "show_progress": False}
         try:
             config = Config(job["model"], job["dataset"], config_dict=settings)
             stage_1_folder = Path(job["stage_1_folder"]) if job["stage_1_folder"] else None
-            model_file = Path(job["model_file"]) if job["model_file"] else None
             others = job["keep_other_builds"], model_file
             result = measure(config, job["with_test"], unfinished, stage_1_folder, *others)
         except PerPEFTError as error:

@@ -56,19 +56,21 @@ def test_a_comparison_does_every_run_once_and_reports_what_failed(common, in_thi
 def test_models_are_kept_on_demand_and_open_with_their_score(common, in_this_process, tmp_path, capsys):
     out = tmp_path / "results"
     short = {**common, "epochs": 1, "global_epochs": 1, "num_groups": 1}
-    arguments = {"variants": ["frozen"], "models": ["SASRec"], "seeds": [1], "settings": short}
+    arguments = {"variants": ["frozen"], "models": ["SASRec", "Pop"], "seeds": [1], "settings": short}
+    arguments["variants"].append("content_neighbours")
     summary, _ = compare("tiny", out, **arguments)
     assert not (out / "models").exists()
     assert not any("models" in line for line in summary["rows"])
     summary, failures = compare("tiny", out, **arguments, keep_models=True)
-    assert (failures, capsys.readouterr().out.count("again, for its model was not kept")) == ([], 2)
+    assert (failures, capsys.readouterr().out.count("again, for its model was not kept")) == ([], 4)
     for line in json.loads((out / "table.json").read_text())["rows"]:
         (model,) = line["models"]
         assert f"{line['row']}: {model}" in (out / "table.md").read_text()
         _, trainer, _, _, test_data = load(out / model)
         assert trainer.evaluate(test_data)["ndcg@10"] == pytest.approx(line["test"]["ndcg@10"]["mean"], abs=1e-4)
     compare("tiny", out, **arguments, keep_models=True)
-    assert capsys.readouterr().out.count("found") == 2
+    assert capsys.readouterr().out.count("found") == 4
+    assert len(list((out / "models").iterdir())) == 4
 
 
 def results_of(ranks_by_seed, users=("a", "b", "c")):

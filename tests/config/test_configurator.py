@@ -136,6 +136,7 @@ def test_the_papers_settings_take_the_authors_iisan_and_relu_with_any_method(pef
         ({"learning_rate": float("nan")}, "learning_rate: nan is not possible"),
         ({"epochs": 1.5}, "epochs: 1.5 is not possible: it must be a whole number from 0 up"),
         ({"epochs": None}, "epochs: ~ is not possible"),
+        ({"epochs": 0}, r"epochs: 0 is not possible: set 1 or more \(with warm_start 0 scores"),
         ({"train_batch_size": 0}, "train_batch_size: 0 is not possible"),
         ({"eval_batch_size": 0}, "eval_batch_size: 0 is not possible"),
         ({"eval_step": -1}, "eval_step: -1 is not possible: it must be a whole number from 0 up"),

@@ -170,11 +170,13 @@ def test_items_that_only_the_start_was_trained_on_keep_their_id_part(then, tmp_p
         ({"global_epochs": 1}, SettingError, "global_epochs is not possible with .*, whose users are grouped"),
         ({"warm_start": "none.pth"}, CheckpointError, "Checkpoint none.pth does not exist"),
         ({"data_path": "nowhere"}, DataError, "Data set folder nowhere/tiny does not exist.* set data_path"),
+        ({"data_path": "empty"}, DataError, "empty/tiny/tiny.inter does not exist: a data set needs its purchases"),
         ({"encoder": "nowhere"}, EncoderError, "encoder: 'nowhere' is no folder here"),
     ],
 )
 def test_a_start_that_cannot_be_is_refused(then, today, given, error, message):
     _, file = then(**GROUPED)
+    Path("empty/tiny").mkdir(parents=True)
     with pytest.raises(error, match=message):
         run(config_dict={"warm_start": file, **settings_of_today(today), **given})
 
