@@ -63,7 +63,9 @@ def test_users_without_new_purchases_score_as_before_to_all_digits(prepare, then
 
 def test_of_a_catalogue_that_has_grown_only_new_items_are_encoded(then, today):
     _, file = then(**GLOBAL, peft_type=None)
-    _, now, _, _, test = load(file, settings_of_today(today), new_data=True)
+    _, before, _, _, test = load(file, {"content_cache": "cache"})
+    before.evaluate(test)
+    _, now, _, _, test = load(file, settings_of_today(today, content_cache="cache"), new_data=True)
     now.evaluate(test)
     features = now.model.item_tower.encoder.item_features
     assert (features.items_encoded, features.items_prepared) == (0, 1 + len(NEW_ITEMS))  # padding tells the shape
