@@ -28,6 +28,7 @@ from benchmarks.ranking import NAME, write_purchases  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
 from recbole_perpeft.serving.list_file import write_lists  # noqa: E402
+from recbole_perpeft.serving.opening import Opened  # noqa: E402
 from recbole_perpeft.serving.recommender import Recommender  # noqa: E402
 
 ENCODER = Path(__file__).resolve().parent.parent / "dataset" / "demo" / "encoder"
@@ -76,7 +77,7 @@ def prepare(values: argparse.Namespace, folder: Path) -> tuple[nn.Module, object
         table[0] = 0
         model.item_tower._tables[group] = table
     parts = [loader._dataset for loader in loaders]
-    return model, loaders[2], Recommender(config, model, parts, before_test=True)
+    return model, loaders[2], Recommender(Opened.of(config, model, parts), before_test=True)
 
 
 def _prepared(config: Config) -> tuple:

@@ -1,5 +1,7 @@
 """How like two items' content is, at the encoder's full width, and how like an item is to what a user bought."""
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional as F
 
@@ -10,33 +12,70 @@ from recbole_perpeft.config.choices import RAW, WHITENED
 _RIDGE = 0.01
 
 
+@dataclass(frozen=True)
+class LikenessMap:
+    """What makes vectors to compare items by of features, fitted to a catalogue; items of later go through it too.
+
+    Attributes
+    ----------
+    mean : torch.Tensor
+        Taken off, ``[d]``, in double precision.
+    factor : torch.Tensor or None
+        A triangular matrix, whose inverse is multiplied with; ``[d, d]``, in double precision.
+    """
+
+    mean: torch.Tensor
+    factor: torch.Tensor | None
+
+    @classmethod
+    def fitted(cls, features: torch.Tensor, form: str = WHITENED) -> "LikenessMap":
+        """That of a catalogue's ``features [n, d]``.
+
+        Parameters
+        ----------
+        form
+            ``raw`` takes them as they are; ``centred`` takes the catalogue's mean off; ``whitened`` lets every
+            direction vary about as much as any other (whitening with a ridge), so that what sets a few items apart
+            counts as much as what all texts of a catalogue have in common.
+        """
+        rows = features.double()
+        mean = rows.mean(dim=0) if form != RAW else torch.zeros_like(rows[0])
+        if form != WHITENED:
+            return cls(mean, None)
+        rows = rows - mean
+        covariance = rows.T @ rows / max(len(rows), 1)
+        ridge = _RIDGE * covariance.diagonal().mean() + torch.finfo(torch.float32).tiny  # of items that are all alike
+        covariance.diagonal().add_(ridge)
+        # all maps that whiten are rotations of each other; this one is the quickest
+        return cls(mean, torch.linalg.cholesky(covariance))
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Vectors of length 1, whose inner products are cosines, of ``features [n, d]``, in single precision.
+
+        An item that is no different from the mean gets zeros.
+        """
+        rows = features.double() - self.mean
+        if self.factor is not None:
+            rows = torch.linalg.solve_triangular(self.factor, rows.T, upper=False).T
+        return F.normalize(rows).float()
+
+
 def unit_vectors(features: torch.Tensor, form: str = WHITENED) -> torch.Tensor:
-    """The items' features as vectors of length 1, whose inner products are cosines.
+    """The items' features as vectors of length 1 that they are compared by.
 
     Parameters
     ----------
     features
         Of all items, ``[n_items, d]``; row 0 is padding.
     form
-        ``raw`` takes them as they are; ``centred`` takes the catalogue's mean off; ``whitened`` lets every direction
-        vary about as much as any other (whitening with a ridge), so that what sets a few items apart counts as much
-        as what all texts of a catalogue have in common.
+        See :meth:`LikenessMap.fitted`.
 
     Returns
     -------
     torch.Tensor
-        ``[n_items, d]`` in single precision. Row 0 is zeros, and so is an item that is no different from the mean.
+        ``[n_items, d]``; row 0 is zeros.
     """
-    rows = features[1:].double()
-    if form != RAW:
-        rows = rows - rows.mean(dim=0)
-    if form == WHITENED:
-        covariance = rows.T @ rows / max(len(rows), 1)
-        ridge = _RIDGE * covariance.diagonal().mean() + torch.finfo(torch.float32).tiny  # of items that are all alike
-        covariance.diagonal().add_(ridge)
-        # all maps that whiten are rotations of each other; this one is the quickest
-        rows = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), rows.T, upper=False).T
-    return F.pad(F.normalize(rows).float(), (0, 0, 1, 0))
+    return F.pad(LikenessMap.fitted(features[1:], form)(features[1:]), (0, 0, 1, 0))
 
 
 def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float) -> torch.Tensor:

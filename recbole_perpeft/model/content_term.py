@@ -6,8 +6,9 @@ from enum import Enum
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from recbole_perpeft.model.content_similarity import profiles, unit_vectors
+from recbole_perpeft.model.content_similarity import LikenessMap, profiles
 
 
 class Part(Enum):
@@ -41,6 +42,7 @@ class ContentTerm(nn.Module):
         self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
         self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves
         self._table: torch.Tensor | None = None  # the one in use
+        self._maps: dict[int, LikenessMap] = {}  # of each table; that of the one for all is module 0's
 
     @property
     def is_used(self) -> bool:
@@ -66,29 +68,42 @@ class ContentTerm(nn.Module):
         encoder : ItemEncoder
             Where it has features that no training moves, these are taken, once for all modules.
         """
-        if self._fixed is None and module not in self._tables:
-            fixed = encoder.fixed_features()
-            if fixed is None:
-                self._tables[module] = unit_vectors(features)
-            else:
-                self._fixed = unit_vectors(fixed)
+        if self._fixed is not None or module in self._tables:
+            return
+        fixed = encoder.fixed_features()
+        if fixed is None:
+            self._tables[module] = self._compared(module, features)
+        else:
+            self._fixed = self._compared(0, fixed)
+
+    def _compared(self, module: int, features: torch.Tensor) -> torch.Tensor:
+        self._maps[module] = LikenessMap.fitted(features[1:])
+        return F.pad(self._maps[module](features[1:]), (0, 0, 1, 0))
 
     @property
     def tables(self) -> dict[int, torch.Tensor]:
         """What was read as each module sees it, ``[n_items, d]``; that of module 0 alone, if it is one for all."""
         return self._tables if self._fixed is None else {0: self._fixed}
 
-    def keep(self, tables: dict[int, torch.Tensor]) -> None:
-        """Take :attr:`tables` of a term that has read the features as they are; a single one is for all modules."""
+    @property
+    def maps(self) -> dict[int, LikenessMap]:
+        """What each of :attr:`tables` was made of the features by."""
+        return self._maps
+
+    def keep(self, tables: dict[int, torch.Tensor], maps: dict[int, LikenessMap]) -> None:
+        """Take :attr:`tables` and :attr:`maps` of a term that has read the features; one alone is for all modules."""
         if len(tables) == 1:
             self._fixed = tables[0]
         else:
             self._tables = dict(tables)
+        self._maps = dict(maps)
 
     def share(self, modules: int) -> None:
         """Let so many modules see items as the first does, if it has been read."""
         table = self._tables.get(0)
         self._tables = {} if table is None else dict.fromkeys(range(modules), table)
+        if table is not None:
+            self._maps = dict.fromkeys(range(modules), self._maps[0])
 
     def forget(self) -> None:
         """Drop what was read, for the features have moved."""

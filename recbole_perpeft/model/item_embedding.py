@@ -165,9 +165,14 @@ class MultimodalItemEmbedding(nn.Module):
 
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         window = self._window
-        return self.encoder.encode(items, self._module(group)) if window is None else window.features(items)
+        return self.encoder.encode(items, self.module_of(group)) if window is None else window.features(items)
 
-    def _module(self, group: int) -> int:
+    def rows_of(self, features: torch.Tensor, group: int) -> torch.Tensor:
+        """Rows ``[n, embedding_dim]`` of items that are their content alone, of the encoder's ``features [n, d]``."""
+        return self._as_seen(self._project(features, group), group)
+
+    def module_of(self, group: int) -> int:
+        """Which of the encoder's modules sees items for ``group``."""
         return group if self.encoder.num_groups > 1 else 0
 
     def _projector(self, group: int) -> nn.Sequential:
@@ -187,7 +192,7 @@ class MultimodalItemEmbedding(nn.Module):
         carries the summed gradient back through the encoder: the gradient of the steps' losses at the encoder's weights
         as they are now, whatever the steps have done to the backbone in between.
         """
-        module = self._module(group)
+        module = self.module_of(group)
         features = encode_in_portions(partial(self.encoder.encode, group=module), items, portion, self._in_training)
         self._window = window = EncodingWindow(items, features)
         try:
@@ -235,7 +240,7 @@ class MultimodalItemEmbedding(nn.Module):
             if group not in self._tables:
                 features = self._whole_features(group)
                 if self.content_term is not None:
-                    self.content_term.read(self._module(group), features, self.encoder)
+                    self.content_term.read(self.module_of(group), features, self.encoder)
                 if self._history is not None:
                     self._history[group] = features.to(_HISTORY_DTYPE)
                 self._tables[group] = (
@@ -243,7 +248,7 @@ class MultimodalItemEmbedding(nn.Module):
                 )
             table = self._tables[group]
             if self.content_term is not None:
-                self.content_term.use(self._module(group))
+                self.content_term.use(self.module_of(group))
             if user is not None:
                 ids = self.id_embedding.weight * self._in_training
                 arguments = self._projector(group), self.content_weight, table, ids, user
@@ -280,7 +285,7 @@ class MultimodalItemEmbedding(nn.Module):
         chunks = torch.arange(1, self.n_items).split(_CHUNK)
         hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
         bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
-        module = self._module(group)
+        module = self.module_of(group)
         with self.encoder.activate(module):
             rows = torch.cat([self.encoder.encode(chunk, module) for chunk in bar])
         return F.pad(rows, (0, 0, 1, 0))

@@ -1,5 +1,6 @@
 """The item tower that the settings ask for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,25 @@ def foundation_of(config) -> FoundationModel:
     )
 
 
-def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
-    folder, foundation = Path(config["data_path"]), foundation_of(config)
-    content = prepare_content(
-        dataset.field2id_token[dataset.iid_field],
+def content_of(
+    config, foundation: FoundationModel, tokens: Sequence[str], folder: Path, item_file: Path
+) -> ItemContent:
+    """Pictures and texts of items, ready for ``foundation``, as the settings say.
+
+    Parameters
+    ----------
+    tokens
+        Item ids in the order of their numbers, padding first.
+    folder
+        Where pictures are looked for.
+    item_file
+        The atomic ``.item`` file.
+    """
+    return prepare_content(
+        tokens,
         folder,
-        item_file=folder / f"{config['dataset']}.item",
-        item_id_field=dataset.iid_field,
+        item_file=item_file,
+        item_id_field=config["ITEM_ID_FIELD"],
         modalities=foundation.modalities,
         text_fields=config["text_fields"],
         text_template=config["text_template"],
@@ -117,4 +130,9 @@ def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
         encoding=config["encoding"] or "utf-8",
         separator=config["field_separator"],
     )
-    return foundation, content
+
+
+def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
+    folder, foundation = Path(config["data_path"]), foundation_of(config)
+    tokens = dataset.field2id_token[dataset.iid_field]
+    return foundation, content_of(config, foundation, tokens, folder, folder / f"{config['dataset']}.item")

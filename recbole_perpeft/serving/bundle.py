@@ -19,6 +19,7 @@ from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, dataset_class
 from recbole_perpeft.encoder.foundation.precision import PRECISIONS
+from recbole_perpeft.model.content_similarity import LikenessMap
 from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
 from recbole_perpeft.serving.adapter_files import FOLDER as ADAPTERS
@@ -150,6 +151,9 @@ def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
     if term is not None and term.is_used:
         for module, table in term.tables.items():
             write_array(place / _TABLES / f"content_{module}.npy", table.cpu().numpy())
+            likeness = term.maps[module]
+            whole = torch.cat([likeness.mean[None], likeness.factor])  # [d + 1, d]
+            write_array(place / _TABLES / f"likeness_{module}.npy", whole.cpu().numpy())
     if getattr(model, "similar_items", None) is not None:
         write_array(place / _SIMILAR, model.similar_items.cpu().numpy())
     write_array(place / "users" / "groups.npy", model.user_groups.cpu().numpy())
@@ -253,7 +257,8 @@ def _keep_tables(model: nn.Module, bundle: Bundle) -> None:
             raise BundleError(f"{bundle.folder / _TABLES} lacks a table of width {width} for group {group}.")
     tower.keep(of_groups)
     if of_term:
-        tower.content_term.keep(of_term)
+        maps = {module: LikenessMap(whole[0], whole[1:]) for module, whole in tables("likeness", len(of_term)).items()}
+        tower.content_term.keep(of_term, maps)
     else:
         tower.content_term = None  # without a weight it adds nothing
     if _SIMILAR in there:

@@ -30,8 +30,8 @@ def card(facts: Mapping) -> str:
         f"A recommender for {counts['users']:,} users and {counts['items']:,} items, trained with recbole_perpeft."
         + (f" Item pictures and titles are read by {encoder['name']}." if encoder else ""),
         "## Use",
-        "```python\nfrom recbole_perpeft.serving.bundle import open_bundle\n\n"
-        'config, model, dataset = open_bundle("FOLDER")\n```',
+        "```python\nfrom recbole_perpeft.serving.recommender import Recommender\n\n"
+        'recommender = Recommender.load("FOLDER")\nrecommender.recommend(["USER"], k=20)\n```',
         "`FOLDER` is this folder. Nothing in it is executed when it is opened: it holds tensors, arrays and texts, "
         "whose sizes and hashes are checked.",
         "It is meant to recommend items of this catalogue to these users"

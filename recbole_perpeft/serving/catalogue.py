@@ -39,6 +39,22 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def __contains__(self, token: str) -> bool:
+        return token in self._number_of
+
+    def with_items(self, tokens: Sequence[str], file: Path, config: Config) -> "Catalogue":
+        """A catalogue with more items at its end, of which an atomic ``file`` tells these columns or some of them."""
+        there = read_header(file, config)
+
+        def read(names: Sequence[str]) -> dict[str, Mapping[str, str]]:
+            old = self._read([name for name in names if name in self.columns]) if self._read else {}
+            told = _read_columns(file, config, [name for name in names if name in there])
+            nothing = dict.fromkeys(names, "")
+            return {**old, **{token: nothing | told[token] for token in tokens}}
+
+        columns = dict.fromkeys([*self.columns, *(name for name in there if name != config["ITEM_ID_FIELD"])])
+        return Catalogue([*self.tokens, *tokens], list(columns), read)
+
     def numbers(self, items: Iterable[str]) -> np.ndarray:
         """The numbers of items, ``[n]``.
 
@@ -72,8 +88,7 @@ class Catalogue:
             raise RequestError(f"Items have no column {name!r}.{known}")
         if name not in self._known:
             values = self._read([name])
-            nothing = {name: ""}
-            self._known[name] = np.array([values.get(token, nothing)[name] for token in self.tokens], dtype=object)
+            self._known[name] = np.array([values.get(token, {}).get(name, "") for token in self.tokens], dtype=object)
         return self._known[name]
 
 
@@ -84,12 +99,23 @@ def catalogue_of(config: Config, dataset: Dataset) -> Catalogue:
     if not file.is_file():
         return Catalogue(tokens)
     columns = [name for name in read_header(file, config) if name != item]
+    return Catalogue(tokens, columns, lambda names: _read_columns(file, config, names))
 
-    def read(names: Sequence[str]) -> dict[str, dict[str, str]]:
-        encoding, separator = config["encoding"] or "utf-8", config["field_separator"]
-        return read_item_texts(file, item, names, encoding=encoding, separator=separator)
 
-    return Catalogue(tokens, columns, read)
+def _read_columns(file: Path, config: Config, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    encoding, separator = config["encoding"] or "utf-8", config["field_separator"]
+    return read_item_texts(file, config["ITEM_ID_FIELD"], names, encoding=encoding, separator=separator)
+
+
+def items_in(file: Path, config: Config) -> list[str]:
+    """The ids of the items in an atomic ``.item`` file.
+
+    Raises
+    ------
+    ContentError
+        If it cannot be read.
+    """
+    return list(_read_columns(file, config, []))
 
 
 def ids_of(what: str, ids: Iterable[str]) -> list[str]:

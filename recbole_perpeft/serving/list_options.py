@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from recbole_perpeft.data.item_lists import ItemLists
 from recbole_perpeft.serving.catalogue import Catalogue
 from recbole_perpeft.utils.errors import RequestError
 
@@ -66,6 +67,35 @@ class ListOptions:
         if not allowed.any():
             raise RequestError("No item is left by allow, deny and where: leave one of them out.")
         return allowed
+
+    def check_left(self, bought: ItemLists, rows: np.ndarray, names: np.ndarray, allowed: np.ndarray) -> None:
+        """Refuse lists that are longer than the items that are left.
+
+        Parameters
+        ----------
+        bought
+            What users have bought.
+        rows, names
+            Which of these users are asked for, and what they are called, ``[n]``.
+        allowed
+            From :meth:`allowed`.
+
+        Raises
+        ------
+        RequestError
+            Names a user.
+        """
+        left = np.full(len(rows), allowed.sum())
+        if not self.seen:
+            owners, items = (index.numpy() for index in bought.take(rows))
+            pairs = np.unique(owners * len(allowed) + items)  # repeats count once
+            np.subtract.at(left, pairs // len(allowed), allowed[pairs % len(allowed)])
+        least = int(left.argmin())
+        if left[least] < self.k:
+            raise RequestError(
+                f"k: {self.k} items are more than the {left[least]} that are left for user {names[least]!r}: give a "
+                "smaller k, or other filters."
+            )
 
 
 def _has(values: np.ndarray, column: str, wanted: str | Iterable[str]) -> np.ndarray:

@@ -13,16 +13,16 @@ from recbole.data.interaction import Interaction
 from recbole.data.transform import construct_transform
 from torch import nn
 
-from recbole_perpeft.config import Config
 from recbole_perpeft.data.dataset import SequencePurchases
 from recbole_perpeft.data.item_lists import ItemLists
 from recbole_perpeft.evaluation.known_purchases import knowing
-from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.best_items import BestItems
-from recbole_perpeft.serving.catalogue import catalogue_of, ids_of, nearest
+from recbole_perpeft.serving.catalogue import ids_of, items_in, nearest
 from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, purchases_of
 from recbole_perpeft.serving.index import IndexReport
 from recbole_perpeft.serving.list_options import ListOptions
+from recbole_perpeft.serving.new_items import check_takes_items, read_new_items, with_new_items
+from recbole_perpeft.serving.opening import Opened, open_trained
 from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.utils.errors import RequestError
 
@@ -36,12 +36,8 @@ class Recommender:
 
     Parameters
     ----------
-    config
-        The settings of the run.
-    model
-        With its trained weights; is the recommender's own from now on.
-    parts
-        The data set's training, validation and test part.
+    opened
+        A trained model, which is the recommender's own from now on, and what is known beside it.
     before_test
         Whether users are known as they were in the test, without what they bought in it.
 
@@ -55,45 +51,85 @@ class Recommender:
         Ids of the users of whom something is known.
     """
 
-    def __init__(self, config: Config, model: nn.Module, parts: Sequence[Dataset], before_test: bool = False):
-        self.config, self.model = config, model.eval()
-        self._dataset = parts[0]
-        self.catalogue = catalogue_of(config, self._dataset)
+    def __init__(self, opened: Opened, before_test: bool = False):
+        self.config, parts = opened.config, opened.parts
+        self._take(opened.model.eval(), parts)
+        self.catalogue, self._encoder = opened.catalogue, opened.encoder
         self._histories = known_histories(parts, before_test)
         tokens = self._dataset.field2id_token[self._dataset.uid_field]
         self.users = [str(token) for token in tokens[self._histories.users]]
         self._row_of = {user: row for row, user in enumerate(self.users)}
-        self._transform = construct_transform(config)
+        self._transform = construct_transform(self.config)
         self._is_sequential = isinstance(self._dataset, SequencePurchases)
         self._stack = ExitStack()
-        if not self._is_sequential and config["grow_history"]:
-            known = SimpleNamespace(config=config, known=purchases_of(parts, before_test))
-            self._stack.enter_context(knowing(model, known))
+        if not self._is_sequential and self.config["grow_history"]:
+            known = SimpleNamespace(config=self.config, known=purchases_of(parts, before_test))
+            self._stack.enter_context(knowing(self.model, known))
+
+    def _take(self, model: nn.Module, parts: Sequence[Dataset]) -> None:
+        self.model, self._parts, self._dataset = model, parts, parts[0]
         self._has_new = False
-        self._best = BestItems(model, self._dataset, config)
+        self._best = BestItems(model, self._dataset, self.config)
 
     @classmethod
-    def load(cls, file: str | Path, settings: dict | None = None, before_test: bool = False) -> "Recommender":
+    def load(
+        cls, file: str | Path, settings: dict | None = None, before_test: bool = False, new_data: bool = False
+    ) -> "Recommender":
         """Open what a run has written.
 
         Parameters
         ----------
         file
-            A checkpoint. That of one of RecBole's own models is a pickle, which can run any code when it is read: give
-            only files that you trust.
+            A checkpoint, or a bundle's folder. A checkpoint of one of RecBole's own models is a pickle, which can run
+            any code when it is read: give only files that you trust.
         settings
             Those that have changed since, such as a moved ``data_path`` or ``encoder`` folder.
         before_test
             As of the class.
+        new_data
+            Whether the data may be others than those of the checkpoint, with more purchases, users and items
+            (:func:`~recbole_perpeft.quick_start.load`).
 
         Raises
         ------
         PerPEFTError
             If the file cannot be read, or data, content, encoder or settings are not those it was made with.
         """
-        config, trainer, *loaders = load(file, settings)
-        trainer.tensorboard.close()
-        return cls(config, trainer.model, [loader._dataset for loader in loaders], before_test)
+        return cls(open_trained(file, settings, new_data), before_test)
+
+    def add_items(self, file: str | Path) -> list[str]:
+        """Take items that came after the training, by their pictures and texts; nothing is trained.
+
+        They can be recommended, and be in histories of new users. The foundation model is loaded to read them.
+
+        Parameters
+        ----------
+        file
+            An atomic ``.item`` file with these items alone. Pictures are looked for from its folder on, as
+            ``image_dir`` or ``image_field`` say.
+
+        Returns
+        -------
+        list of str
+            Their ids.
+
+        Raises
+        ------
+        RequestError
+            If an item is known already, or the model takes no new ones.
+        ContentError, EncoderError
+            If the file, a picture or a text cannot be read, or the foundation model is not found.
+        """
+        check_takes_items(self.config, self.model)
+        tokens = items_in(Path(file), self.config)
+        known = [token for token in tokens if token in self.catalogue]
+        if known or not tokens:
+            what = f"{known[0]!r} is in the catalogue already" if known else "there are none"
+            raise RequestError(f"New items of {file}: {what}. Write a file of new items alone.")
+        rows = read_new_items(self.model, self.config, file, tokens, self._encoder)
+        self._take(*with_new_items(self.model, self.config, self._parts, tokens, rows))
+        self.catalogue = self.catalogue.with_items(tokens, Path(file), self.config)
+        return tokens
 
     # -- lists ------------------------------------------------------------------------------------------------------
 
@@ -218,7 +254,7 @@ class Recommender:
     ) -> Iterator[pd.DataFrame]:
         """Lists for ``rows [n]`` of ``known``, who are called ``names [n]``."""
         allowed = options.allowed(self.catalogue)
-        _check_left(known.bought, rows, names, allowed, options)
+        options.check_left(known.bought, rows, names, allowed)
         if options.group and not hasattr(self.model, "user_groups"):
             raise RequestError(f"{self.config['model']} has no groups of users: leave the group out.")
         values = {name: self.catalogue.column(name) for name in options.columns}
@@ -268,20 +304,3 @@ class Recommender:
                 if isinstance(module, nn.Embedding) and name.startswith("user") and module.num_embeddings == n_users:
                     module.weight[0] = module.weight[1:].mean(dim=0)
         self._has_new = True
-
-
-def _check_left(
-    bought: ItemLists, rows: np.ndarray, names: np.ndarray, allowed: np.ndarray, options: ListOptions
-) -> None:
-    """Refuse lists that are longer than the items that are left."""
-    left = np.full(len(rows), allowed.sum())
-    if not options.seen:
-        owners, items = (index.numpy() for index in bought.take(rows))
-        pairs = np.unique(owners * len(allowed) + items)  # repeats count once
-        np.subtract.at(left, pairs // len(allowed), allowed[pairs % len(allowed)])
-    least = int(left.argmin())
-    if left[least] < options.k:
-        raise RequestError(
-            f"k: {options.k} items are more than the {left[least]} that are left for user {names[least]!r}: give a "
-            "smaller k, or other filters."
-        )

@@ -86,13 +86,13 @@ def test_what_is_opened_scores_as_the_checkpoint_without_data_and_encoder(checkp
 
 def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(exported, tiny):
     _, file, folder = exported
-    config, model, dataset = open_bundle(folder, AWAY)
-    assert model.is_soft
-    assert model.item_tower.content_term.is_used
-    of_checkpoint, of_bundle = Recommender.load(file), Recommender(config, model, dataset.parts)
+    of_checkpoint, of_bundle = Recommender.load(file), Recommender.load(folder, AWAY)
+    assert of_bundle.model.is_soft
+    assert of_bundle.model.item_tower.content_term.is_used
     users = of_checkpoint.users
     assert of_bundle.users == users
-    assert of_bundle.recommend(users, group=True).equals(of_checkpoint.recommend(users, group=True))
+    asked = {"group": True, "columns": ["title"], "where": {"brand": ["1", "2", "3", "4", "5"]}, "k": 4}
+    assert of_bundle.recommend(users, **asked).equals(of_checkpoint.recommend(users, **asked))
     new = [["i1", "i2", "i3"], ["i7"]]
     assert of_bundle.recommend_new(new, group=True).equals(of_checkpoint.recommend_new(new, group=True))
 

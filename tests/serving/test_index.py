@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recbole_perpeft.serving.index import ItemIndex
+from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.products import Product
 from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.serving.recommender import Recommender
@@ -20,7 +21,7 @@ def opened(prepare):
         if model.startswith("PerPEFT"):
             scatter_groups(trainer.model, loaders[0])
             trainer.model.item_tower.content_term.weight.fill_(2.0)
-        return Recommender(trainer.config, trainer.model, [loader._dataset for loader in loaders])
+        return Recommender(Opened.of(trainer.config, trainer.model, [loader._dataset for loader in loaders]))
 
     return make
 

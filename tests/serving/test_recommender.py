@@ -7,6 +7,7 @@ from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.grouping.assignment import stage_2_groups
+from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import RequestError
 from tests.training import scatter_groups
@@ -24,7 +25,7 @@ def opened(prepare):
         if model.startswith("PerPEFT"):
             scatter_groups(trainer.model, loaders[0])
         parts = [loader._dataset for loader in loaders]
-        return Recommender(trainer.config, trainer.model, parts, before_test), trainer, loaders
+        return Recommender(Opened.of(trainer.config, trainer.model, parts), before_test), trainer, loaders
 
     return make
 
