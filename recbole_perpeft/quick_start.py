@@ -23,17 +23,14 @@ from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.report.run_report import run_report, verdicts
 from recbole_perpeft.report.run_summary import comparison_summary, training_summary
+from recbole_perpeft.trainer.carry_over import tokens_of
+from recbole_perpeft.trainer.checkpoint_file import name_of
+from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.trainer.neighbours_trainer import NeighboursTrainer
-from recbole_perpeft.trainer.resuming import (
-    config_of,
-    make_config,
-    naming_checkpoint,
-    read_state,
-    resume,
-    written_checkpoint,
-)
+from recbole_perpeft.trainer.resuming import make_config, naming_checkpoint, read_state, resume, written_checkpoint
 from recbole_perpeft.trainer.telling_trainer import telling
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
+from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
@@ -94,7 +91,7 @@ def objective_function(
         return {"model": config["model"], **_train_and_test(config, saved)}
 
 
-def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
+def load(checkpoint_file: str | Path, config_dict: dict | None = None, new_data: bool = False) -> tuple:
     """Make model and data again from a checkpoint, in a fresh process.
 
     Parameters
@@ -105,6 +102,10 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     config_dict
         Settings that have changed since, such as a moved ``data_path`` or ``encoder`` folder; or another way to measure
         the model (``topk``, ``metrics``, ``mask_history``).
+    new_data
+        Whether data and content may be others than then: the model is put on the users and items of now, whatever it
+        knows of them (:func:`~recbole_perpeft.trainer.carry_over.carry_over`). The log says how many are new and gone.
+        For PerPEFT models.
 
     Returns
     -------
@@ -115,10 +116,17 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None) -> tuple:
     Raises
     ------
     CheckpointError
-        If the file cannot be read, or data, content, encoder or settings are not those it was made with.
+        If the file cannot be read, or data, content, encoder or settings are not those it was made with. With
+        ``new_data``, of data and content: if the checkpoint does not tell its users and items, or no item is in both.
     """
-    config = config_of(read_state(checkpoint_file)["settings"], checkpoint_file, config_dict)
+    if new_data:
+        config = starting_config(checkpoint_file, config_dict or {})
+    else:
+        config = config_of(read_state(checkpoint_file)["settings"], checkpoint_file, config_dict)
     _, trainer, train_data, valid_data, test_data = prepare(config)
+    if new_data:
+        start_from(trainer, checkpoint_file, train_data)
+        return config, trainer, train_data, valid_data, test_data
     resume(trainer, checkpoint_file, to_train=False)
     if is_perpeft(trainer.config.model_class):
         trainer.restore_best()
@@ -145,6 +153,7 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
     if is_perpeft(config.model_class):
         trainer = PerPEFTTrainer(config, model)
         trainer.checkpoint.identity = inputs | encoder_identity(model.item_tower.encoder)
+        trainer.checkpoint.tokens = tokens_of(dataset)
     else:
         config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
         if reads_content(config.model_class):
@@ -153,6 +162,7 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         else:
             trainer = telling(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
         trainer.eval_collector = RankingCollector(config)
+        trainer.saved_model_file = name_of(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     without_sequences = config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
     if (
@@ -206,6 +216,9 @@ def _fit_and_test(
     config, logger, (train_data, valid_data, test_data) = trainer.config, getLogger(), loaders
     if config["resume"]:
         resume(trainer, config["resume"])
+    elif config["warm_start"]:
+        start_from(trainer, config["warm_start"], train_data)
+        take_start(trainer, valid_data, saved)
     check_scores(trainer, valid_data)
     show = config["show_progress"] and verbose
     trainer.watch, progress = watch, Progress(trainer, watch)

@@ -9,7 +9,7 @@ from recbole_perpeft.config.checks import check_seed
 from recbole_perpeft.config.settings import merge_settings, read_settings_files, settings_of
 from recbole_perpeft.data.preparation import check_folder
 from recbole_perpeft.experiments.chart import write_chart
-from recbole_perpeft.experiments.scheduler import do_runs, output_folder
+from recbole_perpeft.experiments.scheduler import do_runs, model_of, output_folder
 from recbole_perpeft.experiments.tables import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.experiments.variants import METHOD, check_same_protocol, known_variants, make_rows
 from recbole_perpeft.utils.errors import SettingError
@@ -41,6 +41,7 @@ def compare(
     for_perpeft: dict | None = None,
     jobs: int = 1,
     keep_other_builds: bool = False,
+    keep_models: bool = False,
 ) -> tuple[dict | None, list[str]]:
     """Do all runs that are not finished, and write the table.
 
@@ -60,6 +61,8 @@ def compare(
         How many runs are done side by side.
     keep_other_builds
         Whether finished runs of other sources of this package stand in the table; else they are done again.
+    keep_models
+        Whether each run's checkpoint stays in ``models``; a finished run that left none is done again.
 
     Returns
     -------
@@ -89,11 +92,13 @@ def compare(
     with output_folder(Path(out)) as folder:
         print(f"Each run's log, as it goes: {folder}/logs")
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
-        results, failures = do_runs(runs, folder, jobs=jobs, keep_other_builds=keep_other_builds)
+        kept = {"keep_other_builds": keep_other_builds, "keep_models": keep_models}
+        results, failures = do_runs(runs, folder, jobs=jobs, **kept)
         finished = {row.name: [] for row in rows}
-        for row, result in zip([row for _ in seeds for row in rows], results, strict=True):
+        for row, run, result in zip([row for _ in seeds for row in rows], runs, results, strict=True):
             if result:
-                finished[row.name].append(result)
+                model = model_of(run, folder).relative_to(folder)
+                finished[row.name].append({**result, "model_file": str(model) if keep_models else None})
         every = [result for of_row in finished.values() for result in of_row]
         if not every:
             return None, failures
@@ -137,13 +142,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--peft", nargs="*", default=["LORA"], help="PEFT methods of the variants that have a module")
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side; they share the cores, or the GPU")
+    parser.add_argument("--keep_models", action="store_true",
+                        help="keep each run's checkpoint in OUT/models; the table names them")  # fmt: skip
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE",
                         help="settings of PerPEFT rows only; a variant's own go before them")  # fmt: skip
     known, words = parser.parse_known_args(arguments)
     _, failures = compare(
         known.dataset, known.out, known.variants, known.models, known.peft, known.seeds, known.model,
         common_settings(known.config_files, words), settings_of(known.for_perpeft), known.jobs,
-        known.keep_other_builds,
+        known.keep_other_builds, known.keep_models,
     )  # fmt: skip
     for failure in failures:
         print(failure)

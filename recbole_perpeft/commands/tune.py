@@ -20,6 +20,7 @@ from recbole_perpeft.experiments.inputs import Inputs
 from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
 from recbole_perpeft.experiments.study import open_study, trials_again
 from recbole_perpeft.experiments.tables import pipes, write_texts
+from recbole_perpeft.experiments.variants import check_starts_anew
 from recbole_perpeft.trainer.stage_1_cache import GROUP_SETTINGS
 from recbole_perpeft.utils.errors import SettingError
 
@@ -116,6 +117,9 @@ def tune(
     optuna = _optuna()
     check_seed("--search_seed", seed)
     settings = {"seed": seed, **(settings or {})}
+    check_starts_anew(settings)
+    if "warm_start" in space:
+        raise SettingError("--space: warm_start cannot be searched: trials start alike, from nothing. Leave it out.")
     config = Config(model, dataset, config_dict=settings)
     check_folder(config)
     unused = unread(config.model_class) if is_perpeft(config.model_class) else {}

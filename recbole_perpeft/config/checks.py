@@ -92,6 +92,8 @@ def _check_any(config) -> None:
     check_seed("sample_seed", config["sample_seed"])
     for key in config.external_config_dict.keys() & config.final_config_dict.keys():
         _check_type(key, config[key], config.internal_config_dict.get(key))
+    if config["epochs"] == 0 and not config["warm_start"]:
+        raise SettingError("epochs: 0 is not possible: set 1 or more (with warm_start 0 scores the checkpoint alone).")
     for key in ("checkpoint_dir", "data_path"):
         if not isinstance(config[key], str):
             raise SettingError(f"{key}: {_shown(config[key])} is not possible: it must name a folder.")

@@ -10,7 +10,7 @@ from recbole.utils import ModelType
 from recbole_perpeft.config.checks import check_values
 from recbole_perpeft.config.data_settings import check_data_settings
 from recbole_perpeft.config.evaluation_settings import complete_evaluation
-from recbole_perpeft.config.load_columns import check_labels, columns_to_load
+from recbole_perpeft.config.load_columns import check_labels, columns_to_load, with_item_ids
 from recbole_perpeft.config.registry import find_model, is_perpeft, settings_files
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
@@ -162,6 +162,8 @@ class Config(RecBoleConfig):
         check_data_settings(self)
         if self["load_col"] is None and "load_col" not in self.external_config_dict:
             self.final_config_dict["load_col"] = columns_to_load(self)
+        elif self["unbought_items"] and self["load_col"]:  # of ~ everything is loaded
+            self.final_config_dict["load_col"] = with_item_ids(self)
         check_labels(self)
 
     def settings(self) -> dict:

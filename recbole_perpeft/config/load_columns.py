@@ -42,6 +42,8 @@ def columns_to_load(config) -> dict[str, list[str] | str]:
     headers, errors = _headers(config)
     if needs_time(config) or time in headers.get("inter", [time]):
         loaded["inter"].append(time)
+    if config["unbought_items"]:
+        loaded["item"] = [item]
     if config.internal_config_dict.get("selected_features"):  # a backbone with item features
         loaded["item"] = [item, *config["selected_features"]]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE or config["model"] in ("GRU4RecKG", "KSR"):
@@ -63,6 +65,13 @@ def columns_to_load(config) -> dict[str, list[str] | str]:
     for suffix in config["unload_col"] or ():
         loaded[suffix] = "*"  # RecBole takes all columns but those of unload_col
     return loaded
+
+
+def with_item_ids(config) -> dict[str, list[str] | str]:
+    """A ``load_col`` that was given, with the ids of the ``.item`` file, which put its products in the catalogue."""
+    item, given = config["ITEM_ID_FIELD"], config["load_col"] or {"inter": "*"}
+    columns = given.get("item") or []
+    return {**given, "item": columns if columns == "*" or item in columns else [item, *columns]}
 
 
 def check_columns_settings(config) -> None:

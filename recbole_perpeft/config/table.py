@@ -109,6 +109,7 @@ SETTINGS: dict[str, Setting] = {
     "config_file": _any(object, kind=Kind.PLACE),
     "config_files": _any(list, kind=Kind.PLACE),
     "resume": _any(str, kind=Kind.PLACE),
+    "warm_start": _any(str),
     "checkpoint_dir": _any(str, kind=Kind.PLACE),
     "data_path": _any(str, kind=Kind.PLACE),
     "dataset_save_path": _any(str, kind=Kind.PLACE),
@@ -126,6 +127,7 @@ SETTINGS: dict[str, Setting] = {
     **dict.fromkeys(("ip", "port", "nproc", "world_size", "offset"), _any(object, kind=Kind.PLACE)),
     # purchases
     "load_col": _any(dict),
+    "unbought_items": _any(bool),
     "rm_dup_inter": _any(str),
     "user_inter_num_interval": _any(str),
     "item_inter_num_interval": _any(str),
@@ -191,7 +193,7 @@ SETTINGS: dict[str, Setting] = {
     "soft_groups": Setting(bool, kind=Kind.GROUPS),
     "group_negatives": Setting(bool, kind=Kind.GROUPS),
     # training
-    "epochs": _from(1, Kind.GROUPS | Kind.CHANGEABLE),
+    "epochs": _from(0, Kind.GROUPS | Kind.CHANGEABLE),
     "global_epochs": _from(0),
     "stopping_step": _from(0, Kind.CHANGEABLE),
     "loss_type": _any(str),

@@ -1,5 +1,6 @@
 """What an encoder sees of the catalogue: pictures and texts of all items."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,18 @@ class ItemContent:
         """Changes with what an encoder sees of the items, and with nothing else: not with where or when it was made."""
         stores = [store and content_hash(store) for store in (self._pixel_store, self._token_store)]
         return digest([*stores, self.fixed_text_length])
+
+    def hashes(self, modalities: Sequence[str]) -> list[str]:
+        """A hash of what an encoder sees of each item in ``modalities``, the same for items that look the same."""
+        arrays = [self.pixels] if "image" in modalities else []
+        arrays += [self.tokens, self.lengths] if "text" in modalities else []
+        found = []
+        for item in range(self.n_items):
+            hashed = hashlib.blake2b(digest_size=16)
+            for array in arrays:
+                hashed.update(np.ascontiguousarray(array[item]))
+            found.append(hashed.hexdigest())
+        return found
 
     @property
     def cache_dir(self) -> Path:

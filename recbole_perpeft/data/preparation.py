@@ -161,6 +161,14 @@ def _check_files(config: Config) -> None:
         check_header(file, config)
         keys = ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if needs_time(config) else []))
         _check_columns(config, file, {key: [config[key]] for key in keys})
+    if config["unbought_items"]:
+        file = folder / f"{config['dataset']}.item"
+        if not file.is_file():
+            raise DataError(
+                f"{file} does not exist, but unbought_items: True takes the catalogue from it. Put it there, or set "
+                "unbought_items: False."
+            )
+        _check_columns(config, file, {"ITEM_ID_FIELD": [config["ITEM_ID_FIELD"]]})
     if config["selected_features"] and "item" in (config["load_col"] or {}):
         _check_columns(config, folder / f"{config['dataset']}.item", {"selected_features": config["selected_features"]})
 

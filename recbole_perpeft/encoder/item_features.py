@@ -1,6 +1,6 @@
 """Features of items: gathers their content and runs the foundation model on it, no layer more than is needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class ItemFeatures:
         def compute(items: torch.Tensor) -> torch.Tensor:
             return self._by_modality(items)[:, None]
 
-        store = self._store("Content features", lengths, compute, torch.float32)
+        store = self._store("Content features", self.content.modalities, lengths, compute, torch.float32)
         self.content.place(torch.device("cpu"))  # who reads these reads nothing else of it any more
         return store
 
@@ -86,7 +86,7 @@ class ItemFeatures:
         widths = tower.widths(number)
         of_widths = f" (widths {', '.join(map(str, widths))})" if len(set(widths)) > 1 else ""
         lengths = np.full(self.content.n_items, number)
-        return self._store(f"{number} hidden {modality} states{of_widths}", lengths, compute, self.dtype)
+        return self._store(f"{number} hidden {modality} states{of_widths}", [modality], lengths, compute, self.dtype)
 
     def _arrive(self) -> None:
         """Follow the model to its device."""
@@ -111,12 +111,16 @@ class ItemFeatures:
             with torch.no_grad():
                 lengths = np.full(len(every), compute(every[:1]).shape[1])
         name = f"{modality.capitalize()} states below layer {self.foundation.cuts[modality].first}"
-        return self._store(name, lengths, compute, self.dtype)
+        return self._store(name, [modality], lengths, compute, self.dtype)
 
-    def _store(self, name: str, lengths: np.ndarray, compute: Callable, dtype: torch.dtype) -> StateStore:
+    def _store(
+        self, name: str, modalities: Sequence[str], lengths: np.ndarray, compute: Callable, dtype: torch.dtype
+    ) -> StateStore:
+        """States of all items, which read ``modalities`` of them."""
         poolings = [getattr(self.foundation.model, f"{m}_pooling", None) for m in self.foundation.modalities]
         cure = ["plain attention"] * self.foundation.only_plain
-        key = digest([name, self.content.key, self.foundation.fingerprint(), poolings, str(self.dtype), *cure])
+        of_encoder = [self.foundation.fingerprint(), poolings, str(self.dtype), *cure]
+        key = digest([name, self.content.key, *of_encoder])
         folder = self.content.cache_dir / f"states-{key}"
 
         @torch.no_grad()
@@ -124,7 +128,15 @@ class ItemFeatures:
             self.items_prepared += len(items)
             return compute(items)
 
-        ensure_states(folder, lengths, counted, description=name, show_progress=self.show_progress)
+        ensure_states(
+            folder,
+            lengths,
+            counted,
+            description=name,
+            show_progress=self.show_progress,
+            kind=digest([name, self.content.fixed_text_length, *of_encoder]),
+            contents=lambda: self.content.hashes(modalities),
+        )
         return StateStore(folder, lengths, dtype, self._device)
 
     def _by_modality(self, items: torch.Tensor) -> torch.Tensor:

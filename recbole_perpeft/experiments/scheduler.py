@@ -67,6 +67,11 @@ class Run:
         return self.stage_1 is not None and self.settings.get("num_groups") != 1
 
 
+def model_of(run: Run, out: Path) -> Path:
+    """Where the checkpoint of a run stays, in the folder of results, if it is kept."""
+    return out / "models" / f"{run.file}.pth"
+
+
 @contextmanager
 def output_folder(out: Path) -> Iterator[Path]:
     """The folder, made and held by this process alone.
@@ -101,6 +106,7 @@ def do_runs(
     jobs: int = 1,
     keep_other_builds: bool = False,
     inputs: Inputs | None = None,
+    keep_models: bool = False,
 ) -> tuple[list[dict | None], list[str]]:
     """Do all runs that are not finished; one of a PerPEFT model that was begun goes on from its last checkpoint.
 
@@ -121,13 +127,15 @@ def do_runs(
         Whether finished and unfinished runs of other sources of this package count.
     inputs
         Files that were read before are not read again.
+    keep_models
+        Whether each run's checkpoint stays, in :func:`model_of`; a finished run that left none is done again.
 
     Returns
     -------
     tuple
         Result of each run, None for those that failed; and what went wrong, a line for each of these.
     """
-    doing = _Doing(runs, out, share_stage_1, jobs, keep_other_builds, inputs or Inputs())
+    doing = _Doing(runs, out, share_stage_1, jobs, keep_other_builds, inputs or Inputs(), keep_models)
     try:
         while doing.begin_one() or doing.end_one():
             pass
@@ -140,7 +148,14 @@ class _Doing:
     """The runs of one call on their way from waiting to ended; each is known by its place in ``runs``."""
 
     def __init__(
-        self, runs: Sequence[Run], out: Path, share_stage_1: bool, jobs: int, keep_other_builds: bool, inputs: Inputs
+        self,
+        runs: Sequence[Run],
+        out: Path,
+        share_stage_1: bool,
+        jobs: int,
+        keep_other_builds: bool,
+        inputs: Inputs,
+        keep_models: bool,
     ):
         self.results: list[dict | None] = [None] * len(runs)
         self.failures: dict[int, str] = {}
@@ -151,7 +166,7 @@ class _Doing:
         self._running: dict[Future, tuple[int, RunProcess]] = {}
         self._trained: set[str | None] = set()  # stages 1
         self._took: list[float] = []
-        self._keep_other_builds = keep_other_builds
+        self._keep_other_builds, self._keep_models = keep_other_builds, keep_models
         self._inputs = [inputs.of(run.model, run.dataset, run.settings) for run in runs]
         self._again = {number: self._why_again(number) for number in self._waiting if self._file(number).is_file()}
 
@@ -173,6 +188,7 @@ class _Doing:
         log = self._out / "logs" / f"{run.file}.log"
         job = _job(run, file, log, self._stage_1_folder, self._jobs)
         job |= {"inputs": self._inputs[number], "keep_other_builds": self._keep_other_builds}
+        job["model_file"] = str(model_of(run, self._out).resolve()) if self._keep_models else None
         process = RunProcess(job, file, log, _threads(self._jobs))
         self._running[self._pool.submit(process.end)] = number, process
         return True
@@ -220,6 +236,8 @@ class _Doing:
 
     def _why_again(self, number: int) -> str | None:
         result = _read(self._file(number))
+        if self._keep_models and not model_of(self._runs[number], self._out).is_file():
+            return "its model was not kept"
         return why_again(result, self._inputs[number], sources_hash(), self._keep_other_builds)
 
     def _is_found(self, number: int) -> bool:

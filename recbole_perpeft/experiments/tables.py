@@ -114,6 +114,7 @@ def _summary_of(row: Row, results: list[dict]) -> dict:
         "seconds_per_epoch": statistics.median(result["seconds_per_epoch"] for result in results),
         "peak_memory_mib": max(result["peak_memory_mib"] for result in results),
         "jobs": max(result.get("jobs", 1) for result in results),
+        **({"models": models} if (models := [r["model_file"] for r in results if r.get("model_file")]) else {}),
     }
 
 
@@ -157,6 +158,8 @@ def markdown(summary: dict) -> str:
     notes += summary["notes"]
     if (jobs := rows["jobs"].max()) > 1:
         notes.append(f"s/epoch: with up to {jobs} runs side by side.")
+    if kept := [f"{line['row']}: {', '.join(line['models'])}" for line in summary["rows"] if line.get("models")]:
+        notes.append(f"Models, seed by seed: {'; '.join(kept)}.")
     return pipes([*shown], shown.astype(str).to_numpy()) + "\n" + " ".join(notes) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Rows of a comparison: variants and RecBole's models, with PEFT methods and seeds, as runs."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,8 @@ VARIANTS = PROPERTIES / "variant"
 # what is measured, and how: one table is about one of each
 _OF_ALL_ROWS = (
     "eval_args", "metrics", "topk", "valid_metric", "mask_history", "user_sample", "cold_items", "rm_dup_inter",
-    "val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval", "item_inter_num_interval",
-    "benchmark_filename",
+    "unbought_items", "val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval",
+    "item_inter_num_interval", "benchmark_filename",
 )  # fmt: skip
 
 
@@ -60,6 +60,21 @@ class Row:
 def known_variants() -> list[str]:
     """Names of the variants that come with the package."""
     return sorted(file.stem for file in VARIANTS.glob("*.yaml") if file.stem != "paper")
+
+
+def check_starts_anew(settings: Mapping) -> None:
+    """Refuse runs of a comparison or a search that would not start alike, from nothing.
+
+    Raises
+    ------
+    SettingError
+        Names the setting.
+    """
+    if settings.get("warm_start"):
+        raise SettingError(
+            f"warm_start: {settings['warm_start']} is for single runs (run_recbole_perpeft.py): runs that are compared "
+            "start alike, from nothing. Leave it out."
+        )
 
 
 def make_rows(
@@ -117,6 +132,8 @@ def make_rows(
         own = settings_of(text.split(",")) if text else {}
         Config(built_in, dataset, config_dict={**common, **own})
         rows.append(Row(word, "", built_in, {**common, **own}))
+    for row in rows:
+        check_starts_anew(row.settings)
     names = [row.name for row in rows]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

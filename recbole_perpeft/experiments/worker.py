@@ -23,7 +23,7 @@ from recbole_perpeft.experiments.costs import Costs
 from recbole_perpeft.experiments.run_process import checkpoint_of
 from recbole_perpeft.report.run_summary import candidates
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.resuming import keep_in
+from recbole_perpeft.trainer.resuming import keep_in, written_checkpoint
 from recbole_perpeft.trainer.stage_1_cache import file_of, share
 from recbole_perpeft.trainer.stage_report import count
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
@@ -36,6 +36,7 @@ def measure(
     unfinished: Path | None = None,
     stage_1_folder: Path | None = None,
     keep_other_builds: bool = True,
+    model_file: Path | None = None,
 ) -> dict:
     """Train, and measure the state that is best in validation.
 
@@ -52,6 +53,8 @@ def measure(
         Folder of what stage 1 of PerPEFT models ends with: a run takes it from there, or leaves it there for others.
     keep_other_builds
         Whether what other sources of this package have left in ``unfinished`` is gone on with; else it is begun anew.
+    model_file
+        Where the checkpoint stays, on the disk where it is written; None: nowhere.
 
     Returns
     -------
@@ -95,6 +98,8 @@ def measure(
             "items": candidates(config, test_data),
             "history masked": bool(config["mask_history"]),
         }
+    if model_file:
+        os.replace(written_checkpoint(trainer), model_file)
     return result
 
 
@@ -186,11 +191,14 @@ def main(job_file: str) -> None:
     target = Path(job["result"])
     unfinished = checkpoint_of(target)
     with tempfile.TemporaryDirectory() as folder:
-        settings = {**job["settings"], "checkpoint_dir": folder, "show_progress": False}
+        model_file = Path(job["model_file"]) if job["model_file"] else None
+        place = str(model_file.parent) if model_file else folder  # which a checkpoint that is kept remembers
+        settings = {**job["settings"], "checkpoint_dir": place, "show_progress": False}
         try:
             config = Config(job["model"], job["dataset"], config_dict=settings)
             stage_1_folder = Path(job["stage_1_folder"]) if job["stage_1_folder"] else None
-            result = measure(config, job["with_test"], unfinished, stage_1_folder, job["keep_other_builds"])
+            others = job["keep_other_builds"], model_file
+            result = measure(config, job["with_test"], unfinished, stage_1_folder, *others)
         except PerPEFTError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(2)

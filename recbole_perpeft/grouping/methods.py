@@ -23,11 +23,32 @@ class GroupRule(nn.Module):
         Number of groups.
     seed
         Decides what is left to chance.
+
+    Attributes
+    ----------
+    of_items : str or None
+        The buffer with a row for each item, where there is one. Zeros in a row mean that the item came after the groups
+        were made.
     """
+
+    of_items: str | None = None
 
     def __init__(self, num_groups: int, seed: int):
         super().__init__()
         self.num_groups, self.seed = num_groups, seed
+
+    @staticmethod
+    def name_of(parameter: str) -> str:
+        """The buffer that holds a parameter of the backbone as it was when groups were made, of rules that keep any."""
+        return "backbone/" + parameter.replace(".", "/")  # names of buffers have no dots
+
+    def known(self, histories: torch.Tensor) -> torch.Tensor:
+        """``histories [n, length]``, padded with zeros at the end, without items that came after the groups."""
+        rows = self._buffers.get(self.of_items)
+        if rows is None:
+            return histories
+        kept = histories * rows.any(dim=1)[histories]
+        return kept.gather(1, (kept == 0).int().argsort(dim=1, stable=True))
 
     @abstractmethod
     def fit(self, model: nn.Module, sequences: dict[int, np.ndarray]) -> np.ndarray:
@@ -95,6 +116,8 @@ class RandomGroups(GroupRule):
 class CoherenceGroups(GroupRule):
     """K-means on what the purchases of each user have in common, in the stage-1 model's item features."""
 
+    of_items = "white"
+
     def fit(self, model: nn.Module, sequences: dict[int, np.ndarray]) -> np.ndarray:
         """As :meth:`GroupRule.fit`."""
         white = whitened(model.item_tower.content_features(0).cpu().numpy())  # [n_items, components]
@@ -115,10 +138,12 @@ class KMeansGroups(GroupRule):
     copy is kept: about as much as the id table and the backbone, without the encoder.
     """
 
+    of_items = "table"
+
     def fit(self, model: nn.Module, sequences: dict[int, np.ndarray]) -> np.ndarray:
         """As :meth:`GroupRule.fit`."""
         groups, centres = kmeans_groups(model.user_representations(sequences), self.num_groups, self.seed)
-        weights = {self._name(name): value.detach().clone() for name, value in model.backbone_parameters().items()}
+        weights = {self.name_of(name): value.detach().clone() for name, value in model.backbone_parameters().items()}
         self._keep(centres=centres, table=model.item_tower.weight.clone(), **weights)
         self.to(model.device)
         return groups
@@ -126,14 +151,10 @@ class KMeansGroups(GroupRule):
     def assign(self, model: nn.Module, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """As :meth:`GroupRule.assign`."""
         own = model.backbone_parameters()
-        values = [getattr(self, self._name(name)) for name in own]
+        values = [getattr(self, self.name_of(name)) for name in own]
         with in_place([parameter.data for parameter in own.values()], values), model.item_tower._using(self.table):
             points = model.representations_of(users, histories)
         return nearest(points, self.centres)
-
-    @staticmethod
-    def _name(parameter: str) -> str:
-        return "backbone/" + parameter.replace(".", "/")  # names of buffers have no dots
 
 
 GROUPINGS: dict[str, type[GroupRule]] = {

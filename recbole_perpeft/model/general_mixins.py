@@ -1,5 +1,7 @@
 """What RecBole's general recommenders need beside the item tower: user vectors, propagated tables."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
@@ -69,6 +71,11 @@ class GeneralMixin(PerPEFTMixin):
     def _histories(self, interaction: Interaction) -> torch.Tensor:
         """Each row's user's training purchases, ``[n, longest]``, padded; none, of users who did not train."""
         return self._purchases[interaction[self.USER_ID]]
+
+    def _padded(self, sequences: dict[int, np.ndarray], batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """As :meth:`PerPEFTMixin._padded`, with all purchases of the training."""
+        for users in torch.from_numpy(np.fromiter(sequences, dtype=np.int64)).to(self.device).split(batch_size):
+            yield users, self._purchases[users]
 
     def prefixes_of(self, users: torch.Tensor, histories: torch.Tensor) -> tuple[Interaction, torch.Tensor]:
         """As :meth:`PerPEFTMixin.prefixes_of`: every purchase."""

@@ -1,5 +1,6 @@
 """The users of a PerPEFT model: their groups, and what the model makes of their purchases."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -85,6 +86,8 @@ class GroupedUsersMixin:
             ``[n]``.
         """
         # sampled evaluation has a row for each of a user's candidates
+        if not self.regroupings:
+            histories = self.group_rule.known(histories)
         rows, row_of = torch.cat([users[:, None], histories], dim=1).unique(dim=0, return_inverse=True)
         groups = torch.full_like(rows[:, 0], -1)
         known = (rows[:, 1:] > 0).any(dim=1)
@@ -92,6 +95,32 @@ class GroupedUsersMixin:
             assign = best_predicted if self.regroupings else self.group_rule.assign
             groups[known] = assign(self, rows[known, 0], rows[known, 1:])
         return groups.masked_fill(groups < 0, self._largest_group())[row_of]
+
+    @torch.no_grad()
+    def group_new(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> int:
+        """Put those who are in no group, of users who train now, into theirs by :meth:`groups_of_new`.
+
+        Parameters
+        ----------
+        sequences
+            User id to training purchases, oldest first.
+
+        Returns
+        -------
+        int
+            How many there were.
+        """
+        self.eval()
+        groups = self.user_groups.tolist()  # nobody's group depends on who came just before
+        new = {user: items for user, items in sequences.items() if groups[user] < 0}
+        found = []
+        for users, histories in self._padded(new, batch_size) if new else ():
+            found.append((users, self.groups_of_new(users, histories)))
+            if self.is_soft:
+                self.group_losses[users] = self._losses_of_new(users, histories)
+        for users, theirs in found:
+            self.user_groups[users] = theirs
+        return len(new)
 
     # -- soft groups ------------------------------------------------------------------------------------------------
 
@@ -177,17 +206,21 @@ class GroupedUsersMixin:
             scores come about without ``forward``.
         """
         self.eval()
-        length, users = self.max_seq_length, torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
-        padded = torch.zeros(len(sequences), length, dtype=torch.long)
-        for row, items in enumerate(sequences.values()):
-            last = torch.from_numpy(items[-length:].copy())
-            padded[row, : len(last)] = last
         parts = []
         with self.item_tower.catalogue(0):
-            for rows in torch.arange(len(padded)).split(batch_size):
-                some = users[rows].to(self.device), padded[rows].to(self.device)
-                parts.append(self.representations_of(*some).cpu())
+            for users, histories in self._padded(sequences, batch_size):
+                parts.append(self.representations_of(users, histories).cpu())
         return torch.cat(parts).numpy()
+
+    def _padded(self, sequences: dict[int, np.ndarray], batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Users ``[batch]`` and the last of their purchases, oldest first, ``[batch, length]``, padded with zeros."""
+        users = torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
+        padded = torch.zeros(len(sequences), self.max_seq_length, dtype=torch.long)
+        for row, items in enumerate(sequences.values()):
+            last = torch.from_numpy(items[-self.max_seq_length :].copy())
+            padded[row, : len(last)] = last
+        for rows in torch.arange(len(padded)).split(batch_size):
+            yield users[rows].to(self.device), padded[rows].to(self.device)
 
     def representations_of(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """As :meth:`user_representations`, of padded ``histories [n, length]`` with the table in use, ``[n, d]``."""

@@ -78,9 +78,8 @@ class MultimodalItemEmbedding(nn.Module):
         self.content_weight, self.n_items, self.show_progress = content_weight, n_items, show_progress
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_projectors))
-        in_training = torch.ones(id_embedding.num_embeddings, 1)
-        in_training[torch.as_tensor(untrained, dtype=torch.long)] = 0
-        self.register_buffer("_in_training", in_training, persistent=False)
+        self.register_buffer("_in_training", torch.ones(id_embedding.num_embeddings, 1), persistent=False)
+        self.untrained = untrained
         self._table: torch.Tensor | None = None
         self._window: EncodingWindow | None = None
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
@@ -89,6 +88,16 @@ class MultimodalItemEmbedding(nn.Module):
         self._history: dict[int, torch.Tensor] | None = None
 
         self.register_load_state_dict_post_hook(_other_weights)
+
+    @property
+    def untrained(self) -> list[int]:
+        """Items that are their content alone, for no training has seen them."""
+        return (self._in_training[:, 0] == 0).nonzero().flatten().tolist()
+
+    @untrained.setter
+    def untrained(self, items: Sequence[int]) -> None:
+        self._in_training.fill_(1)
+        self._in_training[torch.as_tensor(items, dtype=torch.long, device=self.device)] = 0
 
     @property
     def num_embeddings(self) -> int:

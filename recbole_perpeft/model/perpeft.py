@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
 
 from recbole_perpeft.data.user_batch import UserBatch
@@ -78,6 +79,13 @@ class PerPEFTMixin(GroupedUsersMixin):
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)
         self.register_load_state_dict_post_hook(_other_weights)
+
+    @classmethod
+    def backbone(cls, config, dataset) -> nn.Module:
+        """The backbone by itself, with its own item tables; for the parameters of the class."""
+        bases = (base for base in cls.__mro__ if not issubclass(base, GroupedUsersMixin))
+        own = next(base for base in bases if issubclass(base, AbstractRecommender))
+        return own(_with_known_loss(config), dataset)
 
     @staticmethod
     def check_settings(settings: Mapping) -> None:

@@ -9,7 +9,8 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.config.registry import is_perpeft, reads_content
 
 _TRAIN_ON = 2  # times as many epochs
-_OF_ONE_RUN = frozenset({"model", "dataset", "resume", "seed", "checkpoint_dir", "show_progress"})
+_OF_ONE_RUN = frozenset({"model", "dataset", "resume", "warm_start", "seed", "checkpoint_dir", "show_progress"})
+_OF_A_START = frozenset({"epochs", "global_epochs"})  # which say how long is trained from there
 
 
 def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
@@ -26,7 +27,8 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
     """
     steps, ours = [], is_perpeft(config.model_class)
     file = shlex.quote(str(trainer.saved_model_file))
-    if saved and ours and trainer.best_valid_result and trainer.best_epoch == config["epochs"] - 1:
+    last = config["epochs"] - 1
+    if saved and ours and trainer.best_valid_result and trainer.best_epoch == last >= 0:
         more = f"--resume={file} --epochs={_TRAIN_ON * config['epochs']}"
         steps.append(f"the last epoch was the best, train on: python run_recbole_perpeft.py {more}")
     if ours:
@@ -47,9 +49,10 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
 def _settings_given(config) -> list[str]:
     """Words of a command line for the settings that differ from the defaults, wherever they were given."""
     defaults = Config(config.model_class, config.dataset).settings()
+    left_out = _OF_ONE_RUN | (_OF_A_START if config["warm_start"] else set())
     differing = {
         key: value
         for key, value in config.settings().items()
-        if key not in _OF_ONE_RUN and (key not in defaults or defaults[key] != value)
+        if key not in left_out and (key not in defaults or defaults[key] != value)
     }
     return [f"--{key}={'~' if value is None else value}" for key, value in differing.items()]

@@ -67,15 +67,20 @@ def _training(summary: dict, metric: str, epochs: int) -> list[str]:
         return [_row("chosen", chosen + score)] if chosen else []
     stage = f", of stage {summary['best_stage']}" if summary["best_stage"] else ""
     score = f"{metric} {summary['best_valid_score']:.4f} in validation"
-    lines = [_row("best epoch", f"{best} ({best + 1} of {epochs}){stage}, {score}")]  # the log counts from 0
+    epoch = f"{best} ({best + 1} of {epochs})" if best >= 0 else "the start (warm_start)"  # the log counts from 0
+    lines = [_row("best epoch", f"{epoch}{stage}, {score}")]
     if summary["best_stage"]:
         texts = []
         for number in (1, 3):
             known = stages.get(number)
-            score = f"{known['best_valid_score']:.4f} (epoch {known['best_epoch']})" if known else "not known (resumed)"
-            texts.append(f"stage {number}: {score}")
+            texts.append(f"stage {number}: {_best_of(known) if known else 'not known (began after it)'}")
         lines.append(_row("best of", ", ".join(texts)))
     return lines
+
+
+def _best_of(stage: dict) -> str:
+    epoch = stage["best_epoch"]
+    return f"{stage['best_valid_score']:.4f} ({f'epoch {epoch}' if epoch >= 0 else 'the start'})"
 
 
 def _test(summary: dict) -> list[str]:
@@ -89,7 +94,7 @@ def _test(summary: dict) -> list[str]:
     for metric in summary["test_result"]:
         lines.append(_row(f"  {metric}", _columns(f"{result[metric]:.4f}" for result in results.values())))
     if summary.get("groups") and not summary["global_result"]:
-        lines.append(_row("", "global model: not known, for stage 1 ended before this run was resumed"))
+        lines.append(_row("", "global model: not known, for stage 1 ended before this run began or was resumed"))
     return lines
 
 

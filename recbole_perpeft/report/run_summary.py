@@ -42,7 +42,7 @@ def training_summary(trainer, progress: Progress) -> dict[str, Any]:
     summary = {"best_epoch": best, "best_stage": None, "stages": {}}
     if not validated or trainer.part != "stage 3":
         return summary
-    summary["best_stage"] = 3 if best >= trainer.global_epochs else 1
+    summary["best_stage"] = 1 if best < trainer.global_epochs and trainer.global_epochs else 3
     if "stage_1" in trainer.notes:
         summary["stages"][1] = dict(trainer.notes["stage_1"])
     of_stage_3 = (best, trainer.best_valid_score) if summary["best_stage"] == 3 else progress.bests.get("stage 3")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from recbole_perpeft.config.identity import PROTOCOL, differing
+from recbole_perpeft.model.catalogue_axes import ITEMS
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import CheckpointError
 from recbole_perpeft.utils.files import remove_empty, reserve
@@ -29,6 +30,8 @@ class Checkpoint:
     ----------
     identity : dict
         From :mod:`~recbole_perpeft.config.identity`; empty until it is known.
+    tokens : dict
+        From :func:`~recbole_perpeft.trainer.carry_over.tokens_of`; empty until it is known.
     file : str
         Where it is written.
     has_file : bool
@@ -40,6 +43,7 @@ class Checkpoint:
     def __init__(self, config, model: nn.Module):
         self._config, self._model = config, model
         self.identity: dict[str, str] = {}
+        self.tokens: dict[str, list[str]] = {}
         self.file, self.has_file = "", False
         self.best_state: dict[str, torch.Tensor] | None = None
         self._version_of_best: int | None = None  # of the model's weights, when they were the best state
@@ -92,10 +96,16 @@ class Checkpoint:
         last = {key: value.detach().cpu() for key, value in self._model.state_dict().items()}
         return {
             "identity": self.identity,
+            "ids": {**self.tokens, "untrained": self._untrained()},
             "state_dict": self.best_state or last,
             "has_best": self.best_state is not None,
             "last_state_dict": last,
         }
+
+    def _untrained(self) -> list[str]:
+        """Tokens of the items that no training has seen."""
+        items = self.tokens.get(ITEMS)
+        return [items[item] for item in self._model.item_tower.untrained] if items else []
 
     def write(self, state: dict) -> None:
         """Write ``state`` and the settings; the first time under a name that no other run has.
@@ -142,6 +152,9 @@ class Checkpoint:
         """As :meth:`read`; ``file`` is its own from now on."""
         state = self.read(file, to_train)
         self.file, self.has_file = str(file), True
+        if state.get("ids"):  # a run that started from another checkpoint has items that only that one was trained on
+            known, untrained = state["ids"][ITEMS], set(state["ids"]["untrained"])
+            self._model.item_tower.untrained = [item for item, token in enumerate(known) if token in untrained]
         self._protocol_changed = any(key in PROTOCOL for key in differing(state["settings"], self._config.settings()))
         return state
 

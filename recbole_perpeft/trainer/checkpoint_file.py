@@ -8,6 +8,7 @@ from logging import getLogger
 from pathlib import Path
 
 import torch
+from recbole.utils import get_local_time
 
 from recbole_perpeft.config.identity import CHANGEABLE, PROTOCOL, differing
 from recbole_perpeft.config.settings import shown
@@ -22,6 +23,12 @@ _CHANGED = {
     "content hash": "Titles or pictures, or what tokenizer and image processor make of them, are not those of then.",
     "encoder hash": "The encoder's weights or configuration are not those of then.",
 }
+
+
+def name_of(config) -> str:
+    """Where a run that begins now writes its checkpoints: RecBole's name, with the data set in it."""
+    name = f"{config['model']}-{config['dataset']}-{get_local_time()}.pth"
+    return str(Path(config["checkpoint_dir"]) / name)
 
 
 def write(file: str | Path, state: dict) -> None:

@@ -10,11 +10,13 @@ from recbole.trainer import Trainer
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.registry import is_perpeft, reads_content
-from recbole_perpeft.config.settings import known_settings, merge_settings, parse_value, read_settings_files
+from recbole_perpeft.config.settings import merge_settings, parse_value, read_settings_files
 from recbole_perpeft.trainer import checkpoint_file
+from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint, read_recbole_checkpoint
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
-from recbole_perpeft.utils.errors import CheckpointError
+from recbole_perpeft.trainer.warm_start import starting_config
+from recbole_perpeft.utils.errors import CheckpointError, SettingError
 
 
 def make_config(
@@ -24,7 +26,7 @@ def make_config(
     config_dict: dict | None = None,
     command_line: Sequence[str] = (),
 ) -> Config:
-    """The settings of a run; with ``resume`` among them, those of the checkpoint with what is given besides.
+    """The settings of a run; with ``resume`` or ``warm_start``, those of the checkpoint with what is given besides.
 
     Parameters
     ----------
@@ -39,8 +41,14 @@ def make_config(
         As Config.
     """
     given = merge_settings(read_settings_files(config_file_list or []), config_dict or {})
-    words = [word.partition("=")[2] for word in command_line if word.startswith("--resume=")]
-    file = parse_value("resume", words[-1]) if words else given.get("resume")
+    file, start = (_file_in(key, given, command_line) for key in ("resume", "warm_start"))
+    if file and start:
+        raise SettingError(
+            f"resume: {file} and warm_start: {start} exclude each other: resume goes on with a run, warm_start begins "
+            "one. Leave one out."
+        )
+    if start:
+        return starting_config(start, given, model, dataset, command_line)
     if not file:
         return Config(model, dataset, config_file_list, config_dict, command_line)
     saved = read_state(file)["settings"]
@@ -52,6 +60,11 @@ def make_config(
     return config
 
 
+def _file_in(key: str, given: dict, command_line: Sequence[str]) -> str | None:
+    words = [word.partition("=")[2] for word in command_line if word.startswith(f"--{key}=")]
+    return parse_value(key, words[-1]) if words else given.get(key)
+
+
 def read_state(file: str | Path) -> dict:
     """What a checkpoint holds, of our models or of RecBole's; at least ``settings``, ``identity`` and ``sources``.
 
@@ -61,37 +74,6 @@ def read_state(file: str | Path) -> dict:
         If it cannot be read.
     """
     return read_recbole_checkpoint(file) if is_recbole_checkpoint(file) else checkpoint_file.read(file)
-
-
-def config_of(
-    saved: dict,
-    file: str | Path,
-    given: dict | None = None,
-    model: str | type | None = None,
-    dataset: str | None = None,
-    command_line: Sequence[str] = (),
-) -> Config:
-    """The settings of a checkpoint with what is ``given`` besides; those that this build does not know are a remark.
-
-    Parameters
-    ----------
-    saved
-        The settings in ``file``.
-    given, model, dataset, command_line
-        As for :class:`~recbole_perpeft.config.Config`; they go before those of the checkpoint.
-
-    Raises
-    ------
-    SettingError
-        As Config.
-    """
-    unknown = saved.keys() - known_settings().keys()
-    known = {key: value for key, value in saved.items() if key not in unknown and key != "resume"}
-    config = Config(model, dataset, config_dict=merge_settings(known, given or {}), command_line=command_line)
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        config.remarks.insert(0, f"{file} has settings that this build does not know: {names}.")
-    return config
 
 
 def resume(trainer: Trainer, file: str | Path, to_train: bool = True) -> None:

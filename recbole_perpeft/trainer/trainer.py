@@ -1,17 +1,16 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
 import math
-import os
 from pathlib import Path
 
 import torch
-from recbole.utils import calculate_valid_score, get_local_time, init_seed, set_color
+from recbole.utils import calculate_valid_score, init_seed, set_color
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
-from recbole_perpeft.trainer import stage_1_cache
+from recbole_perpeft.trainer import checkpoint_file, stage_1_cache
 from recbole_perpeft.trainer.checkpoint import Checkpoint
 from recbole_perpeft.trainer.content_weight import find_content_weight
 from recbole_perpeft.trainer.group_shares import find_group_shares
@@ -62,8 +61,7 @@ class PerPEFTTrainer(TellingTrainer):
     def __init__(self, config, model):
         self.checkpoint = Checkpoint(config, model)
         super().__init__(config, model)
-        name = f"{config['model']}-{config['dataset']}-{get_local_time()}.pth"
-        self.saved_model_file = os.path.join(self.checkpoint_dir, name)
+        self.saved_model_file = checkpoint_file.name_of(config)
         personal = config["num_groups"] > 1
         self.global_epochs = config["global_epochs"] if personal else config["epochs"]
         self.all_epochs = config["epochs"]
@@ -79,7 +77,8 @@ class PerPEFTTrainer(TellingTrainer):
     @property
     def part(self) -> str:
         """What is trained now: ``stage 1``, ``stage 3``, or ``training`` where there is only one stage."""
-        return "training" if self.global_epochs >= self.all_epochs else f"stage {self.stage.number}"
+        only_one = self.global_epochs >= self.all_epochs and self.stage is Stage.GLOBAL
+        return "training" if only_one else f"stage {self.stage.number}"
 
     @property
     def saved_model_file(self) -> str:
@@ -131,7 +130,7 @@ class PerPEFTTrainer(TellingTrainer):
         if self.stage is Stage.PERSONALISED:
             self._fit_stage(self.config["epochs"], *arguments)
             self._soften_groups(train_data, valid_data)
-            if self._validates and self.best_epoch < self.global_epochs:
+            if self._validates and self.best_epoch < self.global_epochs and self.global_epochs:
                 self.logger.warning(
                     "No epoch of stage 3 beat stage 1 in validation: the model kept is the global one, the same for "
                     "all groups. Train stage 1 to its end first (global_epochs), or set fewer groups or more epochs."
@@ -145,7 +144,8 @@ class PerPEFTTrainer(TellingTrainer):
         average = None
         if self.config["averaging_epochs"]:  # stage 3 starts from the average of stage 1
             parameters = self.model.trainable_parameters()
-            average = WeightAverage(parameters, forgets_start=stage is Stage.GLOBAL)
+            at_random = stage is Stage.GLOBAL and not self.config["warm_start"]
+            average = WeightAverage(parameters, forgets_start=at_random)
         self.steps = Steps(self.model, self.optimizer, average, self.config)
 
     def _build_optimizer(self, **kwargs) -> Optimizer:

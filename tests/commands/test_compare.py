@@ -18,6 +18,7 @@ from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
 from recbole_perpeft.experiments.significance import difference
 from recbole_perpeft.experiments.tables import markdown, summarise
 from recbole_perpeft.experiments.variants import known_variants, make_rows
+from recbole_perpeft.quick_start import load
 from recbole_perpeft.utils.errors import DataError, PerPEFTError, SettingError
 
 
@@ -50,6 +51,26 @@ def test_a_comparison_does_every_run_once_and_reports_what_failed(common, in_thi
     assert [line["row"] for line in again["rows"]] == ["perpeft, LORA", "frozen", "Pop"]
     assert capsys.readouterr().out.count("found") == 3
     assert {file: file.stat().st_mtime_ns for file in (out / "runs").iterdir()} == written
+
+
+def test_models_are_kept_on_demand_and_open_with_their_score(common, in_this_process, tmp_path, capsys):
+    out = tmp_path / "results"
+    short = {**common, "epochs": 1, "global_epochs": 1, "num_groups": 1}
+    arguments = {"variants": ["frozen"], "models": ["SASRec", "Pop"], "seeds": [1], "settings": short}
+    arguments["variants"].append("content_neighbours")
+    summary, _ = compare("tiny", out, **arguments)
+    assert not (out / "models").exists()
+    assert not any("models" in line for line in summary["rows"])
+    summary, failures = compare("tiny", out, **arguments, keep_models=True)
+    assert (failures, capsys.readouterr().out.count("again, for its model was not kept")) == ([], 4)
+    for line in json.loads((out / "table.json").read_text())["rows"]:
+        (model,) = line["models"]
+        assert f"{line['row']}: {model}" in (out / "table.md").read_text()
+        _, trainer, _, _, test_data = load(out / model)
+        assert trainer.evaluate(test_data)["ndcg@10"] == pytest.approx(line["test"]["ndcg@10"]["mean"], abs=1e-4)
+    compare("tiny", out, **arguments, keep_models=True)
+    assert capsys.readouterr().out.count("found") == 4
+    assert len(list((out / "models").iterdir())) == 4
 
 
 def results_of(ranks_by_seed, users=("a", "b", "c")):
@@ -160,6 +181,11 @@ def test_what_a_variant_sets_and_what_is_shared_count_together(common, tmp_path)
                        {"epochs": 75, "peft_config": {"bottleneck": 16}})  # fmt: skip
     assert row.settings["epochs"] == 75
     assert row.settings["peft_config"] == {"bottleneck": 16}
+
+
+def test_rows_that_do_not_start_from_nothing_are_refused(common):
+    with pytest.raises(SettingError, match="warm_start: a.pth is for single runs"):
+        make_rows("PerPEFTSASRec", "tiny", ["frozen"], [], [], {**common, "warm_start": "a.pth"}, {})
 
 
 def test_settings_of_files_count_for_all_rows_and_words_go_before_them(common, tmp_path):

@@ -103,6 +103,14 @@ def test_a_trial_that_was_stopped_is_done_again(scored, tmp_path, monkeypatch):
     assert len(found) + len(failures) == 2
 
 
+def test_trials_that_do_not_start_from_nothing_are_refused(scored, tmp_path):
+    with pytest.raises(SettingError, match="warm_start: a.pth is for single runs"):
+        tune("demo", SPACE, tmp_path, 2, settings={"warm_start": "a.pth"})
+    with pytest.raises(SettingError, match="warm_start cannot be searched"):
+        tune("demo", {"warm_start": ("choice", ["a.pth", None])}, tmp_path, 2)
+    assert scored == []
+
+
 def test_a_data_set_that_is_not_there_is_refused_before_anything_runs(scored, tmp_path):
     with pytest.raises(DataError, match="Data set folder .*nope does not exist"):
         tune("nope", SPACE, tmp_path / "out", 2)

@@ -26,15 +26,20 @@ def test_a_checkpoint_is_small_and_names_what_it_left_out(recorded):
     assert state["identity"]["encoder hash"] == foundation.fingerprint()
 
 
-def test_a_fresh_process_gives_the_same_test_score(tiny, tmp_path):
-    result = run(config_dict=tiny(num_groups=2, epochs=2, global_epochs=1).settings())["test_result"]
-    file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
+def test_a_fresh_process_elsewhere_gives_the_same_test_score(tiny, tiny_root, tmp_path):
+    result = run(config_dict=tiny(num_groups=2, epochs=2, global_epochs=1).settings())
+    there = tmp_path / "there"  # another machine, to which all was copied
+    shutil.copytree(tiny_root / "tiny", there / "data" / "tiny")
+    (there / "data" / "tiny" / "clip").rename(there / "encoder")
+    shutil.copy(result["checkpoint"], there / "a.pth")
+    places = {"data_path": "data", "encoder": "encoder", "content_cache": "cache"}
     code = (
         "import sys; from recbole_perpeft.quick_start import load; import torch; torch.set_num_threads(1);"
-        f"_, trainer, _, _, test = load({str(file)!r}); print(dict(trainer.evaluate(test)))"
+        f"_, trainer, _, _, test = load('a.pth', {places}); print(dict(trainer.evaluate(test)))"
     )
-    printed = eval(in_a_fresh_interpreter(code, tmp_path).splitlines()[-1], {"np": np})
-    assert {key: float(value) for key, value in printed.items()} == result
+    printed = eval(in_a_fresh_interpreter(code, there).splitlines()[-1], {"np": np})
+    assert {key: float(value) for key, value in printed.items()} == result["test_result"]
+    assert list((there / "cache").iterdir())
 
 
 @pytest.mark.parametrize(

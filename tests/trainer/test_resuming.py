@@ -99,6 +99,7 @@ def test_another_protocol_measures_but_does_not_train_on(given, caplog, capfd):
 @pytest.mark.parametrize("model", ["SASRec", "LightGCN", "Pop", "ItemKNN", "RecVAE"])
 def test_a_checkpoint_of_a_model_of_recbole_gives_the_printed_score(given, tiny, model):
     result = run(config_dict=given(model, epochs=2, metric_decimal_place=9))
+    assert Path(result["checkpoint"]).name.startswith(f"{model}-tiny-")
     config, trainer, _, _, test_data = load(result["checkpoint"])
     assert (config["model"], config["seed"]) == (model, 2020)
     assert {name: float(value) for name, value in trainer.evaluate(test_data).items()} == result["test_result"]

@@ -1,7 +1,7 @@
 """What the frozen part of an encoder gives for every item, computed once and kept on disk."""
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from recbole_perpeft.content.store import ArrayWriter, ensure_store, open_array
+from recbole_perpeft.encoder.foundation.known_states import KnownStates, note_items
 from recbole_perpeft.utils.device_rows import DeviceRows
 
 # numpy has no bfloat16: its bytes are kept as whole numbers
@@ -59,8 +60,13 @@ def ensure_states(
     *,
     description: str,
     show_progress: bool,
+    kind: str,
+    contents: Callable[[], Sequence[str]],
 ) -> None:
     """Make a store of states unless it is there; an interrupted run goes on where it stopped.
+
+    What stores beside it hold, of items that look the same, is taken from there: of a catalogue that has grown only the
+    new items are computed.
 
     Parameters
     ----------
@@ -74,6 +80,10 @@ def ensure_states(
         What the states are, for the log and the progress bar.
     show_progress
         Whether to show a bar.
+    kind
+        The same for the same states of other catalogues.
+    contents
+        Gives a hash of what the encoder reads of each item.
 
     Raises
     ------
@@ -83,6 +93,11 @@ def ensure_states(
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
     def make(partial: Path) -> None:
+        looks = contents()
+        known = KnownStates(folder, kind, looks)
+        note_items(partial, kind, looks, lengths)
+        if known:
+            getLogger().info(f"{description}: {len(known)} of {len(lengths)} items are taken from other stores.")
         first = compute(torch.zeros(1, dtype=torch.long))  # [1, length of item 0, d]
         shape = (int(starts[-1]), first.shape[-1])
         with (
@@ -93,13 +108,28 @@ def ensure_states(
             progress.update(item)
             while item < len(lengths):
                 items = torch.arange(item, min(item + _CHUNK, len(lengths)))
-                rows = _without_padding(compute(items), lengths[items.numpy()])
+                rows = _rows_of(items, lengths, compute, known)
                 writer.append(rows[writer.n_rows - starts[item] :])  # an interrupted run may have written some
                 item += len(items)
                 progress.update(len(items))
 
     there = ensure_store(folder, make)
-    logging.getLogger().info(f"{description} of {len(lengths) - 1} items in {folder} ({'found' if there else 'made'})")
+    getLogger().info(f"{description} of {len(lengths) - 1} items in {folder} ({'found' if there else 'made'})")
+
+
+def _rows_of(
+    items: torch.Tensor, lengths: np.ndarray, compute: Callable[[torch.Tensor], torch.Tensor], known: KnownStates
+) -> np.ndarray:
+    """Rows of ``items [n]``, one item after the other, as they are stored; what is not ``known`` is computed."""
+    new = torch.tensor([item for item in items.tolist() if item not in known], dtype=torch.long)
+    if len(new) == len(items):
+        return _without_padding(compute(items), lengths[items.numpy()])
+    computed = []
+    if len(new):
+        of_new = lengths[new.numpy()]
+        computed = np.split(_without_padding(compute(new), of_new), np.cumsum(of_new)[:-1])
+    found = dict(zip(new.tolist(), computed, strict=True))
+    return np.concatenate([known[item] if item in known else found[item] for item in items.tolist()])
 
 
 def _without_padding(states: torch.Tensor, lengths: np.ndarray) -> np.ndarray:

@@ -35,8 +35,10 @@ class Source:
         return padded
 
 
-def ensure(folder, source):
-    ensure_states(folder, LENGTHS, source, description="States", show_progress=False)
+def ensure(folder, source, kind="states", contents="abcdefgh", lengths=LENGTHS):
+    """Make a store of items that look as ``contents`` says, a letter each."""
+    words = {"kind": kind, "contents": lambda: list(contents)}
+    ensure_states(folder, lengths, source, description="States", show_progress=False, **words)
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +120,30 @@ def test_a_run_that_was_killed_while_writing_goes_on_behind_the_last_whole_row(t
     ends = np.cumsum(LENGTHS)
     assert asked == [item for item in range(len(LENGTHS)) if ends[item] > kept]  # an item's rows in part: all of it
     assert np.array_equal(np.load(tmp_path / "states" / "states.npy"), rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_of_another_catalogue_only_items_that_look_new_are_computed(tmp_path, dtype):
+    source = Source(dtype)
+    ensure(tmp_path / "states-1", source)
+    now = [0, 6, 3, 2, 7, 3]  # the items of then that those of today are
+    lengths = LENGTHS[now]
+
+    class Today:
+        asked = []
+
+        def __call__(self, items):
+            self.asked += items.tolist()
+            return source(torch.tensor([now[item] for item in items.tolist()]))
+
+    ensure(tmp_path / "states-2", today := Today(), contents="agdXhd", lengths=lengths)
+    assert today.asked == [0, 3]  # the first for the shape
+    store = StateStore(tmp_path / "states-2", lengths, dtype, CPU)
+    for item, length in enumerate(lengths):
+        assert torch.equal(store.gather(torch.tensor([item]), int(length))[0], source.states[now[item]])
+
+
+def test_states_of_another_kind_are_not_taken(tmp_path):
+    ensure(tmp_path / "states-1", Source())
+    ensure(tmp_path / "states-2", source := Source(), kind="of another encoder")
+    assert sum(source.asked, []) == [0, *range(8)]
