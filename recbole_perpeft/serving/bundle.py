@@ -163,6 +163,7 @@ def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
         "precision": next(name for name, dtype in PRECISIONS.items() if dtype == encoder.item_features.dtype),
         "modules": encoder.num_groups,
         "feature_dim": encoder.feature_dim,
+        "untrained": tower.untrained,
     }
 
 
@@ -222,6 +223,8 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
         try:
             model = config.model_class(config, parts[0])
             model.load_state_dict(state)
+            if ours:
+                (model.item_tower.untrained,) = bundle.encoder("untrained")
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, PerPEFTError):
                 raise
