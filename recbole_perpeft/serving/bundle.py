@@ -115,7 +115,7 @@ def _check_kind(config: Config) -> None:
 
 def _portable(settings: dict) -> dict:
     """``settings`` without the places of this machine; of an encoder's folder the name."""
-    kept = {key: value for key, value in settings.items() if key not in PLACES}
+    kept = {key: value for key, value in settings.items() if key not in PLACES | {"warm_start"}}  # a file, of before
     kept |= {key: _name_of(settings[key]) for key in _ENCODERS.values() if settings.get(key)}
     try:
         json.dumps(kept)
