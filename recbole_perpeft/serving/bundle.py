@@ -116,7 +116,7 @@ def _check_kind(config: Config) -> None:
 
 def _portable(settings: dict) -> dict:
     """``settings`` without the places of this machine; of an encoder's folder the name."""
-    kept = {key: value for key, value in settings.items() if key not in PLACES}
+    kept = {key: value for key, value in settings.items() if key not in PLACES | {"warm_start"}}  # a file, of before
     kept |= {key: _name_of(settings[key]) for key in _ENCODERS.values() if settings.get(key)}
     try:
         json.dumps(kept)
@@ -167,6 +167,7 @@ def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
         "precision": next(name for name, dtype in PRECISIONS.items() if dtype == encoder.item_features.dtype),
         "modules": encoder.num_groups,
         "feature_dim": encoder.feature_dim,
+        "untrained": tower.untrained,
     }
 
 
@@ -226,6 +227,8 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
         try:
             model = config.model_class(config, parts[0])
             model.load_state_dict(state)
+            if ours:
+                (model.item_tower.untrained,) = bundle.encoder("untrained")
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, PerPEFTError):
                 raise

@@ -97,6 +97,19 @@ def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(exported, tiny
     assert of_bundle.recommend_new(new, group=True).equals(of_checkpoint.recommend_new(new, group=True))
 
 
+@torch.no_grad()
+def test_items_that_no_training_has_seen_are_known(checkpoint, tmp_path):
+    trainer, (*_, test_data), file = checkpoint(**CASES["by user"])
+    trainer.model.item_tower.untrained = [2, 3]  # as after a warm start: not those that today's data would name
+    trainer._write(0)
+    write_bundle(file, tmp_path / "bundle")
+    _, model, _ = open_bundle(tmp_path / "bundle", AWAY)
+    assert model.item_tower.untrained == [2, 3]
+    rows = test_data._dataset.inter_feat
+    trainer.model.invalidate()
+    assert torch.equal(model.full_sort_predict(rows), trainer.model.eval().full_sort_predict(rows))
+
+
 def test_tables_are_what_the_evaluation_reads(exported):
     trainer, _, folder = exported
     tower = trainer.model.eval().item_tower
