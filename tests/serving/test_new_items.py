@@ -10,6 +10,7 @@ from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import ContentError, EncoderError, RequestError
 from tests.day2 import write_today
+from tests.training import COHERENCE
 
 CASES = {
     "soft groups, content term": {},
@@ -18,7 +19,6 @@ CASES = {
     "without content term": {"content_term": False, "soft_groups": False},
     "a mask token": {"model": "PerPEFTBERT4Rec"},
     "group vectors": {"personalised_by": "group_vector"},
-    "coherence": {"grouping": "coherence"},
 }
 
 
@@ -30,11 +30,8 @@ def shop(tiny_root, tmp_path):
     lines = (tiny_root / "tiny" / "tiny.item").read_text().splitlines()
     titles = {line.split("\t")[0]: line.split("\t")[1] for line in lines[1:]}
     new = {"twin3": ("i3", titles["i3"]), "twin8": ("i8", titles["i8"]), "other": ("i8", "wool tent lamp")}
-    rows = [
-        "item_id:token\ttitle:token_seq\tcolour:token",
-        *(f"{name}\t{title}\tred" for name, (_, title) in new.items()),
-    ]
-    (place / "new.item").write_text("\n".join(rows) + "\n")
+    rows = "".join(f"{name}\t{title}\tred\n" for name, (_, title) in new.items())
+    (place / "new.item").write_text(f"item_id:token\ttitle:token_seq\tcolour:token\n{rows}")
     for name, (like, _) in new.items():
         shutil.copy(tiny_root / "tiny" / "images" / f"{like}.png", place / "images" / f"{name}.png")
     return place / "new.item"
@@ -98,6 +95,16 @@ def test_items_can_come_twice(checkpoint, shop):
     assert torch.allclose(second[:, -3:], first[:, -3:], atol=1e-5)
 
 
+def test_the_rule_of_the_groups_places_users_of_new_items(recorded, shop):
+    run = recorded(**COHERENCE)
+    recommender = Recommender.load(run.checkpoint(run.validated[-1]))
+    before = recommender.recommend_new([["i1", "i2", "i3"]], group=True)
+    recommender.add_items(shop)
+    after = recommender.recommend_new([["i1", "i2", "i3"], ["twin3", "i2"]], group=True)
+    assert after.group[0] == before.group[0]
+    assert len(after) == 20
+
+
 def test_todays_data_are_opened(checkpoint, tiny_root, tmp_path):
     _, _, file = checkpoint()
     today = write_today(tmp_path / "today", tiny_root)
@@ -123,8 +130,8 @@ def test_what_takes_no_new_items(checkpoint, shop, tiny_root, tmp_path):
         recommender.add_items(shop)
     with pytest.raises(ContentError, match=r"nothing\.item"):
         recommender.add_items(shop.parent / "nothing.item")
+    shop.write_text("item_id:token\ttitle:token_seq\n")
     with pytest.raises(RequestError, match="there are none"):
-        shop.write_text("item_id:token\ttitle:token_seq\n")
         recommender.add_items(shop)
     write_bundle(file, tmp_path / "bundle")
     with pytest.raises(RequestError, match="is a bundle, which brings its data"):
