@@ -29,7 +29,7 @@ class ItemContent:
     fixed_text_length
         Whether texts keep their full padded length and have no attention mask, as SigLIP was trained.
     pictures_decoded
-        Pictures that were opened for it; 0 if all were found in the store.
+        Pictures of the store if it was made for it, opened or taken from that of another catalogue; 0 if it was found.
 
     Attributes
     ----------

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from recbole_perpeft.content.file_hashes import hash_files
+from recbole_perpeft.content.known_pixels import known_pixels, note_pictures
 from recbole_perpeft.content.pictures import UnreadablePicture, open_picture
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
 from recbole_perpeft.content.unusable_pictures import FILE_NAME, UnusablePicture, add_to_list, read_list, report
@@ -34,7 +36,7 @@ def ensure_pixels(
     workers: int | None = None,
     show_progress: bool = True,
 ) -> tuple[Path, bool]:
-    """Make the pixel store of the items unless it is there.
+    """Make the pixel store of the items unless it is there; files that a store beside it was made of are not opened.
 
     Pictures that cannot be used are listed with the reasons in a file: in the store, or where none is made, beside it.
 
@@ -68,21 +70,27 @@ def ensure_pixels(
         If pictures cannot be used (all are tried and reported together) and `missing_content` refuses that, or
         none can; if the processor gives no uint8 pixels of one size, or the store cannot be written.
     """
-    key = digest([list(item_ids), hash_files(paths, Path(cache_dir)), _settings(processor)])
+    hashes, kind = hash_files(paths, Path(cache_dir)), digest(_settings(processor))
+    key = digest([list(item_ids), hashes, _settings(processor)])
     store = Path(cache_dir) / f"pixels-{key}"
     total = sum(path is not None for path in paths)
     neutral = missing_content == "neutral"
 
     def make(partial: Path) -> None:
         listed = partial / FILE_NAME
+        known = known_pixels(store, kind, hashes)
+        if known:
+            getLogger().info(f"Pictures: {len(known)} of {total} are taken from other stores.")
         whole = _write_pixels(
-            partial / "pixels.npy", listed, item_ids, paths, processor, workers, show_progress, neutral
+            partial / "pixels.npy", listed, item_ids, paths, processor, workers, show_progress, neutral, known
         )
         unusable = read_list(listed)
         if unusable and (len(unusable) == total or not (whole and neutral)):
             beside = store.with_name(f"{store.name}-{FILE_NAME}")
             shutil.copyfile(listed, beside)  # the store's own goes with it
             raise _refused(unusable, total, beside)
+        bad = {picture.item_id for picture in unusable}
+        note_pictures(partial, kind, hashes, {row for row, item_id in enumerate(item_ids) if item_id in bad})
 
     reused = ensure_store(store, make)
     unusable = read_list(store / FILE_NAME)
@@ -150,6 +158,7 @@ def _write_pixels(
     workers: int | None,
     show_progress: bool,
     neutral_for_unreadable: bool,
+    known: dict[int, np.ndarray],
 ) -> bool:
     """Write the rows from where an interrupted run stopped, and list the pictures that cannot be used in `listed`.
 
@@ -168,7 +177,7 @@ def _write_pixels(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # Pillow's, about EXIF blocks and the like, which do not matter here
-        for pixels, bad_here in _process_chunks(pool, workers, paths, writer.n_rows, process, neutral):
+        for pixels, bad_here in _process_chunks(pool, workers, paths, writer.n_rows, process, neutral, known):
             bad = [UnusablePicture(item_ids[row], str(paths[row]), str(error)) for row, error in bad_here.items()]
             add_to_list(listed, bad)
             placed = neutral_for_unreadable and all(isinstance(e, UnreadablePicture) for e in bad_here.values())
@@ -186,12 +195,13 @@ def _process_chunks(
     first: int,
     process: Process,
     neutral: np.ndarray,
+    known: dict[int, np.ndarray],
 ) -> Iterator[tuple[np.ndarray, dict[int, ContentError]]]:
     """Yield the chunks' results in order, from row `first` on; see :func:`_process_chunk`."""
     # A short queue: if the disk is slower than the workers, results do not pile up in memory.
     queue: deque[Future] = deque()
     for start in range(first, len(paths), CHUNK):
-        queue.append(pool.submit(_process_chunk, start, paths[start : start + CHUNK], process, neutral))
+        queue.append(pool.submit(_process_chunk, start, paths[start : start + CHUNK], process, neutral, known))
         if len(queue) > 2 * workers:
             yield queue.popleft().result()
     while queue:
@@ -199,14 +209,14 @@ def _process_chunks(
 
 
 def _process_chunk(
-    start: int, paths: Sequence[Path | None], process: Process, neutral: np.ndarray
+    start: int, paths: Sequence[Path | None], process: Process, neutral: np.ndarray, known: dict[int, np.ndarray]
 ) -> tuple[np.ndarray, dict[int, ContentError]]:
     """Give the pixels of a chunk, and why some rows' pictures cannot be used, in whose place is the mean colour."""
     pixels = np.empty((len(paths), *neutral.shape), dtype=np.uint8)  # [n, 3, H, W]
     bad: dict[int, ContentError] = {}
     for position, path in enumerate(paths):
-        pixels[position] = neutral
-        if path is None:
+        pixels[position] = known.get(start + position, neutral)
+        if path is None or start + position in known:
             continue
         try:
             picture = process(open_picture(path))

@@ -44,7 +44,8 @@ def starting_config(
     Raises
     ------
     CheckpointError
-        If it cannot be read, is of another model, or is not of a PerPEFT model.
+        If it cannot be read, does not tell its users and items, or is of another model, of RecBole's or of a backbone
+        with item features.
     SettingError
         As Config; and if ``global_epochs`` are asked of a checkpoint whose users are grouped.
     """
@@ -59,7 +60,7 @@ def starting_config(
     saved.pop("warm_start", None)  # of its own start
     names = given.keys() | {word.removeprefix("--").partition("=")[0] for word in command_line}
     if "unbought_items" in names and "load_col" not in names:
-        del saved["load_col"]  # which follows from it
+        saved.pop("load_col", None)  # which follows from it
     if _is_grouped(state):
         if "global_epochs" in names:
             raise SettingError(
@@ -68,7 +69,7 @@ def starting_config(
             )
         saved["global_epochs"] = 0
     elif "epochs" in names and "global_epochs" not in names:
-        del saved["global_epochs"]
+        saved.pop("global_epochs", None)
     config = config_of(saved, file, given, model, dataset, command_line)
     if config.internal_config_dict.get("selected_features"):  # a backbone with item features
         raise CheckpointError(

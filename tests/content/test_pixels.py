@@ -202,3 +202,29 @@ def test_channels_last_are_turned():
     image = Image.effect_mandelbrot((30, 20), (-2, -1, 1, 1), 20).convert("RGB")
     last, first = (process_picture(image, cls(**settings)) for cls in (ChannelsLast, CLIPImageProcessor))
     np.testing.assert_array_equal(last, first)
+
+
+def test_of_another_catalogue_only_new_files_are_opened(make, pictures, tmp_path, monkeypatch):
+    before = load(make()[0])
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    save_picture(tmp_path / "new.png", 99, size=(20, 30))
+    make([None, broken, *pictures[1:3]], missing_content="neutral")
+    opened = []
+
+    def open_and_note(path):
+        opened.append(path.name)
+        return open_picture(path)
+
+    monkeypatch.setattr(pixels, "open_picture", open_and_note)
+    store, reused = make([None, pictures[7], tmp_path / "new.png", broken, pictures[2]], missing_content="neutral")
+    assert not reused
+    assert opened == ["new.png", "broken.png"]  # which is reported again
+    np.testing.assert_array_equal(load(store)[[0, 1, 4]], before[[0, 7, 2]])
+    np.testing.assert_array_equal(
+        load(store)[2], process_picture(open_picture(tmp_path / "new.png"), PROCESSORS["clip"])
+    )
+    assert "broken.png" in (store / "unusable_pictures.tsv").read_text()
+    opened.clear()
+    make([None, *pictures[1:3]], processor=PROCESSORS["siglip"])
+    assert opened == ["0.png", "1.png"]
