@@ -5,8 +5,8 @@
 For each seed a share of the users is held out: none of their purchases is training or validation data, a negative of a
 group, or seen in grouping. PerPEFT and global PEFT are trained on the others, from one and the same stage 1. Then the
 last purchase of each held-out user is ranked from those before it (which are masked), under the group that is assigned
-to them, under a group by chance, and by global PEFT. And the training users' groups are hidden: printed is the share
-that gets the same group back from the training purchases.
+to them, under a group by chance, by global PEFT, and by a training that they were part of. And the training users'
+groups are hidden: printed is the share that gets the same group back from the training purchases.
 
 Every run is a process and leaves its result in ``--out``; those that are there are not repeated. Words such as
 --epochs=2 are settings of all runs. At the end come ``table.json`` and ``table.md``: means over the seeds, and p of a
@@ -45,16 +45,23 @@ VARIANTS = {
     "kmeans": {"grouping": "kmeans", "regroup_epochs": None},
     "random, regrouped": {"grouping": "random", "regroup_epochs": 2},
     "random": {"grouping": "random", "regroup_epochs": None},
+    "coherence, trained on them": {"grouping": "coherence", "regroup_epochs": None},
+    "kmeans, trained on them": {"grouping": "kmeans", "regroup_epochs": None},
     "global PEFT": {"num_groups": 1},
 }
 GLOBAL = "global PEFT"
+_TRAINED = "trained on them"  # the same users' last purchases, by a training that holds nobody out
 METRIC = "NDCG@20"
 
 
-def hold_out(dataset, share: float, seed: int) -> set[int]:
-    """Let ``dataset`` be split without ``share`` of its users in training and validation; gives their ids."""
+def chosen_users(dataset, share: float, seed: int) -> np.ndarray:
+    """Ids of ``share`` of the users."""
     users = np.arange(1, dataset.user_num)
-    held = np.random.default_rng([seed, 1]).choice(users, size=round(share * len(users)), replace=False)
+    return np.random.default_rng([seed, 1]).choice(users, size=round(share * len(users)), replace=False)
+
+
+def hold_out(dataset, held: np.ndarray) -> None:
+    """Let ``dataset`` be split without the users ``held`` in training and validation."""
     build = dataset.build
 
     def without(part):
@@ -66,16 +73,17 @@ def hold_out(dataset, share: float, seed: int) -> set[int]:
         return [without(train), without(valid), test]
 
     dataset.build = build_without
-    return set(held.tolist())
 
 
-def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file: Path) -> dict:
-    """Train on all but the held-out users, and rank their last purchases."""
+def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file: Path, trained: bool) -> dict:
+    """Train on all but the held-out users, on these too if ``trained``, and rank their last purchases."""
     config = Config(model, dataset, config_dict={**settings, "show_progress": False})
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     inputs = data_identity(config, data)
-    held = hold_out(data, share, config["seed"])
+    held = chosen_users(data, share, config["seed"])
+    if not trained:
+        hold_out(data, held)
     train_data, valid_data, test_data = data_preparation(config, data)
     init_seed(config["seed"], config["reproducibility"])
     net = config.model_class(config, train_data._dataset).to(config["device"])
@@ -93,7 +101,7 @@ def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file
         return {token: found[token][1] for token in tokens if token in found}
 
     result = {"valid": float(score), "best_epoch": trainer.best_epoch, "ranks": ranks()}
-    if config["num_groups"] > 1:
+    if config["num_groups"] > 1 and not trained:
         result |= _of_groups(net, train_data, sorted(held), config["seed"], ranks)
     return result
 
@@ -142,7 +150,7 @@ def _summary(out: Path, seeds: Sequence[int], variants: Sequence[str]) -> None:
     rows, lines = {}, []
     for name, of_seeds in results.items():
         row = {"ndcg": _mean(r["ranks"] for r in of_seeds), "valid": float(np.mean([r["valid"] for r in of_seeds]))}
-        if name != GLOBAL:
+        if "by_chance" in of_seeds[0]:
             chance = [{"ranks": r["by_chance"]} for r in of_seeds]
             row |= {key: float(np.mean([r[key] for r in of_seeds])) for key in ("comes_back", "largest")}
             row["comes_back_by_seed"] = [r["comes_back"] for r in of_seeds]
@@ -151,11 +159,13 @@ def _summary(out: Path, seeds: Sequence[int], variants: Sequence[str]) -> None:
             row["to_chance"] = vars(difference(of_seeds, chance, METRIC))
             if GLOBAL in results:
                 row["to_global"] = vars(difference(of_seeds, results[GLOBAL], METRIC))
+            if (other := f"{name}, {_TRAINED}") in results:
+                row["to_trained"] = vars(difference(of_seeds, results[other], METRIC))
         rows[name] = row
         lines.append([name, f"{row['ndcg']:.4f}", *_cells(row)])
     header = [
         "groups", f"{METRIC}, group assigned", "by chance", "mean of all groups", "assigned - by chance",
-        "assigned - global PEFT", "hidden groups that come back", "in the largest group",
+        "assigned - global PEFT", "assigned - trained on them", "hidden groups that come back", "in the largest group",
     ]  # fmt: skip
     (out / "table.json").write_text(json.dumps({"seeds": list(seeds), "rows": rows}, indent=1))
     table = pipes(header, lines)
@@ -169,8 +179,8 @@ def _mean(ranks) -> float:
 
 def _cells(row: dict) -> list[str]:
     if "by_chance" not in row:
-        return [""] * 6
-    differences = [_difference(row.get(key)) for key in ("to_chance", "to_global")]
+        return [""] * 7
+    differences = [_difference(row.get(key)) for key in ("to_chance", "to_global", "to_trained")]
     shares = [f"{100 * row[key]:.1f} %" for key in ("comes_back", "largest")]
     return [f"{row['by_chance']:.4f}", f"{row['mean_of_groups']:.4f}", *differences, *shares]
 
@@ -230,10 +240,11 @@ def _one(arguments: argparse.Namespace, words: Sequence[str]) -> None:
     seed = arguments.seeds[0]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     settings = {"seed": seed, **settings_of(words), **VARIANTS[arguments.one]}
-    stage_1_file = arguments.out / f"stage_1-{seed}.pth"
+    trained = arguments.one.endswith(_TRAINED)
+    stage_1_file = arguments.out / f"stage_1{'-of-all' if trained else ''}-{seed}.pth"
     with tempfile.TemporaryDirectory() as folder:
         settings["checkpoint_dir"] = folder
-        result = measure(arguments.model, arguments.dataset, settings, arguments.share, stage_1_file)
+        result = measure(arguments.model, arguments.dataset, settings, arguments.share, stage_1_file, trained)
     target = _file(arguments.out, arguments.one, seed)
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps(result))
