@@ -223,7 +223,7 @@ def _check_ours(config) -> None:
         )
     only_epochs = "epochs" in config.external_config_dict and "global_epochs" not in config.external_config_dict
     if config["global_epochs"] is None or only_epochs:
-        config["global_epochs"] = -(-config["epochs"] // 3)
+        config["global_epochs"] = -(-config["epochs"] // 2)
     if config["global_epochs"] > config["epochs"]:
         raise SettingError(
             f"global_epochs: {config['global_epochs']} is more than epochs: {config['epochs']}. epochs counts all "

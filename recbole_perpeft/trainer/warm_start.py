@@ -32,7 +32,7 @@ def starting_config(
     """The settings of a run that starts from ``file``: those of the checkpoint with what is given besides.
 
     If its users are grouped there is no stage 1 any more: ``global_epochs`` is 0. Else, where ``epochs`` are given
-    alone, stage 1 gets a third of them.
+    alone, stage 1 gets half of them.
 
     Parameters
     ----------

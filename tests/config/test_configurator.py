@@ -274,7 +274,7 @@ def test_short_training_on_the_demo_is_for_perpeft_models_only():
     assert make(model="PerPEFTSASRec")["epochs"] == 40
     assert make(model="SASRec")["epochs"] == 300  # RecBole's own
     changed = make(model="PerPEFTSASRec", line=["--epochs=5"])
-    assert (changed["epochs"], changed["global_epochs"]) == (5, 2)  # a third, as everywhere else
+    assert (changed["epochs"], changed["global_epochs"]) == (5, 3)  # half, as everywhere else
 
 
 @pytest.mark.parametrize(("use_gpu", "expected"), [(True, "cuda"), (False, "cpu")])
