@@ -42,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
         "columns": known.columns,
         "group": known.group,
     }
-    recommender = Recommender.load(known.file, settings_of(words), known.before_test)
+    recommender = Recommender.load(known.file, settings_of(words), known.before_test, known.new_data)
+    if known.new_items:
+        print(f"{len(recommender.add_items(known.new_items)):,} new items of {known.new_items}")
     if known.index is not None:
         print(recommender.use_index(known.index, known.k))
     if known.history:
@@ -103,5 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--where", nargs="+", default=[], metavar="COLUMN=VALUE", help="values that items must have")
     parser.add_argument("--index", type=int, nargs="?", const=256, metavar="CANDIDATES",
                         help="look among so many near items (256), by faiss; for huge catalogues")  # fmt: skip
+    parser.add_argument("--new_data", action="store_true", help="the data are others than those of the checkpoint")
+    parser.add_argument("--new_items", type=Path, metavar="FILE", help=".item file of items to take first")
     parser.add_argument("--before_test", action="store_true", help="users are known as they were in the test")
     return parser

@@ -1,10 +1,13 @@
 """``python -m recbole_perpeft recommend`` on a tiny checkpoint."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.serving.recommender import Recommender
+from tests.day2 import write_today
 
 
 @pytest.fixture
@@ -40,6 +43,31 @@ def test_a_new_user(file, capsys):
     assert main(["recommend", file, "--history", "i3", "i5", "--k", "2"]) == 0
     expected = Recommender.load(file).recommend_new([["i3", "i5"]], k=2).item_id.tolist()
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:]] == expected
+
+
+def test_new_items_and_new_data(file, tiny_root, tmp_path, capsys):
+    place = tmp_path / "new"
+    (place / "images").mkdir(parents=True)
+    (place / "new.item").write_text("item_id:token\ttitle:token_seq\nj9\tred tent\n")
+    shutil.copy(tiny_root / "tiny" / "images" / "i3.png", place / "images" / "j9.png")
+    (tmp_path / "allow.txt").write_text("j9\n")
+    asked = [
+        "--users",
+        "u1",
+        "--k",
+        "1",
+        "--new_items",
+        str(place / "new.item"),
+        "--allow",
+        str(tmp_path / "allow.txt"),
+    ]
+    assert main(["recommend", file, *asked]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("1 new items of")
+    assert said[-1].split()[2] == "j9"
+    today = write_today(tmp_path / "today", tiny_root)
+    assert main(["recommend", file, "--users", "n0", "--k", "3", "--new_data", f"--data_path={today}"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-3:]] == ["n0"] * 3
 
 
 @pytest.mark.parametrize(
