@@ -100,7 +100,8 @@ class Recommender:
     def add_items(self, file: str | Path) -> list[str]:
         """Take items that came after the training, by their pictures and texts; nothing is trained.
 
-        They can be recommended, and be in histories of new users. The foundation model is loaded to read them.
+        They can be recommended, and be in histories of new users. The foundation model is loaded to read them. An index
+        does not know them: lists are by all scores again until the next :meth:`use_index`.
 
         Parameters
         ----------

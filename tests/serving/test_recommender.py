@@ -10,7 +10,7 @@ from recbole_perpeft.grouping.assignment import stage_2_groups
 from recbole_perpeft.serving.catalogue import Catalogue
 from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.recommender import Recommender
-from recbole_perpeft.utils.errors import RequestError
+from recbole_perpeft.utils.errors import RequestError, SettingError
 from tests.training import scatter_groups
 
 MODELS = ("PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTLightGCN", "SASRec", "BPR", "ContentNeighbours")
@@ -179,6 +179,16 @@ def test_a_checkpoint_is_opened(tiny, recorded):
     ids = test_data._dataset.token2id("user_id", recommender.users)
     study = full_sort_scores(ids, trainer.model, test_data)
     assert torch.equal(recommender.scores(recommender.users)[:, 1:], study[:, 1:])
+
+
+def test_where_nothing_can_be_written_is_named(tiny, recorded, tmp_path, monkeypatch):
+    run = recorded()
+    file = (tmp_path / run.checkpoint(run.validated[-1])).resolve()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "log_tensorboard").write_text("a file, where nothing can be made")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(SettingError, match="log_tensorboard in .*elsewhere, cannot be made"):
+        Recommender.load(file)
 
 
 def test_columns_that_lists_have_themselves_are_refused(opened):
