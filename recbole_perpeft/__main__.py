@@ -16,9 +16,13 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         print(f"Usage: python -m recbole_perpeft {{{','.join(COMMANDS)}}} …; add --help for each.", file=sys.stderr)
         return 2
-    with without_garbage_collection():
-        command = import_module(f"recbole_perpeft.commands.{arguments[0]}")
-    return exit_status(lambda: command.main(arguments[1:]), goes_on=arguments[0] in _OF_RUNS)
+
+    def command() -> int | None:
+        with without_garbage_collection():  # imports take seconds, in which it may be interrupted too
+            module = import_module(f"recbole_perpeft.commands.{arguments[0]}")
+        return module.main(arguments[1:])
+
+    return exit_status(command, goes_on=arguments[0] in _OF_RUNS)
 
 
 def console() -> None:

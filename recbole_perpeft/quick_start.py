@@ -151,16 +151,16 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
     with watch.part("encoder and content" if reads_content(config.model_class) else "model"):
         model = _make_model(config, train_data._dataset)
     if is_perpeft(config.model_class):
-        trainer = PerPEFTTrainer(config, model)
+        trainer = _make_trainer(PerPEFTTrainer, config, model)
         trainer.checkpoint.identity = inputs | encoder_identity(model.item_tower.encoder)
         trainer.checkpoint.tokens = tokens_of(dataset)
     else:
         config.identity = {**inputs, "sources": sources_hash()}  # RecBole writes the config into its checkpoints
         if reads_content(config.model_class):
             config.identity |= encoder_identity(model.encoder)
-            trainer = NeighboursTrainer(config, model)
+            trainer = _make_trainer(NeighboursTrainer, config, model)
         else:
-            trainer = telling(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
+            trainer = _make_trainer(telling(get_trainer(config["MODEL_TYPE"], config["model"])), config, model)
         trainer.eval_collector = RankingCollector(config)
         trainer.saved_model_file = name_of(config)
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
@@ -194,6 +194,17 @@ def _make_model(config: Config, dataset) -> nn.Module:
     except (ValueError, ArithmeticError, AssertionError, NotImplementedError) as error:  # of RecBole's constructors
         reason = error if str(error) else "RecBole refuses them without a reason"
         raise SettingError(f"model: {config['model']} cannot be built with these settings: {reason}") from error
+
+
+def _make_trainer(kind: type[Trainer], config: Config, model: nn.Module) -> Trainer:
+    """RecBole's trainers make their folders at once, of a checkpoint that is only opened too."""
+    try:
+        return kind(config, model)
+    except OSError as error:
+        raise SettingError(
+            f"checkpoint_dir: {config['checkpoint_dir']}, or log_tensorboard in {Path.cwd()}, cannot be made: {error}. "
+            "Start where both can be; only a bundle (export) is opened without them."
+        ) from error
 
 
 def _train_and_test(config: Config, saved: bool, log_file: str | None = None, watch: Stopwatch | None = None) -> dict:

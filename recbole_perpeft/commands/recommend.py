@@ -72,7 +72,7 @@ def _with_bar(blocks, users: int, k: int):
 def _ids_in(file: Path, option: str) -> list[str]:
     """Item ids, one a line."""
     try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line]
+        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line]
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{option}: {file} cannot be read: {error}") from error
 

@@ -199,7 +199,8 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
     Raises
     ------
     BundleError
-        If it is no bundle, of another format, or a file is missing or not as it was written.
+        If it is no bundle, of another format, a file is missing or not as it was written, or another bundle takes its
+        place meanwhile.
     SettingError
         If ``settings`` are not possible.
     """
@@ -240,6 +241,7 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
         model.load_other_parameter({name: value.to(config["device"]) for name, value in others.items()})
     if ours:
         _keep_tables(model, bundle)
+    bundle.check_is_there()
     return config, model.eval(), parts[0]
 
 

@@ -160,6 +160,17 @@ class Bundle:
             _check_file(folder / name, known)
         return cls(folder, facts)
 
+    def check_is_there(self) -> None:
+        """Refuse what was read, or is about to be, if another bundle has taken the folder's place since it was opened.
+
+        Raises
+        ------
+        BundleError
+            If so.
+        """
+        if _manifest(self.folder) != self.facts:
+            raise BundleError(f"{self.folder} was replaced by another bundle since it was opened: open it again.")
+
     def encoder(self, *keys: str) -> list:
         """What the manifest says of the encoder under ``keys``.
 

@@ -17,6 +17,7 @@ from recbole_perpeft.serving.ranking import Pairs, Ranking
 from recbole_perpeft.utils.errors import RequestError
 
 _NEIGHBOURS, _TRIED_IN_BUILDING = 32, 100  # faiss's M, and how many items it compares an item with when it adds it
+_GATHERED = 2**25  # numbers of candidates' vectors that are in memory at a time, 128 MB
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,16 @@ class ItemIndex:
         n_items, device = len(products[0].items[0]), products[0].rows.device
         found = [torch.zeros(users, 1, dtype=torch.long, device=device)]
         for product in products:
-            nearest = torch.zeros(users, self.candidates, dtype=torch.long, device=device)
-            nearest[product.rows] = self._nearest(product)
+            of_group = self._nearest(product)
+            nearest = of_group.new_zeros(users, of_group.shape[1])
+            nearest[product.rows] = of_group
             found.append(nearest)
         items = torch.cat(found, dim=1).sort(dim=1).values  # [users, candidates]
         scores = torch.zeros(items.shape, device=device)
         for product in products:
             of_rows = items[product.rows]  # [m, candidates]
             for queries, table in zip(product.queries, product.items, strict=True):
-                scores[product.rows] += torch.bmm(table[of_rows], queries.unsqueeze(2)).squeeze(2)
+                scores[product.rows] += _scores_of(of_rows, queries, table)
         scores[:, 1:].masked_fill_(items[:, 1:] == items[:, :-1], -torch.inf)  # once each
         scores.masked_fill_(torch.isin(items, shut) | (items == 0), -torch.inf)
         if bought is not None:
@@ -108,13 +110,11 @@ class ItemIndex:
 
     def _nearest(self, product: Product) -> torch.Tensor:
         graph = self._graph(product)
-        graph.hnsw.efSearch = self.candidates
+        graph.hnsw.efSearch = min(self.candidates, graph.ntotal)
         self._faiss.omp_set_num_threads(torch.get_num_threads())
         queries = torch.cat(product.queries, dim=1).cpu().contiguous().numpy()
         _, numbers = graph.search(queries, min(self.candidates, graph.ntotal))
-        nearest = torch.zeros(len(queries), self.candidates, dtype=torch.long)
-        nearest[:, : numbers.shape[1]] = torch.from_numpy(numbers) + 1  # padding is not in the graph; -1 becomes it
-        return nearest.to(product.rows.device)
+        return torch.from_numpy(numbers).to(product.rows.device) + 1  # padding is not in the graph; -1 becomes it
 
     def _graph(self, product: Product) -> Any:
         if product.group not in self._graphs:
@@ -125,6 +125,13 @@ class ItemIndex:
             graph.add(vectors)
             self._graphs[product.group] = graph
         return self._graphs[product.group]
+
+
+def _scores_of(items: torch.Tensor, queries: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Inner products of ``queries [m, d]`` and the rows of ``table [n_items, d]`` that ``items [m, n]`` name."""
+    step = max(1, _GATHERED // (items.shape[1] * table.shape[1]))
+    parts = zip(items.split(step), queries.split(step), strict=True)
+    return torch.cat([torch.bmm(table[some], vectors.unsqueeze(2)).squeeze(2) for some, vectors in parts])
 
 
 def _faiss() -> Any:

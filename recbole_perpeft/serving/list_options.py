@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recbole_perpeft.data.item_lists import ItemLists
-from recbole_perpeft.serving.catalogue import Catalogue
+from recbole_perpeft.serving.catalogue import Catalogue, ids_of
 from recbole_perpeft.utils.errors import RequestError
+
+_OWN_COLUMNS = {"user_id", "rank", "item_id", "score", "group"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,21 @@ class ListOptions:
             raise RequestError("No item is left by allow, deny and where: leave one of them out.")
         return allowed
 
+    def told(self, catalogue: Catalogue) -> dict[str, np.ndarray]:
+        """The values of ``columns`` of each item, ``[n_items]``, by the column's name.
+
+        Raises
+        ------
+        RequestError
+            If a column is unknown, or lists have one of this name themselves.
+        """
+        names = ids_of("columns", self.columns)
+        if own := sorted(_OWN_COLUMNS.intersection(names)):
+            raise RequestError(
+                f"columns: lists have a column {own[0]!r} of their own: rename that of the .item file, or leave it out."
+            )
+        return {name: catalogue.column(name) for name in names}
+
     def check_left(self, bought: ItemLists, rows: np.ndarray, names: np.ndarray, allowed: np.ndarray) -> None:
         """Refuse lists that are longer than the items that are left.
 
@@ -100,7 +117,8 @@ class ListOptions:
 
 def _has(values: np.ndarray, column: str, wanted: str | Iterable[str]) -> np.ndarray:
     """Which of ``values [n_items]`` are wanted, bool."""
-    wanted = {wanted} if isinstance(wanted, str) else set(wanted)
+    values_of = wanted if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
+    wanted = {str(value) for value in values_of}
     found = np.isin(values, list(wanted))
     if not found[1:].any():
         there = sorted(set(values[1:]))

@@ -9,6 +9,8 @@ from recbole.data.dataset import Dataset
 from torch import nn
 
 from recbole_perpeft.config import Config
+from recbole_perpeft.content import ItemContent
+from recbole_perpeft.encoder import FoundationModel, ItemEncoder
 from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.bundle import open_bundle
 from recbole_perpeft.serving.bundle_data import catalogue_in
@@ -57,6 +59,16 @@ def open_trained(file: str | Path, settings: dict | None, new_data: bool) -> Ope
         return Opened.of(config, trainer.model, [loader._dataset for loader in loaders])
     if new_data:
         raise RequestError(f"new_data: {file} is a bundle, which brings its data. Give its checkpoint.")
+    bundle = Bundle.open(file)
     config, model, dataset = open_bundle(file, settings)
-    source = EncoderSource(partial(load_foundation_of, file, config), partial(encoder_of, file, config))
-    return Opened(config, model, dataset.parts, catalogue_in(Bundle.open(file)), source)
+    catalogue = catalogue_in(bundle)
+
+    def adapted(foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
+        encoder = encoder_of(file, config, foundation, content)
+        bundle.check_is_there()
+        return encoder
+
+    bundle.check_is_there()
+    return Opened(
+        config, model, dataset.parts, catalogue, EncoderSource(partial(load_foundation_of, file, config), adapted)
+    )

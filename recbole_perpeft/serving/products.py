@@ -48,12 +48,18 @@ def has_products(model: nn.Module, interaction: Interaction) -> bool:
     if not isinstance(model, SequentialRecommender):
         return False
     products, scores = products_of(model, interaction), _dense(model, interaction)
-    if products is None or scores is None or any(len(p.items[0]) != scores.shape[1] for p in products):
+    if products is None or scores is None or not all(_fits(product, scores.shape[1]) for product in products):
         return False
     summed = torch.zeros_like(scores)
     for product in products:
         summed.index_add_(0, product.rows, product.scores())
     return torch.allclose(summed[:, 1:], scores[:, 1:], rtol=_CLOSE, atol=_CLOSE)
+
+
+def _fits(product: Product, n_items: int) -> bool:
+    """Whether vectors are as wide as each other; HGN's items have two parts, which score apart."""
+    pairs = zip(product.queries, product.items, strict=True)
+    return all(len(items) == n_items and queries.shape[1] == items.shape[1] for queries, items in pairs)
 
 
 @torch.no_grad()

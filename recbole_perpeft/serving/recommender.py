@@ -100,7 +100,8 @@ class Recommender:
     def add_items(self, file: str | Path) -> list[str]:
         """Take items that came after the training, by their pictures and texts; nothing is trained.
 
-        They can be recommended, and be in histories of new users. The foundation model is loaded to read them.
+        They can be recommended, and be in histories of new users. The foundation model is loaded to read them. An index
+        does not know them: lists are by all scores again until the next :meth:`use_index`.
 
         Parameters
         ----------
@@ -257,7 +258,7 @@ class Recommender:
         options.check_left(known.bought, rows, names, allowed)
         if options.group and not hasattr(self.model, "user_groups"):
             raise RequestError(f"{self.config['model']} has no groups of users: leave the group out.")
-        values = {name: self.catalogue.column(name) for name in options.columns}
+        values = options.told(self.catalogue)
         shut = torch.from_numpy(np.flatnonzero(~allowed)).to(self.model.device)
         step = min(len(rows), self._best.rows_of_a_block(self._interaction(known, rows[:1])))
         ranking = Ranking(len(self.catalogue), step, shut)
@@ -280,9 +281,14 @@ class Recommender:
     # -- scores -----------------------------------------------------------------------------------------------------
 
     def scores(self, users: Iterable[str]) -> torch.Tensor:
-        """Scores of every item for users who are known, as in the evaluation, ``[n, n_items]``; column 0 is padding."""
-        rows = np.array([self._row_of[user] for user in users])
-        return self._best.scores(self._interaction(self._histories, rows))
+        """Scores of every item for users who are known, as in the evaluation, ``[n, n_items]``; column 0 is padding.
+
+        Raises
+        ------
+        RequestError
+            If a user is unknown.
+        """
+        return self._best.scores(self._interaction(self._histories, self._rows_of(users)))
 
     def _interaction(self, known: Histories, rows: np.ndarray) -> Interaction:
         interaction = known.rows[torch.from_numpy(rows)]

@@ -29,7 +29,7 @@ def test_lists_are_printed(file, capsys):
 
 def test_lists_of_all_are_written_and_filtered(file, tmp_path, capsys):
     (tmp_path / "allow.txt").write_text("\n".join(f"i{number}" for number in range(25)))
-    (tmp_path / "deny.txt").write_text("i1\ni2\n")
+    (tmp_path / "deny.txt").write_text("i1\ni2\n", encoding="utf-8-sig")  # with a mark at its start, as of Windows
     files = ["--allow", str(tmp_path / "allow.txt"), "--deny", str(tmp_path / "deny.txt")]
     filters = [*files, "--where", "brand=1", "brand=2", "--seen"]
     assert main(["recommend", file, "--out", "lists.csv", "--k", "3", *filters]) == 0

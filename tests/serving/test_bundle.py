@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from recbole_perpeft import quick_start
-from recbole_perpeft.serving import bundle_files
+from recbole_perpeft.serving import bundle as bundle_module
+from recbole_perpeft.serving import bundle_data, bundle_files
 from recbole_perpeft.serving.bundle import open_bundle, write_bundle
 from recbole_perpeft.serving.bundle_data import catalogue_in
 from recbole_perpeft.serving.bundle_encoder import encoder_of, load_foundation_of
 from recbole_perpeft.serving.bundle_files import Bundle
+from recbole_perpeft.serving.opening import open_trained
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import BundleError, EncoderError
 from tests.tiny_data import write_purchases
@@ -378,6 +380,27 @@ def test_a_reader_finds_a_bundle_at_every_moment_of_a_replacement(bundle):
         reader.join()
     assert seen == {True}
     assert not list(bundle.parent.glob(".bundle*"))
+
+
+def test_what_would_be_of_two_bundles_is_refused(exported, tiny_root, monkeypatch):
+    trainer, _, bundle = exported
+    read, message = bundle_data.read_data, "was replaced by another bundle since it was opened: open it again"
+
+    def replaced_meanwhile(*arguments):
+        parts = read(*arguments)
+        edit(bundle, lambda facts: facts.update(metrics={"test": {"ndcg@10": 0.5}}))
+        return parts
+
+    with monkeypatch.context() as at_that_moment:
+        at_that_moment.setattr(bundle_module, "read_data", replaced_meanwhile)
+        with pytest.raises(BundleError, match=message):
+            open_bundle(bundle)
+    source = open_trained(bundle, {"data_path": str(tiny_root)}, new_data=False).encoder
+    content = trainer.model.item_tower.encoder.content
+    assert source.adapted(source.foundation(), content).num_groups == 3
+    edit(bundle, lambda facts: facts.update(metrics={}))
+    with pytest.raises(BundleError, match=message):
+        source.adapted(source.foundation(), content)
 
 
 def test_where_folders_cannot_change_places_the_new_bundle_comes_in_and_nothing_is_left(bundle, monkeypatch):

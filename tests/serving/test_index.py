@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from recbole_perpeft.serving import index
 from recbole_perpeft.serving.index import ItemIndex
 from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.products import Product
@@ -53,14 +54,26 @@ def test_recall_is_the_share_that_is_found_of_the_best():
     items, queries = torch.randn(2001, 16, generator=generator), torch.randn(50, 16, generator=generator)
     items *= torch.exp(torch.randn(2001, 1, generator=generator))  # of very different lengths
     product = Product(0, torch.arange(50), (queries,), (items,))
-    index = ItemIndex(30)
-    report = index.build([product], 50, 10)
-    found, _ = index.best([product], 50, torch.tensor([0]), None, 10)
+    graphs = ItemIndex(30)
+    report = graphs.build([product], 50, 10)
+    found, _ = graphs.best([product], 50, torch.tensor([0]), None, 10)
     best, _ = Ranking(2001, 50, torch.tensor([0])).of_products([product], 50, None, 10)
     same = [len(set(a) & set(b)) for a, b in zip(found.tolist(), best.tolist(), strict=True)]
     assert report.recall == pytest.approx(sum(same) / 500)
     assert report.recall > 0.8
     assert ItemIndex(300).build([product], 50, 10).recall > report.recall
+
+
+def test_candidates_beyond_the_catalogue_and_small_portions_change_nothing(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    items, queries = torch.randn(101, 16, generator=generator), torch.randn(50, 16, generator=generator)
+    product = Product(0, torch.arange(50), (queries,), (items,))
+    assert ItemIndex(10**9).build([product], 50, 10).recall == 1  # a table of so many candidates fits in no memory
+    found, scores = ItemIndex(30).best([product], 50, torch.tensor([0]), None, 10)
+    monkeypatch.setattr(index, "_GATHERED", 1000)
+    again, same = ItemIndex(30).best([product], 50, torch.tensor([0]), None, 10)
+    assert torch.equal(again, found)
+    assert torch.allclose(same, scores)
 
 
 def test_what_has_no_index(opened):

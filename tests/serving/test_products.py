@@ -84,7 +84,8 @@ def test_backbones_that_multiply_are_known(model_and_rows, model):
 
 
 @pytest.mark.parametrize(
-    "model", ["BPR", "PerPEFTLightGCN", "PerPEFTBERT4Rec", "CORE", "FPMC", "ContentNeighbours", "TransRec"]
+    "model",
+    ["BPR", "PerPEFTLightGCN", "PerPEFTBERT4Rec", "PerPEFTHGN", "CORE", "FPMC", "ContentNeighbours", "TransRec"],
 )
 def test_other_models_are_told_apart(model_and_rows, model):
     assert not has_products(*model_and_rows(model))

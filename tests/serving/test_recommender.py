@@ -7,9 +7,10 @@ from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
 from recbole_perpeft import quick_start
 from recbole_perpeft.grouping.assignment import stage_2_groups
+from recbole_perpeft.serving.catalogue import Catalogue
 from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.recommender import Recommender
-from recbole_perpeft.utils.errors import RequestError
+from recbole_perpeft.utils.errors import RequestError, SettingError
 from tests.training import scatter_groups
 
 MODELS = ("PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTLightGCN", "SASRec", "BPR", "ContentNeighbours")
@@ -180,6 +181,24 @@ def test_a_checkpoint_is_opened(tiny, recorded):
     assert torch.equal(recommender.scores(recommender.users)[:, 1:], study[:, 1:])
 
 
+def test_where_nothing_can_be_written_is_named(tiny, recorded, tmp_path, monkeypatch):
+    run = recorded()
+    file = (tmp_path / run.checkpoint(run.validated[-1])).resolve()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "log_tensorboard").write_text("a file, where nothing can be made")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(SettingError, match="log_tensorboard in .*elsewhere, cannot be made"):
+        Recommender.load(file)
+
+
+def test_columns_that_lists_have_themselves_are_refused(opened):
+    recommender, *_ = opened()
+    recommender.catalogue = Catalogue(recommender.catalogue.tokens, ["rank"], lambda names: {"i1": {"rank": "7"}})
+    with pytest.raises(RequestError, match="lists have a column 'rank' of their own"):
+        recommender.recommend(["u1"], columns=["rank"])
+    assert recommender.recommend(["u1"], k=1, where={"rank": 7}, seen=True).item_id.tolist() == ["i1"]
+
+
 REFUSED = {
     "user": (lambda r: r.recommend(["u1", "u99"]), "Unknown user 'u99'"),
     "one text": (lambda r: r.recommend("u1"), "'u1' is one text"),
@@ -192,6 +211,8 @@ REFUSED = {
     "no k": (lambda r: r.recommend(["u1"], k=0), "k: 0 is no number of items"),
     "k of new users": (lambda r: r.recommend_new([["i1"], ["i2", "i3"]], k=29), "28 that are left for user '1'"),
     "column": (lambda r: r.recommend(["u1"], columns=["tilte"]), "Did you mean 'title'"),
+    "columns as a text": (lambda r: r.recommend(["u1"], columns="title"), "'title' is one text"),
+    "scores of nobody": (lambda r: r.scores(["u99"]), "Unknown user 'u99'"),
     "where": (lambda r: r.recommend(["u1"], where={"brand": "Q"}), "no item has brand 'Q'; there is '0', '1'"),
     "nothing left": (lambda r: r.recommend(["u1"], allow=["i1"], deny=["i1"]), "No item is left"),
     "blocks": (lambda r: next(r.blocks(k=29)), "k: 29 items are more"),

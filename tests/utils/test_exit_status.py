@@ -1,5 +1,6 @@
 import pytest
 
+from recbole_perpeft import __main__
 from recbole_perpeft.utils.errors import SettingError
 from recbole_perpeft.utils.exit_status import exit_status
 
@@ -36,4 +37,10 @@ def test_what_is_not_the_inputs_fault_is_not_hidden():
 
 def test_a_command_that_does_not_go_on_says_so(capsys):
     assert exit_status(raising(KeyboardInterrupt()), goes_on=False) == 130
+    assert capsys.readouterr().err == "Interrupted. Nothing was written.\n"
+
+
+def test_a_command_that_is_interrupted_while_it_is_imported_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "import_module", lambda name: raising(KeyboardInterrupt())())
+    assert __main__.main(["recommend"]) == 130
     assert capsys.readouterr().err == "Interrupted. Nothing was written.\n"
