@@ -1,8 +1,0 @@
-#!/usr/bin/env bash
-set -eu
-# Recorded when content_term and soft_groups were not there, correct_sampling was off and averaging_epochs ~: add
-# content_term=False soft_groups=False correct_sampling=False averaging_epochs=~ to --for_perpeft, but for what it sets.
-: "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
-python -m recbole_perpeft compare --dataset amazon-scientific --data_path=$DATASETS --variants perpeft global_peft frozen --peft IISAN \
-  --MAX_ITEM_LIST_LENGTH=10 --stopping_step=6 --eval_batch_size=4096 --out results/amazon-scientific/sasrec-iisan-128-negatives --for_perpeft text_encoder=$MINILM \
-  max_text_length=32 epochs=24 global_epochs=12 grouping=kmeans peft_learning_rate=0.0005 iisan_form=normalised
