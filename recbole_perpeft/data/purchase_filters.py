@@ -44,6 +44,9 @@ class PurchaseFilters:
 
     def _filter_nan_user_or_item(self):
         with self._reported("missing ids (NA, null and None count as missing)"):
+            # at once: RecBole, once rows without a user are gone, takes the others' labels for their positions
+            is_known = self.inter_feat[[self.uid_field, self.iid_field]].notna().all(axis=1)
+            self.inter_feat = self.inter_feat[is_known].reset_index(drop=True)
             super()._filter_nan_user_or_item()
 
     def _remove_duplication(self):

@@ -9,7 +9,7 @@ from recbole_perpeft.quick_start import run
 from recbole_perpeft.utils.errors import DataError
 from tests.conftest import TINY
 from tests.matrix import quickly
-from tests.tiny_data import random_sequences, write_atomic
+from tests.tiny_data import random_sequences, write_atomic, write_purchases
 
 SEQUENTIAL, GENERAL = ["PerPEFTSASRec", "SASRec", "GRU4Rec"], ["BPR", "LightGCN"]
 
@@ -208,3 +208,14 @@ def test_samples_and_masks_hold_for_models_of_every_kind(prepare, caplog, model)
     assert sampled[True] == sampled[False]
     assert len(sampled[True]) == 20
     assert "user_sample: kept 20 of 40 users, drawn with sample_seed 2020. They bought" in caplog.text
+
+
+def test_purchases_without_a_user_and_others_without_an_item_are_left_out(tiny_root, tiny, tmp_path):
+    lines = (tiny_root / "tiny" / "tiny.inter").read_text().splitlines()
+    rows = [*lines[1:20], "NA\ti1\t99", *lines[20:40], "u1\tNA\t99", *lines[40:]]
+    write_purchases(tmp_path, "holes", rows)
+    settings = {"model": "SASRec", "dataset": "holes", "data_path": str(tmp_path)}
+    dataset = create_dataset(tiny(**settings))
+    users, items = (dataset.inter_feat[field].tolist() for field in ("user_id", "item_id"))
+    kept = zip(dataset.id2token("user_id", users), dataset.id2token("item_id", items), strict=True)
+    assert sorted(kept) == sorted(tuple(line.split("\t")[:2]) for line in lines[1:])
