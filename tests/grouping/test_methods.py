@@ -6,7 +6,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
-from benchmarks.new_users import hold_out
+from benchmarks.new_users import chosen_users, hold_out
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
 from recbole_perpeft.grouping.assignment import best_groups
 from recbole_perpeft.quick_start import load
@@ -122,7 +122,9 @@ def test_random_groups_of_new_users_stay_and_are_all_used(prepare):
 def test_users_who_are_held_out_altogether_are_tested_and_nowhere_else(tiny):
     config = tiny(num_groups=1)
     dataset = create_dataset(config)
-    held = hold_out(dataset, 0.2, seed=1)
+    chosen = chosen_users(dataset, 0.2, seed=1)
+    hold_out(dataset, chosen)
+    held = set(chosen.tolist())
     train_data, valid_data, test_data = data_preparation(config, dataset)
     assert len(held) == 8
     assert set(train_data.histories) == set(range(1, 41)) - held
