@@ -18,7 +18,7 @@ _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above
 def find_content_weight(trainer: Trainer, valid_data) -> None:
     """Give the model's content term the weight and decay that rank the validation purchases best.
 
-    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 3,000 of the users.
+    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 1,500 of the users.
 
     Parameters
     ----------
