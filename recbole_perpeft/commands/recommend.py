@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from recbole_perpeft.config.settings import settings_of
 from recbole_perpeft.serving.list_file import check_list_file, write_lists
+from recbole_perpeft.serving.list_options import ListOptions
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import RequestError
 
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         "columns": known.columns,
         "group": known.group,
     }
+    ListOptions(**options)  # what is wrong by itself is said before the model is loaded
     recommender = Recommender.load(known.file, settings_of(words), known.before_test, known.new_data)
     if known.new_items:
         print(f"{len(recommender.add_items(known.new_items)):,} new items of {known.new_items}")

@@ -40,7 +40,7 @@ class Catalogue:
         return len(self.tokens)
 
     def __contains__(self, token: str) -> bool:
-        return token in self._number_of
+        return token in self._number_of or token == self.tokens[0]
 
     def with_items(self, tokens: Sequence[str], file: Path, config: Config) -> "Catalogue":
         """A catalogue with more items at its end, of which an atomic ``file`` tells these columns or some of them."""

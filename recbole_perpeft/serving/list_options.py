@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 
@@ -46,8 +47,12 @@ class ListOptions:
     group: bool = False
 
     def __post_init__(self):
-        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
+        if not isinstance(self.k, Integral) or isinstance(self.k, bool) or self.k < 1:
             raise RequestError(f"k: {self.k!r} is no number of items: give 1 or more.")
+        if not isinstance(self.where, Mapping):
+            raise RequestError(
+                f"where: {self.where!r} is no mapping: write a column and its value, as in {{'brand': 'A'}}."
+            )
 
     def allowed(self, catalogue: Catalogue) -> np.ndarray:
         """Whether each item may be in a list, whoever it is for, bool ``[n_items]``; padding may not.

@@ -130,6 +130,9 @@ def test_what_takes_no_new_items(checkpoint, shop, tiny_root, tmp_path):
         recommender.add_items(shop)
     with pytest.raises(ContentError, match=r"nothing\.item"):
         recommender.add_items(shop.parent / "nothing.item")
+    shop.write_text("item_id:token\ttitle:token_seq\n[PAD]\tred tent\n")
+    with pytest.raises(RequestError, match=r"'\[PAD\]' is in the catalogue already"):
+        recommender.add_items(shop)
     shop.write_text("item_id:token\ttitle:token_seq\n")
     with pytest.raises(RequestError, match="there are none"):
         recommender.add_items(shop)

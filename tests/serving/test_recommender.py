@@ -138,6 +138,7 @@ def test_filters(opened, tiny_root):
     assert recommender.recommend([user], k=3, allow=free[:3]).item_id.tolist() == [
         i for i in everything if i in free[:3]
     ]
+    assert recommender.recommend([user], k=np.int64(2)).item_id.tolist() == everything[:2]
     denied = recommender.recommend([user], k=5, deny=everything[:4]).item_id.tolist()
     assert denied == everything[4:9]
     again = recommender.recommend([user], k=30, seen=True).item_id.tolist()
@@ -209,6 +210,8 @@ REFUSED = {
     "no history": (lambda r: r.recommend_new([]), "No history is given"),
     "k": (lambda r: r.recommend(["u1"], k=30), "k: 30 items are more than the"),
     "no k": (lambda r: r.recommend(["u1"], k=0), "k: 0 is no number of items"),
+    "half a k": (lambda r: r.recommend(["u1"], k=2.5), "k: 2.5 is no number of items"),
+    "no mapping": (lambda r: r.recommend(["u1"], where=["brand"]), "is no mapping"),
     "k of new users": (lambda r: r.recommend_new([["i1"], ["i2", "i3"]], k=29), "28 that are left for user '1'"),
     "column": (lambda r: r.recommend(["u1"], columns=["tilte"]), "Did you mean 'title'"),
     "columns as a text": (lambda r: r.recommend(["u1"], columns="title"), "'title' is one text"),
