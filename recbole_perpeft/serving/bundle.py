@@ -178,7 +178,7 @@ def _own_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return state | {f"{_OTHER}{name}": value for name, value in others if isinstance(value, torch.Tensor)}
 
 
-def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Config, nn.Module, Dataset]:
+def open_bundle(folder: str | Path | Bundle, settings: dict | None = None) -> tuple[Config, nn.Module, Dataset]:
     """Make model and data again from a bundle; nothing in it is executed.
 
     The foundation model is not loaded: tables tell how each group sees the items that there are.
@@ -186,7 +186,7 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
     Parameters
     ----------
     folder
-        What :func:`write_bundle` has written, or a copy of it.
+        What :func:`write_bundle` has written, or a copy of it; or the bundle there, whose files are checked already.
     settings
         Those of this machine, such as ``use_gpu`` or ``encoder``; or another way to measure the model (``topk``).
 
@@ -204,7 +204,8 @@ def open_bundle(folder: str | Path, settings: dict | None = None) -> tuple[Confi
     SettingError
         If ``settings`` are not possible.
     """
-    bundle = Bundle.open(folder)
+    bundle = folder if isinstance(folder, Bundle) else Bundle.open(folder)
+    folder = bundle.folder
     if bundle.facts.get("sources") != sources_hash():
         getLogger().warning(
             f"{folder} was written by another build of recbole_perpeft ({bundle.facts.get('versions')}): what differs "

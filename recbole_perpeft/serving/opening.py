@@ -60,7 +60,7 @@ def open_trained(file: str | Path, settings: dict | None, new_data: bool) -> Ope
     if new_data:
         raise RequestError(f"new_data: {file} is a bundle, which brings its data. Give its checkpoint.")
     bundle = Bundle.open(file)
-    config, model, dataset = open_bundle(file, settings)
+    config, model, dataset = open_bundle(bundle, settings)
     catalogue = catalogue_in(bundle)
 
     def adapted(foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
