@@ -1,6 +1,6 @@
 """Items of many users, end to end, and how many users' scores are computed at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,15 @@ class ItemLists:
         position = np.repeat(np.arange(len(rows)), lengths)  # [n]
         shift = self.starts[rows] - (lengths.cumsum() - lengths)
         return torch.from_numpy(position), torch.from_numpy(self.items[np.arange(len(position)) + shift[position]])
+
+
+def last_items(lists: Iterable[np.ndarray], length: int) -> torch.Tensor:
+    """The last ``length`` items of each list, oldest first, padded with zeros at the end, ``[n, length]``."""
+    kept = [np.asarray(items, dtype=np.int64)[-length:] for items in lists]
+    padded = torch.zeros(len(kept), length, dtype=torch.long)
+    for row, items in enumerate(kept):
+        padded[row, : len(items)] = torch.from_numpy(items.copy())
+    return padded
 
 
 def rows_of_a_block(n_items: int, config, keeps_memory: bool = False) -> int:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import BY_USER
+from recbole_perpeft.data.item_lists import last_items
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
 from recbole_perpeft.model.content_term import Part, only
@@ -215,10 +216,7 @@ class GroupedUsersMixin:
     def _padded(self, sequences: dict[int, np.ndarray], batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Users ``[batch]`` and the last of their purchases, oldest first, ``[batch, length]``, padded with zeros."""
         users = torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
-        padded = torch.zeros(len(sequences), self.max_seq_length, dtype=torch.long)
-        for row, items in enumerate(sequences.values()):
-            last = torch.from_numpy(items[-self.max_seq_length :].copy())
-            padded[row, : len(last)] = last
+        padded = last_items(sequences.values(), self.max_seq_length)
         for rows in torch.arange(len(padded)).split(batch_size):
             yield users[rows].to(self.device), padded[rows].to(self.device)
 

@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction, cat_interactions
 
 from recbole_perpeft.data.dataset import SequencePurchases
-from recbole_perpeft.data.item_lists import ItemLists
+from recbole_perpeft.data.item_lists import ItemLists, last_items
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,7 @@ def new_rows(dataset: Dataset, histories: Sequence[np.ndarray], users: np.ndarra
     n, longest = len(histories), dataset.max_item_list_len
     like = dataset.inter_feat[:1]
     columns = {field: like[field].new_zeros(n, *like[field].shape[1:]) for field in like.columns}
-    items = torch.zeros(n, longest, dtype=torch.long)
-    for row, history in enumerate(histories):
-        last = torch.from_numpy(np.asarray(history, dtype=np.int64)[-longest:].copy())
-        items[row, : len(last)] = last
+    items = last_items(histories, longest)
     columns[f"{dataset.iid_field}{dataset.config['LIST_SUFFIX']}"] = items
     columns[dataset.item_list_length_field] = (items > 0).sum(dim=1)
     if users is not None:
