@@ -1,13 +1,13 @@
 """Lists in a file, written block by block: CSV or Parquet."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from recbole_perpeft.utils.errors import RequestError
+from recbole_perpeft.utils.files import replacing
 
 
 def check_list_file(file: str | Path) -> None:
@@ -46,18 +46,13 @@ def write_lists(blocks: Iterable[pd.DataFrame], file: str | Path) -> int:
     """
     check_list_file(file)
     file, rows = Path(file), 0
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
-        with _WRITERS[file.suffix](temporary) as write:
+        with replacing(file) as temporary, _WRITERS[file.suffix](temporary) as write:
             for block in blocks:
                 write(block)
                 rows += len(block)
-        os.replace(temporary, file)
     except OSError as error:
         raise RequestError(f"{file} cannot be written: {error}. What was there before is whole.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return rows
 
 

@@ -1,9 +1,7 @@
 """Checkpoint files: what was trained and where training stands, and whether that fits a run."""
 
-import os
 import pickle
 from collections.abc import Mapping
-from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from recbole_perpeft.config.settings import shown
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError
+from recbole_perpeft.utils.files import replacing
 
 FORMAT = 6
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -41,19 +40,15 @@ def write(file: str | Path, state: dict) -> None:
         If the file cannot be written (a full disk, say).
     """
     file = Path(file)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"format": FORMAT, "sources": sources_hash(), **state}, temporary)
-        os.replace(temporary, file)
+        with replacing(file) as temporary:
+            torch.save({"format": FORMAT, "sources": sources_hash(), **state}, temporary)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"Checkpoint {file} cannot be written: {error}. The one written before it is whole. "
             "Free the disk or set checkpoint_dir."
         ) from error
-    finally:
-        with suppress(OSError):  # it may be gone, or have had no place to be in
-            temporary.unlink()
 
 
 def read(file: str | Path, device: torch.device | str = "cpu", holds: str = "settings") -> dict:

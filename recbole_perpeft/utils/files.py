@@ -1,6 +1,8 @@
 """Files of runs that may begin in the same second."""
 
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 
@@ -18,6 +20,21 @@ def reserve(file: str | Path) -> Path:
         except OSError:
             pass
         return name
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Give a name beside ``file`` to write under; what is there at the end takes its place, and nothing if that fails.
+
+    A reader sees the old file or the new one, never a part.
+    """
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    finally:
+        with suppress(OSError):  # it may be gone, or have had no place to be in
+            temporary.unlink()
 
 
 def remove_empty(file: str | Path) -> None:
