@@ -1,8 +1,8 @@
 """Which dimensions of a model's weights count users or items: asked of the model, not read from names or sizes."""
 
-import numpy as np
 from torch import nn
 
+from recbole_perpeft.data.more_ids import with_more_ids
 from recbole_perpeft.model.conditioning import UserConditioning
 from recbole_perpeft.utils.errors import MisfitError
 from recbole_perpeft.utils.random_state import random_state_kept
@@ -64,9 +64,7 @@ def catalogue_axes(model: nn.Module, config, dataset) -> dict[str, dict[int, str
 
 def _with_more(dataset):
     """``dataset`` with users and items that nobody knows, and no purchase more."""
-    larger = dataset.copy(dataset.inter_feat)
-    tokens = dict(dataset.field2id_token)
-    for field, kind in ((dataset.uid_field, USERS), (dataset.iid_field, ITEMS)):
-        tokens[field] = np.append(tokens[field], [f"[{kind} {number}]" for number in range(_MORE[kind])])
-    larger.field2id_token = tokens
-    return larger
+    kinds = {dataset.uid_field: USERS, dataset.iid_field: ITEMS}
+    return with_more_ids(
+        dataset, {field: [f"[{kind} {number}]" for number in range(_MORE[kind])] for field, kind in kinds.items()}
+    )

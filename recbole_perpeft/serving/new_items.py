@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.utils import ModelType
@@ -13,6 +12,7 @@ from torch import nn
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.content import ItemContent
+from recbole_perpeft.data.more_ids import with_more_ids
 from recbole_perpeft.encoder import FoundationModel, ItemEncoder
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.model.tower_factory import adapted_encoder, content_of, foundation_of
@@ -168,9 +168,6 @@ def _tables(model: PerPEFTMixin) -> dict[int, torch.Tensor]:
 
 def _larger(part: Dataset, tokens: Sequence[str]) -> Dataset:
     """``part`` with more items, which nobody has bought."""
-    larger, item = part.copy(part.inter_feat), part.iid_field
-    known = np.append(part.field2id_token[item], list(tokens))
-    larger.field2id_token = part.field2id_token | {item: known}
-    larger.field2token_id = part.field2token_id | {item: {token: number for number, token in enumerate(known)}}
+    larger = with_more_ids(part, {part.iid_field: tokens})
     larger.item_feat = None  # of these models it has ids alone
     return larger
