@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 
+from recbole_perpeft.utils.cores import share_cores
 from recbole_perpeft.utils.exit_status import exit_status
 from recbole_perpeft.utils.late_imports import without_garbage_collection
 
@@ -16,6 +17,8 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         print(f"Usage: python -m recbole_perpeft {{{','.join(COMMANDS)}}} …; add --help for each.", file=sys.stderr)
         return 2
+
+    share_cores()
 
     def command() -> int | None:
         with without_garbage_collection():  # imports take seconds, in which it may be interrupted too

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from recbole_perpeft.utils.cores import share_cores
 from recbole_perpeft.utils.errors import PerPEFTError
 from recbole_perpeft.utils.late_imports import without_garbage_collection
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--dataset", "-d", help="a folder of atomic files below data_path (default: demo)")
     parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one wins")
     known, settings = parser.parse_known_args(arguments)
+    share_cores()
     files = known.config_files.split() if known.config_files else None
     try:
         with without_garbage_collection():

@@ -87,6 +87,11 @@ class ItemEncoder(nn.Module):
         """What of the foundation model a module reads or adapts."""
         return "no layers"
 
+    @property
+    def has_small_products(self) -> bool:
+        """Whether a training step is of products so small that the threads of a CPU take longer to meet."""
+        return False
+
     def __repr__(self) -> str:
         # a printed model would list every layer of the foundation model once for each group's adapter
         return f"{type(self).__name__}({self.foundation.name}, {self.foundation.num_parameters:,} frozen parameters)"

@@ -1,15 +1,18 @@
 """Features of items: gathers their content and runs the foundation model on it, no layer more than is needed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.content.store import digest
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.hidden_states import TowerStates
 from recbole_perpeft.encoder.foundation.state_store import StateStore, ensure_states
+from recbole_perpeft.encoder.side_by_side import run_side_by_side
 from recbole_perpeft.utils.device_rows import to_device
 
 # Texts are encoded with others whose length rounds up to the same multiple of this.
@@ -17,6 +20,8 @@ _LENGTH_STEP = 8
 # Items per run: on a CPU always, for its cache; on a GPU where no gradient is needed, halved until they fit.
 _CHUNK = {"cpu": 128, "cuda": 2048}
 _SMALLEST_CHUNK = 16
+# A model of fewer parameters has products too small to be split between the threads of a CPU.
+_SMALL_MODEL = 4_000_000
 
 
 class ItemFeatures:
@@ -39,6 +44,8 @@ class ItemFeatures:
         How many items went through the foundation model (what lies above the cut) so far.
     items_prepared : int
         How many went through what is computed once only.
+    in_portions : bool
+        Whether a step's items are encoded in portions whose graph is not kept; towers run one after the other then.
     """
 
     def __init__(self, foundation: FoundationModel, content: ItemContent, dtype: torch.dtype, show_progress: bool):
@@ -47,14 +54,25 @@ class ItemFeatures:
         self.items_encoded = self.items_prepared = 0
         self._device: torch.device | None = None
         self._lower: dict[str, StateStore] = {}
-        self._chunk = 0
+        self._chunk, self._threads = 0, torch.get_num_threads()
+        self.in_portions = False
 
-    def encode(self, items: torch.Tensor) -> torch.Tensor:
-        """Encode items [n] (on the CPU): [n, feature_dim], float32, with gradient where it is enabled."""
+    def encode(self, items: torch.Tensor, trained: Mapping[str, Sequence[nn.Parameter]] | None = None) -> torch.Tensor:
+        """Encode items [n] (on the CPU): [n, feature_dim], float32, with gradient where it is enabled.
+
+        Parameters
+        ----------
+        items
+            Internal item ids.
+        trained
+            What trains in the tower of each modality, if towers may run at the same time; they do where that is faster.
+        """
         self._arrive()
         if not len(items):
             return torch.empty(0, self.foundation.feature_dim, device=self._device)
         self.items_encoded += len(items)
+        if trained and self.has_small_products and self._threads > 1 and not self.in_portions:
+            return run_side_by_side([partial(self._in_buckets, m, items) for m in trained], list(trained.values()))
         return self._by_modality(items)
 
     def frozen_features(self) -> StateStore:
@@ -138,6 +156,11 @@ class ItemFeatures:
             contents=lambda: self.content.hashes(modalities),
         )
         return StateStore(folder, lengths, dtype, self._device)
+
+    @property
+    def has_small_products(self) -> bool:
+        """Whether the threads of torch would take longer to meet than the foundation model's products take."""
+        return self.foundation.device.type == "cpu" and self.foundation.num_parameters < _SMALL_MODEL
 
     def _by_modality(self, items: torch.Tensor) -> torch.Tensor:
         while True:

@@ -54,7 +54,7 @@ def adapted_encoder(config, foundation: FoundationModel, content: ItemContent) -
     num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
     # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
     with torch.random.fork_rng(devices=[]):
-        return build_item_encoder(
+        encoder = build_item_encoder(
             foundation,
             content,
             config["peft_type"],
@@ -65,6 +65,8 @@ def adapted_encoder(config, foundation: FoundationModel, content: ItemContent) -
             show_progress=config["show_progress"],
             iisan_form=config["iisan_form"],
         )
+    encoder.item_features.in_portions = config["encoding_batch_size"] is not None
+    return encoder
 
 
 def load_encoder(config, dataset) -> ItemEncoder:

@@ -1,6 +1,7 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from recbole_perpeft.trainer.steps import Steps
 from recbole_perpeft.trainer.telling_trainer import TellingTrainer
 from recbole_perpeft.trainer.user_groups import UserGroups
 from recbole_perpeft.trainer.weight_average import WeightAverage
+from recbole_perpeft.utils.cores import single_threaded
 from recbole_perpeft.utils.errors import TrainingError
 from recbole_perpeft.utils.stopwatch import Stopwatch
 
@@ -214,7 +216,7 @@ class PerPEFTTrainer(TellingTrainer):
         self.model.train()
         total = torch.zeros((), device=self.device)
         bar = tqdm(total=len(train_data), ncols=100, desc=f"Train {epoch_idx:>5}", disable=not show_progress)
-        with bar:
+        with bar, single_threaded() if encoder.has_small_products else nullcontext():
             for number, (batches, loss) in enumerate(self.steps.train(train_data)):
                 total += loss
                 if number % _WINDOWS_BETWEEN_CHECKS == 0:  # a look at every loss would make a GPU wait

@@ -1,8 +1,56 @@
-"""What of the machine this process may use."""
+"""What of the machine this process may use, and how its threads wait."""
 
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def n_cores() -> int:
-    """CPU cores that this process may run on (of all, where the system does not tell)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use: those that it may run on, or fewer where a container has a share of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def cpu_quota(cgroups: Path = _CGROUPS) -> float | None:
+    """Cores' worth of time that the container may take, by Linux' control groups (of either version); None if all."""
+    try:
+        words = (cgroups / "cpu.max").read_text().split()  # "200000 100000", or "max 100000"
+    except OSError:
+        try:
+            words = [(cgroups / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")]
+        except OSError:
+            return None
+    try:
+        quota, period = (float(word) for word in words)
+    except ValueError:
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def share_cores() -> None:
+    """Let threads of this process leave their core to others while they wait, and be no more than it has cores.
+
+    OpenMP's threads wait busily unless told otherwise, and beside other work those of torch wait for one another most
+    of the time. What the user has set stays. Of use before torch is imported only.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if cpu_quota() is not None:  # which OpenMP does not know of
+        os.environ.setdefault("OMP_NUM_THREADS", str(n_cores()))
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Let torch compute with the calling thread alone for a while."""
+    import torch  # late: whoever counts cores need not wait for it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

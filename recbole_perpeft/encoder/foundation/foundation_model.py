@@ -212,9 +212,13 @@ class FoundationModel(nn.Module):
         if "image" in self.modalities:
             yield [self.pixel_scale.tolist(), self.pixel_shift.tolist()]
 
+    def children_of(self, modality: str) -> set[str]:
+        """Return the names of the children of ``model`` that encode a modality."""
+        return self._towers[modality][0]
+
     def tower_modules(self, modality: str) -> dict[str, nn.Module]:
         """Return the modules that encode a modality, by their names inside ``model``."""
-        children = self._towers[modality][0]
+        children = self.children_of(modality)
         return {name: m for name, m in self.model.named_modules() if name.split(".")[0] in children}
 
     def _trace(self, modality: str) -> tuple[set[str], int]:

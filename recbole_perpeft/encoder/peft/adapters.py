@@ -20,6 +20,7 @@ from recbole_perpeft.encoder.foundation.last_layer import trim_towers
 from recbole_perpeft.encoder.foundation.layer_cut import cut_towers
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.peft.adapter_checks import check_merged, check_trains
+from recbole_perpeft.encoder.peft.dropout import Masks
 from recbole_perpeft.encoder.peft.methods import method_settings
 from recbole_perpeft.encoder.peft.targets import make_peft_config
 from recbole_perpeft.utils.errors import EncoderError, first_line
@@ -86,6 +87,7 @@ class PeftItemEncoder(ItemEncoder):
         config = make_peft_config(peft_type, peft_config, foundation)
         # Not a registered child: it wraps foundation.model, whose weights would appear twice in state_dict.
         object.__setattr__(self, "peft_model", _inject(foundation.model, config, num_groups))
+        self._masks = Masks(foundation)
         self._active, self._merged = 0, False
         self._layers = [
             module for module in foundation.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
@@ -112,10 +114,17 @@ class PeftItemEncoder(ItemEncoder):
         kept = max((cut.kept for cut in self.foundation.cuts.values()), default=None)
         return "all layers" if kept is None else f"top {kept} layers of each tower"
 
+    @property
+    def has_small_products(self) -> bool:
+        """Whether the foundation model, which runs in every step, is that small."""
+        return self.item_features.has_small_products
+
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Encode items [n] as ``group`` sees them: [n, feature_dim]."""
         with self.activate(group):
-            return self.item_features.encode(items)
+            if self.training:
+                self._masks.follow_torch()
+            return self.item_features.encode(items, self._by_tower(group))
 
     @contextlib.contextmanager
     def activate(self, group: int) -> Iterator[None]:
@@ -161,6 +170,18 @@ class PeftItemEncoder(ItemEncoder):
         """Return names and trainable parameters of a group's own module."""
         self._check_group(group)
         return [(name, p) for name, p in self._trainable if _owner(name) == group]
+
+    def _by_tower(self, group: int) -> dict[str, list[nn.Parameter]] | None:
+        """What a group's module trains in the tower of each modality; None if they cannot run at the same time."""
+        towers = {modality: self.foundation.children_of(modality) for modality in self.foundation.modalities}
+        # methods of which it is known that they draw random numbers by their dropout alone
+        if not self._mergeable or len(set().union(*towers.values())) < sum(map(len, towers.values())):
+            return None
+        of_group = [(name.removeprefix("foundation.model."), own) for name, own in self.adapter_parameters(group)]
+        return {
+            modality: [own for name, own in of_group if name.split(".")[0] in children]
+            for modality, children in towers.items()
+        }
 
     @torch.no_grad()
     def copy_adapter(self, source: int) -> None:
