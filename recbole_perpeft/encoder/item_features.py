@@ -18,7 +18,7 @@ from recbole_perpeft.utils.device_rows import to_device
 # Texts are encoded with others whose length rounds up to the same multiple of this.
 _LENGTH_STEP = 8
 # Items per run: on a CPU always, for its cache; on a GPU where no gradient is needed, halved until they fit.
-_CHUNK = {"cpu": 128, "cuda": 2048}
+_CHUNK = {"cpu": 128, "small model": 256, "cuda": 2048}
 _SMALLEST_CHUNK = 16
 # A model of fewer parameters has products too small to be split between the threads of a CPU.
 _SMALL_MODEL = 4_000_000
@@ -111,7 +111,8 @@ class ItemFeatures:
         device = self.foundation.device
         if self._device == device:
             return
-        self._device, self._chunk = device, _CHUNK.get(device.type, _CHUNK["cpu"])
+        kind = "small model" if self.has_small_products else device.type
+        self._device, self._chunk = device, _CHUNK.get(kind, _CHUNK["cpu"])
         self.content.place(device)
         if device.type == "cpu" and self.dtype != torch.float32:
             self.foundation.plain_attention()

@@ -50,7 +50,7 @@ def test_texts_of_a_fixed_length_run_together(build):
 
 @pytest.mark.parametrize("chunk", [2, 128])
 def test_gradients_of_buckets_and_chunks_are_those_of_one_padded_batch(build, monkeypatch, chunk):
-    monkeypatch.setitem(item_features._CHUNK, "cpu", chunk)
+    monkeypatch.setitem(item_features._CHUNK, "small model", chunk)
     encoder = trained(build(peft_config={"lora_dropout": 0.0}))
     towards = torch.randn(len(MIXED), encoder.feature_dim, generator=torch.Generator().manual_seed(3))
     parameters = [parameter for _, parameter in encoder.adapter_parameters(1)]
@@ -63,7 +63,7 @@ def test_gradients_of_buckets_and_chunks_are_those_of_one_padded_batch(build, mo
 
 
 def test_chunks_give_the_same_features_and_are_counted(build, monkeypatch):
-    monkeypatch.setitem(item_features._CHUNK, "cpu", 3)
+    monkeypatch.setitem(item_features._CHUNK, "small model", 3)
     encoder = build().eval()
     seen = shapes(encoder.foundation.model.vision_model, "pixel_values")
     with_gradient = encoder.encode(ITEMS, 1)
@@ -90,7 +90,7 @@ def limited(encoder, most):
 
 
 def test_a_full_gpu_halves_the_chunk_until_it_fits_and_remembers(build, monkeypatch):
-    monkeypatch.setitem(item_features._CHUNK, "cpu", 8)
+    monkeypatch.setitem(item_features._CHUNK, "small model", 8)
     monkeypatch.setattr(item_features, "_SMALLEST_CHUNK", 2)
     encoder = trained(build()).eval()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_full_gpu_halves_the_chunk_until_it_fits_and_remembers(build, monkeypa
 
 
 def test_a_gpu_that_is_full_at_the_smallest_chunk_or_with_a_gradient_says_so(build, monkeypatch):
-    monkeypatch.setitem(item_features._CHUNK, "cpu", 8)
+    monkeypatch.setitem(item_features._CHUNK, "small model", 8)
     monkeypatch.setattr(item_features, "_SMALLEST_CHUNK", 2)
     encoder = build().eval()
     seen = limited(encoder, most=1)
