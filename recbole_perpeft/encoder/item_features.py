@@ -12,11 +12,12 @@ from recbole_perpeft.content.store import digest
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.hidden_states import TowerStates
 from recbole_perpeft.encoder.foundation.state_store import StateStore, ensure_states
+from recbole_perpeft.encoder.shapes import LENGTH_STEP, length_edges, repeated_size
 from recbole_perpeft.encoder.side_by_side import run_side_by_side
 from recbole_perpeft.utils.device_rows import to_device
 
-# Texts are encoded with others whose length rounds up to the same multiple of this.
-_LENGTH_STEP = 8
+# Where batches are filled up to sizes and lengths that come again.
+_REPEATS_SHAPES = {"cuda"}
 # Items per run: on a CPU always, for its cache; on a GPU where no gradient is needed, halved until they fit.
 _CHUNK = {"cpu": 128, "small model": 256, "cuda": 2048}
 _SMALLEST_CHUNK = 16
@@ -97,7 +98,7 @@ class ItemFeatures:
 
     def _hidden_states(self, modality: str, tower: TowerStates, number: int) -> StateStore:
         def compute(items: torch.Tensor) -> torch.Tensor:
-            batch = self.content.batch(items, [modality], _LENGTH_STEP)
+            batch = self.content.batch(items, [modality], LENGTH_STEP)
             with self._autocast():
                 return tower.pooled(batch, number).to(self.dtype)
 
@@ -114,6 +115,10 @@ class ItemFeatures:
         kind = "small model" if self.has_small_products else device.type
         self._device, self._chunk = device, _CHUNK.get(kind, _CHUNK["cpu"])
         self.content.place(device)
+        if "text" in self.foundation.modalities:
+            lengths = self.content.text_lengths(torch.arange(1, self.content.n_items))
+            every = np.arange(LENGTH_STEP, int(lengths.max(initial=1)) + LENGTH_STEP, LENGTH_STEP)
+            self._edges = np.array(length_edges(lengths)) if device.type in _REPEATS_SHAPES else every
         if device.type == "cpu" and self.dtype != torch.float32:
             self.foundation.plain_attention()
         self._lower = {modality: self._lower_states(modality) for modality in self.foundation.cuts}
@@ -175,32 +180,36 @@ class ItemFeatures:
 
     def _in_buckets(self, modality: str, items: torch.Tensor) -> torch.Tensor:
         """Encode items beside others of about their length: padding all to the longest costs most of short texts."""
-        positions = self._buckets(modality, items)
-        parts = [self._run(modality, items[part]) for part in positions]
+        buckets = self._buckets(modality, items)
+        parts = [self._run(modality, items[positions], length) for length, positions in buckets]
         if len(parts) == 1:
             return parts[0]
-        back = torch.cat(positions).argsort()
+        back = torch.cat([positions for _, positions in buckets]).argsort()
         return torch.cat(parts).index_select(0, to_device(back, self._device))  # [n, d]
 
-    def _buckets(self, modality: str, items: torch.Tensor) -> list[torch.Tensor]:
-        """Positions in ``items`` that are run together."""
-        buckets = [torch.arange(len(items))]
+    def _buckets(self, modality: str, items: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
+        """Positions in ``items`` that are run together, each with the tokens of its texts."""
+        buckets = [(LENGTH_STEP, torch.arange(len(items)))]
         if modality == "text":
-            steps = -(-self.content.text_lengths(items) // _LENGTH_STEP)
-            buckets = [torch.from_numpy(np.flatnonzero(steps == step)) for step in np.unique(steps)]
+            edges = self._edges[np.searchsorted(self._edges, self.content.text_lengths(items))]
+            buckets = [(int(edge), torch.from_numpy(np.flatnonzero(edges == edge))) for edge in np.unique(edges)]
         if torch.is_grad_enabled() and self._device.type != "cpu":
             return buckets
-        return [chunk for bucket in buckets for chunk in bucket.split(self._chunk)]
+        return [(length, chunk) for length, bucket in buckets for chunk in bucket.split(self._chunk)]
 
-    def _run(self, modality: str, items: torch.Tensor) -> torch.Tensor:
+    def _run(self, modality: str, items: torch.Tensor, length: int) -> torch.Tensor:
+        number = len(items)
+        if self._device.type in _REPEATS_SHAPES:
+            items = torch.cat([items, items[:1].expand(repeated_size(number) - number)])
         lower = self._lower.get(modality)
         reads_content = lower is None or modality == "text"  # a cut text encoder still needs its mask
-        batch = self.content.batch(items, [modality], _LENGTH_STEP) if reads_content else {}
+        batch = self.content.batch(items, [modality], length) if reads_content else {}
         states = None
         if lower is not None:
             states = lower.gather(items, batch["input_ids"].shape[1] if modality == "text" else lower.longest)
         with self._autocast():
-            return self.foundation.encode(modality, batch, states)
+            features = self.foundation.encode(modality, batch, states)
+        return features if len(features) == number else features[:number]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.foundation.device.type, self.dtype, enabled=self.dtype != torch.float32)
