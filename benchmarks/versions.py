@@ -1,0 +1,135 @@
+"""The main job of two commits in turn: how many times as fast is this one, alone and beside other work?
+
+    python benchmarks/versions.py --before 76a26f4 --turns 3 --json versions.json
+    python benchmarks/versions.py --before 76a26f4 --beside --turns 1 --json beside.json
+
+Each turn runs ``run_recbole_perpeft.py`` from a checkout of the commit before and from this working tree, each in a
+folder of its own with nothing kept from earlier runs, and swaps who is first. What a setting is called may have changed
+in between, so further words (``-- --model=PerPEFTSASRec``) are given to both and must be known to both; the default is
+no word at all, which is the demo. ``--beside`` runs each alone and then beside a process that multiplies matrices with
+two threads.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for benchmarks, which is not installed
+BUSY = "import torch; torch.set_num_threads(2); a = torch.randn(1500, 1500)\nwhile True: a @ a"
+# "this model" in the summary, the test's first column
+SCORE = re.compile(r"^\s+ndcg@20\s+([0-9.]+)", re.MULTILINE)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", required=True, help="a commit of this repository")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--beside", action="store_true", help="each side also beside a process with two threads")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("words", nargs="*", help="settings of the run, after --")
+    return parser.parse_args(arguments)
+
+
+def run(checkout: Path, words: list[str]) -> dict:
+    """Seconds, processor seconds, most memory and test score of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = [f"--content_cache={folder}/content", f"--checkpoint_dir={folder}/saved", "--show_progress=False"]
+        command = [sys.executable, str(checkout / "run_recbole_perpeft.py"), *places, *words]
+        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        with (Path(folder) / "log").open("w+") as log:
+            start = time.perf_counter()
+            process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - start
+            process.returncode = os.waitstatus_to_exitcode(status)
+            log.seek(0)
+            text = log.read()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{text[-2000:]}")
+    return {
+        "seconds": seconds,
+        "processor_seconds": used.ru_utime + used.ru_stime,
+        "peak_bytes": used.ru_maxrss * 1024,
+        "ndcg@20": float(SCORE.search(text)[1]),
+    }
+
+
+def run_beside(checkout: Path, words: list[str]) -> dict:
+    """The same while another process keeps two threads busy."""
+    other = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        time.sleep(5)  # until it is at it
+        return run(checkout, words)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def measure(before: Path, words: list[str], turns: int, beside: bool) -> dict[str, list[dict]]:
+    """Runs of each side, in turn."""
+    sides = {"before": before, "now": ROOT}
+    runs: dict[str, list[dict]] = {}
+    for turn in range(turns):
+        for side in sorted(sides, reverse=bool(turn % 2)):
+            runs.setdefault(side, []).append(run(sides[side], words))
+            print(side, json.dumps(runs[side][-1]), flush=True)
+            if beside:
+                runs.setdefault(f"{side}, beside", []).append(run_beside(sides[side], words))
+                print(f"{side}, beside", json.dumps(runs[f"{side}, beside"][-1]), flush=True)
+    return runs
+
+
+def ratio(runs: dict[str, list[dict]], one: str, other: str) -> dict:
+    """Median, least and most of the turns' ratios of seconds."""
+    ratios = [a["seconds"] / b["seconds"] for a, b in zip(runs[one], runs[other], strict=True)]
+    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    values = parse(arguments)
+    import torch  # late: --help does not wait for it
+
+    from benchmarks.machine import describe
+    from recbole_perpeft.experiments.tables import pipes
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Path(folder) / "before"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--detach", str(checkout), values.before], check=True, capture_output=True)
+        try:
+            runs = measure(checkout, values.words, values.turns, values.beside)
+        finally:
+            subprocess.run([*git, "remove", "--force", str(checkout)], check=True)
+    ratios = {"before / now": ratio(runs, "before", "now")}
+    if values.beside:
+        ratios |= {f"{side}, beside / alone": ratio(runs, f"{side}, beside", side) for side in ("before", "now")}
+    lines = [
+        [
+            side,
+            f"{statistics.median(one['seconds'] for one in of_side):.0f}",
+            f"{statistics.median(one['processor_seconds'] for one in of_side):.0f}",
+            f"{max(one['peak_bytes'] for one in of_side) / 2**30:.2f}",
+            f"{statistics.mean(one['ndcg@20'] for one in of_side):.4f}",
+        ]
+        for side, of_side in runs.items()
+    ]
+    print(pipes(["", "seconds", "processor seconds", "GiB at most", "test NDCG@20"], lines))
+    for name, values_of in ratios.items():
+        print(f"{name}: {values_of['median']:.2f} ({values_of['min']:.2f} to {values_of['max']:.2f})")
+    if values.json:
+        figures = {"before": values.before, "words": values.words, "runs": runs, "ratios": ratios}
+        values.json.write_text(json.dumps({**figures, "machine": describe(torch.device("cpu"))}, indent=1) + "\n")
+        print(f"Written: {values.json}")
+
+
+if __name__ == "__main__":
+    main()
