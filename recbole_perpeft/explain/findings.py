@@ -117,7 +117,7 @@ def find(
     asked = subject.recommender.catalogue.numbers(items).tolist() if items else []
     chosen_users(subject, None, users, 0)  # refuses who is unknown before anything slow
     found, vectors, start = Findings(), {}, {}
-    groups_of = subject.groups_of_users if subject.groups else None
+    groups_of = subject.groups_of_users
     if groups_of is not None:
         tell("groups")
         found.groups = _groups(subject, groups_of)

@@ -35,7 +35,7 @@ nav a { margin-right: 16px; color: var(--mark); text-decoration: none; }
 table { border-collapse: collapse; margin: 6px 0; }
 th, td { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top;
   font-size: 13px; }
-th { font-weight: 600; white-space: nowrap; }
+th { font-weight: 600; width: 130px; }
 .tokens span { padding: 1px 3px; border-radius: 3px; }
 figure { margin: 8px 0; overflow-x: auto; }
 figure img { max-width: 100%; }

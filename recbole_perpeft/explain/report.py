@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_perpeft.explain import figures, page
-from recbole_perpeft.explain.findings import Findings, ItemFinding, find, name_of
+from recbole_perpeft.explain.findings import GLOBAL, Findings, ItemFinding, find, name_of
 from recbole_perpeft.explain.subject import Subject, open_subject
 from recbole_perpeft.explain.users import UserLists, principal_components
 from recbole_perpeft.utils.errors import RequestError
@@ -127,9 +127,10 @@ class Report:
         found = self._found.users_map
         file = self._folder / "groups_map.png"
         figures.draw_map(file, *principal_components(found.representations), found.groups)
-        whose = "of stage 1, by which they were grouped" if self._subject.has_stage_1 else "under group 0's module"
+        whose = "stage 1's" if self._subject.has_stage_1 else "group 0's"
         caption = (
-            f"Users who trained, by the first two principal components of their sequence representation ({whose})."
+            "Users who trained, by the first two principal components of their sequence representation under "
+            f"{whose} module. Groups that predict well need not lie apart in two dimensions."
         )
         parts = [page.paragraph(_WORDS, soft=True), page.figure(file, caption)]
         for group in self._found.groups:

@@ -46,6 +46,10 @@ class Subject:
         Item ids as the files have them, ``[n_items]``.
     titles : list of str or None
         The items' texts, ``[n_items]``.
+    groups : list of int
+        Groups of users; none where all are treated alike.
+    groups_of_users : numpy.ndarray or None
+        Group of every user id, ``[n_users]``, -1 for those who did not train; None without groups.
     sequences : dict
         User id to training purchases, oldest first.
     """
@@ -60,6 +64,9 @@ class Subject:
     ):
         self.config, self.model, self.parts, self.remarks = config, model, parts, list(remarks)
         self._stage_1 = stage_1
+        grouped = self.has_tower and model.is_grouped
+        self.groups = list(range(model.num_groups)) if grouped else []
+        self.groups_of_users = model.user_groups.cpu().numpy().copy() if grouped else None
         self.recommender = Recommender(Opened.of(config, model, parts), before_test=True)
         self.tokens = self.recommender.catalogue.tokens
         self.titles = item_titles(config, self.tokens)
@@ -73,11 +80,6 @@ class Subject:
     def has_tower(self) -> bool:
         """Whether items are seen by their content."""
         return is_perpeft(type(self.model))
-
-    @property
-    def groups(self) -> list[int]:
-        """Groups of users; none where all are treated alike."""
-        return list(range(self.model.num_groups)) if self.has_tower and self.model.is_grouped else []
 
     @property
     def views(self) -> list[int]:
@@ -117,11 +119,6 @@ class Subject:
             yield
         finally:
             self.model.only_group = before
-
-    @property
-    def groups_of_users(self) -> np.ndarray:
-        """Group of every user id, ``[n_users]``; -1 for those who did not train."""
-        return self.model.user_groups.cpu().numpy()
 
     # -- users and items --------------------------------------------------------------------------------------------
 
