@@ -40,15 +40,13 @@ class Tokens:
 
 
 def why_no_attention(encoder: ItemEncoder) -> str | None:
-    """Why a model's groups cannot differ in attention; None if they can."""
-    if not isinstance(encoder, PeftItemEncoder):
-        return (
-            f"{type(encoder).__name__} leaves the foundation model's layers as they are: they attend to the same for "
-            "every group. What differs is what is made of their states."
-        )
-    if encoder.num_groups == 1:
-        return "There is one PEFT module for all users, so that nobody attends otherwise than others."
-    return None
+    """Why no module moves what the foundation model attends to; None if modules do."""
+    if isinstance(encoder, PeftItemEncoder):
+        return None
+    return (
+        f"{type(encoder).__name__} leaves the foundation model's layers as they are: they attend to the same for every "
+        "group. What differs is what is made of their states."
+    )
 
 
 def tokens_of(foundation: FoundationModel, text: str, ids: np.ndarray) -> Tokens:

@@ -90,6 +90,5 @@ def test_encoders_without_attention_of_their_own_say_so(prepare):
     for settings, reason in (
         ({"peft_type": "NONE", "peft_config": None}, "FrozenItemEncoder leaves"),
         ({"peft_type": "IISAN", "peft_config": {"bottleneck": 4}}, "SideNetworkItemEncoder leaves"),
-        ({"num_groups": 1}, "one PEFT module for all users"),
     ):
         assert reason in why_no_attention(prepare(**settings)[1].model.item_tower.encoder)
