@@ -25,10 +25,11 @@ nav a { margin-right: 16px; color: var(--mark); text-decoration: none; }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; margin: 12px 0; }
 .row { display: flex; flex-wrap: wrap; gap: 10px; align-items: flex-start; }
 .item { width: 128px; font-size: 12px; line-height: 1.3; }
-.item img, .item .none { display: block; width: 84px; height: 84px; object-fit: contain;
+.item img { display: block; width: 84px; height: 84px; object-fit: contain;
   background: var(--tint); border-radius: 4px; margin-bottom: 3px; }
+.item .name { overflow: hidden; overflow-wrap: anywhere; display: -webkit-box; -webkit-box-orient: vertical;
+  -webkit-line-clamp: 5; }
 .item.wide { width: 190px; }
-.item b { font-weight: 600; }
 .item .soft { font-size: 11px; }
 .item.hit { outline: 2px solid #1a7f37; outline-offset: 3px; border-radius: 4px; }
 .word { display: inline-block; background: var(--tint); border-radius: 12px; padding: 1px 9px; margin: 2px; }
@@ -85,7 +86,8 @@ def item(picture: str, title: str, note: str = "", hit: bool = False, wide: bool
     """An item: its picture (of :func:`thumbnail`), its title, and a line about it."""
     kind = "item" + " hit" * hit + " wide" * wide
     below = f'<div class="soft">{escaped(note)}</div>' if note else ""
-    return f'<div class="{kind}">{picture}{escaped(title)}{below}</div>'
+    name = f'<div class="name" title="{escaped(title)}">{escaped(title)}</div>'
+    return f'<div class="{kind}">{picture}{name}{below}</div>'
 
 
 def row(parts: Iterable[str]) -> str:

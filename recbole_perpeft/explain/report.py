@@ -17,7 +17,8 @@ _HISTORY = 10  # purchases shown, the newest
 _DROPPED = {"encoder", "layers", "layer", "self_attn", "attention", "self", "blocks"}  # of layers' names
 _WORDS = (
     "How much more likely an item, or a word of the titles, is among a group's training purchases than among all "
-    "others': log-odds ratios with an informative Dirichlet prior, in standard deviations (z)."
+    "others': log-odds ratios with an informative Dirichlet prior, in standard deviations (z). "
+    "Shown is what is beyond 1.96."
 )
 _ATTENTION = (
     "Attention of the last layer at the position that the feature reads, mean over the heads: the one layer whose "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _WORD = re.compile(r"[^\W\d_]{2,}")  # letters of any script; numbers and single letters tell little
+_CLEAR = 1.96  # standard deviations: what chance alone goes beyond in one of forty cases
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _log_odds_of(counts: np.ndarray, prior: np.ndarray) -> np.ndarray:
 
 
 def typical_items(counts: np.ndarray, k: int) -> list[list[Typical]]:
-    """The ``k`` most over-represented items of each group, of ``counts [groups, n_items]``; fewer, if there are."""
+    """The ``k`` most over-represented items of each group, of ``counts [groups, n_items]``; fewer, if few are so."""
     return _most(counts, range(counts.shape[1]), k)
 
 
@@ -123,7 +124,7 @@ def _most(counts: np.ndarray, kinds: Sequence, k: int) -> list[list[Typical]]:
     whole = (counts.sum(axis=0) / max(counts.sum(), 1)).clip(min=1e-300)
     found = []
     for group, values in enumerate(z):
-        best = [place for place in np.argsort(-values, kind="stable")[:k] if values[place] > 0]
+        best = [place for place in np.argsort(-values, kind="stable")[:k] if values[place] > _CLEAR]
         found.append(
             [
                 Typical(kinds[p], float(values[p]), int(counts[group, p]), float(shares[group, p] / whole[p]))

@@ -25,7 +25,7 @@ def bought_by_groups(config, dataset, groups: np.ndarray) -> list[dict[str, list
     -------
     list of dict
         Of each group its over-represented ``words``, the most so first, and ``titles`` of such items (their ids, where
-        there are no titles).
+        there are no titles); as many as are clearly so.
     """
     tokens = dataset.field2id_token[dataset.iid_field]
     titles = item_titles(config, tokens)

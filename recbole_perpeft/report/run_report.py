@@ -122,7 +122,7 @@ def _modules(summary: dict, metric: str) -> list[str]:
     for number, group in enumerate(groups):
         scores = _columns("-" if group.get(name) is None else f"{group[name]:.4f}" for name in scored)
         bought = [", ".join(group["words"]), "; ".join(_shortened(title) for title in group["titles"])]
-        lines.append(_row(f"  group {number}", f"{scores}  {' | '.join(filter(None, bought))}"))
+        lines.append(_row(f"  group {number}", f"{scores}  {' | '.join(filter(None, bought)) or 'nothing stands out'}"))
     return lines if groups else []
 
 

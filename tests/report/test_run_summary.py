@@ -174,9 +174,7 @@ def test_what_groups_buy_is_named(tiny, capfd):
     said = capfd.readouterr().err
     for group in result["groups"]:
         assert set(group["words"]) <= set(WORDS)
-        assert len(group["titles"]) == 2
-        line = ", ".join(group["words"])
-        assert line in said
+        assert ", ".join(group["words"]) in said
     assert "explain saved/" in said
 
 
