@@ -14,13 +14,16 @@ def changes_of(encoder: ItemEncoder, group: int) -> Changes:
     """What a group's module adds to each layer, by the layers' names in their order.
 
     Of LoRA that is the change of the merged weight, ``B A`` times its scale: different A and B can be the same change.
-    Of all other methods, and of side networks, it is the parameters themselves, end to end.
+    Of all other methods (DoRA, which also scales the weight, among them) and of side networks it is the parameters
+    themselves, end to end.
     """
     name = f"group_{group}"
     merged = {
         layer: module.get_delta_weight(name).float().cpu()
         for layer, module in encoder.foundation.model.named_modules()
-        if isinstance(module, BaseTunerLayer) and name in getattr(module, "lora_A", {})
+        if isinstance(module, BaseTunerLayer)
+        and name in getattr(module, "lora_A", {})
+        and name not in module.lora_magnitude_vector
     }
     if merged:
         return merged

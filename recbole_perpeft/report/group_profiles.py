@@ -8,7 +8,7 @@ from recbole_perpeft.data.item_titles import item_titles
 from recbole_perpeft.evaluation.ranked_rows import RankedRows
 from recbole_perpeft.grouping.typical import purchases_by_group, typical_items, typical_words
 
-_WORDS, _TITLES = 4, 2
+_WORDS, _TITLES = 4, 5
 
 
 def bought_by_groups(config, dataset, groups: np.ndarray) -> list[dict[str, list[str]]]:

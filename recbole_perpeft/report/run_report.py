@@ -7,7 +7,7 @@ from typing import Any
 from recbole.utils import set_color
 
 _WIDTH = 14  # of the names of rows
-_TITLE = 28  # letters of an item's title
+_TITLES, _TITLE = 2, 28  # of a group's items, and letters of each
 _MODULES = ("own", "others", "global")
 
 
@@ -121,7 +121,8 @@ def _modules(summary: dict, metric: str) -> list[str]:
     lines = [_row("modules" if scored else "purchases", f"{_columns(scored)}  {of_scores}what sets purchases apart")]
     for number, group in enumerate(groups):
         scores = _columns("-" if group.get(name) is None else f"{group[name]:.4f}" for name in scored)
-        bought = [", ".join(group["words"]), "; ".join(_shortened(title) for title in group["titles"])]
+        titles = dict.fromkeys(_shortened(title) for title in group["titles"])  # variants of an item begin alike
+        bought = [", ".join(group["words"]), "; ".join([*titles][:_TITLES])]
         lines.append(_row(f"  group {number}", f"{scores}  {' | '.join(filter(None, bought)) or 'nothing stands out'}"))
     return lines if groups else []
 
