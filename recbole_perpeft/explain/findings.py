@@ -242,7 +242,7 @@ def _look(attention: Attention, found: Findings, name: str, module: int) -> None
 def _say_what_is_missing(subject: Subject, found: Findings) -> None:
     name, say = subject.config["model"], found.notes.append
     if not subject.has_tower:
-        say(f"Groups, items and modules: {name} sees no pictures and titles and has no groups of users.")
+        say(f"Groups, items and modules: PerPEFT models have them, and {name} is none.")
         return
     if not subject.groups:
         say("Groups: all users have one module. Set num_groups to more than 1, and epochs beyond global_epochs.")
@@ -251,8 +251,8 @@ def _say_what_is_missing(subject: Subject, found: Findings) -> None:
         say("Words: the .item file has none of the columns of text_fields.")
     if not subject.has_stage_1:
         say(
-            "The global module: the checkpoint does not hold what stage 1 ended with (an older build wrote it). How "
-            "far modules moved from it, and what it would recommend, is not known."
+            "The global module: the checkpoint does not hold what stage 1 ended with (an older build wrote "
+            "it, or training began after it). How far modules moved from it, and what it would recommend, is not known."
         )
     elif subject.encoder.num_groups == 1:
         say(f"Modules: with personalised_by {subject.config['personalised_by']} there is one for all groups.")

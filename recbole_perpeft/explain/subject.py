@@ -15,6 +15,7 @@ from recbole_perpeft.content import ItemContent
 from recbole_perpeft.data.item_titles import item_titles
 from recbole_perpeft.encoder import ItemEncoder
 from recbole_perpeft.quick_start import load
+from recbole_perpeft.serving.catalogue import nearest
 from recbole_perpeft.serving.histories import known_histories
 from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.recommender import Recommender
@@ -94,7 +95,8 @@ class Subject:
     @property
     def content(self) -> ItemContent | None:
         """Pictures and texts as the encoder is given them."""
-        return getattr(self.encoder, "content", None)
+        encoder = self.encoder or getattr(self.model, "encoder", None)  # content neighbours have one and no tower
+        return getattr(encoder, "content", None)
 
     @property
     def has_stage_1(self) -> bool:
@@ -134,7 +136,11 @@ class Subject:
         RequestError
             If nothing is known of them.
         """
-        self.recommender.scores([name])  # refuses who is unknown, and names the nearest
+        if name not in self.recommender.users:
+            raise RequestError(
+                f"Unknown user {name!r}: {len(self.recommender.users):,} users have a purchase in the test."
+                f"{nearest(name, self.recommender.users)}"
+            )
         return int(self.parts[0].token2id(self.parts[0].uid_field, name))
 
     def history(self, user: int) -> np.ndarray:
@@ -188,7 +194,8 @@ def open_subject(checkpoint: str | Path, settings: dict | None = None) -> Subjec
     if trainer.part != "stage 3":
         return Subject(config, trainer.model, parts)
     state = checkpoint_file.read(checkpoint, config["device"])
-    if not (trainer.best_valid_result and trainer.best_epoch < trainer.global_epochs):
+    of_stage_1 = trainer.best_valid_result and trainer.global_epochs and trainer.best_epoch < trainer.global_epochs
+    if not of_stage_1:
         return Subject(config, trainer.model, parts, state.get("stage_1_state_dict"))
     remark = (
         f"No epoch of stage 3 beat stage 1 in validation: the model recommends by stage 1's one module for all. What "

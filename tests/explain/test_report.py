@@ -13,9 +13,12 @@ from recbole_perpeft.__main__ import main
 from recbole_perpeft.explain.findings import GLOBAL, find
 from recbole_perpeft.explain.movement import changes_of, relative
 from recbole_perpeft.explain.report import Report
+from recbole_perpeft.explain.subject import open_subject
 from recbole_perpeft.explain.users import UserLists, principal_components
 from recbole_perpeft.explain.views import agreement, nearest, seen_most_differently
 from recbole_perpeft.serving.bundle import write_bundle
+from recbole_perpeft.trainer import checkpoint_file
+from tests.training import same
 
 pytest.importorskip("matplotlib")
 
@@ -198,7 +201,7 @@ def test_one_module_for_all_and_models_of_recbole(recorded, prepare, tmp_path, c
     trainer.fit(loaders[0], loaders[1], verbose=False, saved=True)
     assert main(["explain", trainer.saved_model_file, "--out", "theirs"]) == 0
     text = Page((tmp_path / "theirs" / "report.html").read_text()).text
-    assert "SASRec sees no pictures and titles" in text
+    assert "PerPEFT models have them, and SASRec is none" in text
     assert "held out" in text
 
 
@@ -207,3 +210,20 @@ def test_a_bundle_is_refused(file, tmp_path, capsys):
     shutil.rmtree(tmp_path / "explained", ignore_errors=True)
     assert main(["explain", str(tmp_path / "bundle"), "--out", "explained"]) == 2
     assert "give the checkpoint that it was exported from" in capsys.readouterr().err
+
+
+def test_groups_that_did_not_pay_are_shown_as_they_ended(file):
+    state = checkpoint_file.read(file)
+    assert state["best_epoch"] >= 2  # of stage 3
+    of_stage_3 = open_subject(file)
+    assert not of_stage_3.remarks
+    state |= {"best_epoch": 1, "state_dict": state["stage_1_state_dict"]}
+    checkpoint_file.write(file, state)
+    found = open_subject(file)
+    assert "stood after the last epoch (3)" in found.remarks[0]
+    assert same(found.model.state_dict(), state["last_state_dict"])
+    with found.stage_1_in_use():
+        assert same(found.model.state_dict(), state["stage_1_state_dict"])
+    del state["stage_1_state_dict"]
+    checkpoint_file.write(file, {**state, "best_epoch": 2})
+    assert not open_subject(file).has_stage_1
