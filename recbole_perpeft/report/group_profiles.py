@@ -1,8 +1,10 @@
 """What groups buy, and whether their own modules serve them better than others' do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 
 from recbole_perpeft.data.item_titles import item_titles
 from recbole_perpeft.evaluation.ranked_rows import RankedRows
@@ -41,7 +43,7 @@ def bought_by_groups(config, dataset, groups: np.ndarray) -> list[dict[str, list
 def scores_by_module(
     model, config, ranked: Callable[[], RankedRows], groups: np.ndarray
 ) -> list[dict[str, float | None]]:
-    """The validation metric of each group's users under single modules.
+    """The validation metric of each group's users under single modules, in two rankings of all users.
 
     Parameters
     ----------
@@ -55,22 +57,45 @@ def scores_by_module(
     Returns
     -------
     list of dict
-        Of each group ``own``, under its own module alone, and ``others``, the mean over all other groups' modules; None
-        of a group without such users.
+        Of each group ``own``, under its own module alone, and ``others``, each of its users under the module of another
+        group, these in turns; None of a group without such users.
     """
-    number = config["num_groups"]
-    table = []
+    found = {}
+    for name, modules in (("own", groups), ("others", in_turns(groups, config["num_groups"]))):
+        with _each_by(model, modules):
+            found[name] = metric_by_group(config, ranked(), groups)
+    return [dict(zip(found, scores, strict=True)) for scores in zip(*found.values(), strict=True)]
+
+
+def in_turns(groups: np.ndarray, num_groups: int) -> np.ndarray:
+    """For every user a group that is not theirs: the others one after the other, user by user, ``[n_users]``.
+
+    Those below 0, who are in no group, stay.
+    """
+    others = groups.copy()
+    for group in range(num_groups):
+        users = np.flatnonzero(groups == group)
+        others[users] = (group + 1 + np.arange(len(users)) % (num_groups - 1)) % num_groups
+    return others
+
+
+@contextmanager
+def _each_by(model, groups: np.ndarray) -> Iterator[None]:
+    """For a while, let each user's scores come from one module alone, that of ``groups [n_users]``."""
+    kept, mixing = model.user_groups.clone(), model.group_mixing
+    softness = getattr(model, "group_softness", None)
+    kept_softness = None if softness is None else softness.clone()
     try:
-        for module in range(number):
-            model.only_group = module
-            table.append(metric_by_group(config, ranked(), groups))
+        model.user_groups.copy_(torch.from_numpy(groups))
+        model.group_mixing = 0
+        if softness is not None:
+            softness.zero_()
+        yield
     finally:
-        model.only_group = None
-    found = []
-    for group in range(number):
-        others = [row[group] for module, row in enumerate(table) if module != group and row[group] is not None]
-        found.append({"own": table[group][group], "others": float(np.mean(others)) if others else None})
-    return found
+        model.user_groups.copy_(kept)
+        model.group_mixing = mixing
+        if softness is not None:
+            softness.copy_(kept_softness)
 
 
 def metric_by_group(config, rows: RankedRows, groups: np.ndarray) -> list[float | None]:

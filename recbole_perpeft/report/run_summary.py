@@ -67,7 +67,7 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
         ``popularity_result`` and ``global_result`` (metrics as in RecBole's ``test_result``; None where there is
         none), ``groups`` (of each its ``users``, how many of them are ``tested``; ``valid`` and ``test``, the
         validation metric of these, and, if stage 3 is what is tested, of the test also under its ``own`` module alone,
-        the mean of the ``others``' and the ``global`` one; its ``words`` and ``titles``, see
+        the ``others``' (each user by one, in turns) and the ``global`` one; its ``words`` and ``titles``, see
         :func:`~recbole_perpeft.report.group_profiles.bought_by_groups`), ``users_ranked``, ``items_ranked`` (candidates
         of each user, history included) and ``training_purchases``.
     """

@@ -163,10 +163,12 @@ def test_each_group_is_told_what_single_modules_would_score(tiny):
                     gains[int(interaction["user_id"][row])] = gain(int((scores[row] > scores[row, item]).sum()) + 1)
         by_module.append(gains)
     for number, group in enumerate(result["groups"]):
-        users = [user for user in by_module[0] if groups[user] == number]
-        means = [np.mean([gains[user] for user in users]) for gains in by_module]
-        assert group["own"] == group["test"] == pytest.approx(means.pop(number), abs=1e-4)
-        assert group["others"] == pytest.approx(np.mean(means), abs=1e-4)
+        users = [user for user in range(1, 41) if groups[user] == number]
+        own = np.mean([by_module[number][user] for user in users])
+        assert group["own"] == group["test"] == pytest.approx(own, abs=1e-4)
+        turns = [(number + 1) % 3, (number + 2) % 3] * 20
+        others = np.mean([by_module[module][user] for module, user in zip(turns, users, strict=False)])
+        assert group["others"] == pytest.approx(others, abs=1e-4)
 
 
 def test_what_groups_buy_is_named(tiny, capfd):
