@@ -188,8 +188,9 @@ class Report:
         parts = [f"<h3>{page.escaped(f'user {subject.name_of_user(lists.user)}{whose}')}</h3>"]
         rows = [("bought, newest last", page.row(self._item(item) for item in lists.history[-_HISTORY:]))]
         rows.append(("held out", page.row(self._item(item, hit=True) for item in lists.held_out)))
-        for name, items in lists.lists.items():
-            rank = "" if lists.ranks[name] is None else f": held-out purchase at {lists.ranks[name]}"
+        for name in sorted(lists.lists, key=GLOBAL.__eq__):  # last
+            items = lists.lists[name]
+            rank = "" if lists.ranks[name] is None else f": held-out purchase at rank {lists.ranks[name]}"
             rows.append((name + rank, page.row(self._item(item, hit=item in lists.held_out) for item in items)))
         return [*parts, page.table(rows)]
 
