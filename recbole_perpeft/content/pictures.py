@@ -68,7 +68,8 @@ def find_by_item_id(item_ids: Sequence[str], folder: Path, image_dir: str) -> li
         )
     found = listing(directory)
     stems = [stem_of(item_id) for item_id in item_ids]
-    of_others = set(stems) - set(item_ids)  # a%20b is the file of the item "a b", also where there is an item "a%20b"
+    # the file a%20b is that of the item "a b", also where there is an item "a%20b"
+    of_others = {stem for item_id, stem in zip(item_ids, stems, strict=True) if stem != item_id}
 
     def first_of(item_id: str, stem: str) -> Path | None:
         names = found.get(stem) or found.get(hashed_stem_of(item_id))
