@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recbole_perpeft.content import ItemContent, prepare_content
 from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.loading import load_text_reader
 from recbole_perpeft.model.conditioning import make_conditioning, modules_of
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
@@ -90,6 +91,16 @@ def foundation_of(config) -> FoundationModel:
         modalities=tuple(config["modalities"]),
         image_pooling=config["image_pooling"],
         text_pooling=config["text_pooling"],
+        max_text_length=config["max_text_length"],
+        search_folders=(Path(config["data_path"]),),
+    )
+
+
+def text_reader_of(config) -> tuple:
+    """The tokenizer of :func:`foundation_of`, and the tokens that it reads of a text; no weights are loaded."""
+    return load_text_reader(
+        encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
+        text_encoder=config["text_encoder"],
         max_text_length=config["max_text_length"],
         search_folders=(Path(config["data_path"]),),
     )

@@ -16,6 +16,7 @@ from recbole_perpeft.encoder.foundation.model_folder import (
 )
 from recbole_perpeft.encoder.foundation.pair import EncoderPair, check_pooling, choose_image_pooling
 from recbole_perpeft.encoder.foundation.processors import (
+    Tokenizer,
     has_fixed_text_length,
     load_image_processor,
     load_tokenizer,
@@ -78,6 +79,27 @@ def load_foundation(
                 f"{modality}_pooling: {poolings[modality]} has no effect on a dual encoder. Leave it out."
             )
     return _load_dual(encoder, modalities, max_text_length, search_folders)
+
+
+def load_text_reader(
+    *,
+    encoder: str | None = None,
+    text_encoder: str | None = None,
+    max_text_length: int | None = None,
+    search_folders: Sequence[str | Path] = (),
+) -> tuple[Tokenizer, int]:
+    """The tokenizer of :func:`load_foundation`, and the tokens that it reads of a text; no weights are loaded.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be loaded.
+    """
+    setting, name = ("encoder", encoder) if encoder is not None else ("text_encoder", text_encoder)
+    checkpoint = resolve_checkpoint(setting, name, search_folders)
+    config = load_config(setting, checkpoint)
+    tokenizer = load_tokenizer(setting, checkpoint, config)
+    return tokenizer, text_length(max_text_length, tokenizer, config)
 
 
 def _check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
