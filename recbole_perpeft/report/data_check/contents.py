@@ -39,8 +39,8 @@ def check_items(config, bought: Sequence[str], findings: Findings) -> dict[str, 
     Returns
     -------
     dict
-        Item id -> column -> value of the columns that the encoder needs; empty where the file is not needed or cannot be
-        read.
+        Item id -> column -> value, of the columns that the encoder needs; empty where the file is not needed or cannot
+        be read.
     """
     file, modalities = _item_file(config), config["modalities"]
     fields = list(config["text_fields"]) if "text" in modalities else []

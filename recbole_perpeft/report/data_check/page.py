@@ -46,7 +46,7 @@ figcaption small {{ color: #555; }}
 
 
 def as_html(findings: Findings) -> str:
-    """A page with the problems, the figures, histograms of lengths and a sample of items; words of the data are escaped."""
+    """A page with problems, figures, histograms of lengths and a sample of items; words of the data are escaped."""
     problems = "\n".join(
         f'<p class="problem {problem.kind}"><b>{problem.kind}</b> {_text(problem.text)}</p>'
         for problem in sorted(findings.problems)  # errors before warnings

@@ -21,5 +21,5 @@ def verdict(findings: Findings) -> str:
     numbers = [
         f"{n or 'no'} {kind}{'' if n == 1 else 's'}" for kind in ("error", "warning") for n in [findings.number(kind)]
     ]
-    ends = "a run would end with the first error" if findings.number("error") else "a run can begin"
+    ends = "a run would fail" if findings.number("error") else "a run can begin"
     return f"{', '.join(numbers)}: {ends}".capitalize() + "."
