@@ -11,6 +11,7 @@ from recbole_perpeft.utils.errors import ContentError
 
 SHOWN_ITEMS = 5
 _MANY = 0.1  # of all items, with a text that another has too
+_PLACEHOLDER = 0.05  # of all pictures, by one file
 
 Rows = Mapping[str, Mapping[str, str]]  # item id -> column -> value, of read_item_texts
 
@@ -83,6 +84,18 @@ def repeated_texts(texts: Sequence[str]) -> str | None:
     return (
         f"{alike} of {len(texts)} items have the text of another item, {count} of them {most!r}: no encoder tells them "
         "apart by it. Add columns to text_fields that differ."
+    )
+
+
+def repeated_picture(paths: Sequence[Path | None], hashes: Sequence[str | None]) -> str | None:
+    """What to say where many items have one and the same picture; None where none is that common."""
+    counts = Counter(hashed for hashed in hashes if hashed)
+    hashed, count = counts.most_common(1)[0] if counts else (None, 0)
+    if count <= max(1, _PLACEHOLDER * counts.total()):
+        return None
+    return (
+        f"{count} of {counts.total()} items have the picture {paths[hashes.index(hashed)]}, perhaps a shop's sign for "
+        "none: delete it where it says nothing, and set missing_content: neutral."
     )
 
 

@@ -16,6 +16,7 @@ from recbole_perpeft.content.found import (
     find_texts,
     place_of_pictures,
     place_of_texts,
+    repeated_picture,
     repeated_texts,
     shown,
 )
@@ -29,7 +30,6 @@ from recbole_perpeft.report.data_check.findings import Findings, SampleItem
 from recbole_perpeft.utils.cores import n_cores
 
 _CHUNK = 2048  # texts per call of the tokenizer
-_PLACEHOLDER = 0.05  # of all pictures, by one file
 _SAMPLE = 24
 
 
@@ -129,13 +129,8 @@ def check_pictures(config, item_ids: Sequence[str], rows: dict, findings: Findin
         _say_unusable(unusable, len(there), config["missing_content"], findings)
     hashes = hash_files([path for _, path in there])
     findings.add(section, "like another item's", f"{_alike(hashes):,} of {len(there):,}")
-    for hashed, number in Counter(hashes).most_common(1):
-        if number > max(1, _PLACEHOLDER * len(there)):
-            path = there[hashes.index(hashed)][1]
-            findings.warn(
-                f"{number:,} of {len(there):,} items have the picture {path}, perhaps a shop's sign for none: "
-                "delete it where it says nothing, and set missing_content: neutral."
-            )
+    if remark := repeated_picture([path for _, path in there], hashes):
+        findings.warn(remark)
     return paths
 
 
