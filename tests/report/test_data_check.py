@@ -60,9 +60,12 @@ def change(file, old, new, count=1):
     file.write_text(text.replace(old, new, count), encoding="utf-8")
 
 
-def test_a_whole_data_set_has_no_problems_and_nothing_is_written(checked, shop, tmp_path):
+def test_a_whole_data_set_has_no_problems_and_nothing_is_written(shop, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    findings = checked()
+    config = tiny_config(shop.parent)
+    settings = config.settings()
+    findings = check_data(config)
+    assert config.settings() == settings
     assert findings.problems == []
     assert verdict(findings) == "No errors, no warnings: a run can begin."
     assert figures(findings, "Items")["lines"] == "30"
@@ -295,3 +298,21 @@ def test_parts_of_a_split_of_ones_own_are_read_together(shop):
     assert of_kind(findings, "error") == []
     assert figures(findings, "Purchases")["users"] == "40"
     assert figures(findings, "Purchases")["purchases"].startswith(f"{len(lines) - 1}, ")
+
+
+def test_the_item_file_is_looked_at_for_a_model_that_does_not_read_it(checked, shop):
+    change(shop / "tiny.item", "\ni3\t", "\nj3\t")
+    findings = checked(model="SASRec")
+    assert not [text for text in of_kind(findings, "warning") if "tiny.item" in text]
+    assert figures(findings, "Items")["bought, without a line"] == "1 of 30: 'i3'"
+    change(shop / "tiny.item", "\nj3\t", "\nj3\tmore\tand more\t")
+    findings = checked(model="SASRec")
+    assert of_kind(findings, "error") == []
+    assert [text for text in of_kind(findings, "warning") if "columns where the header has 3" in text]
+
+
+@pytest.mark.parametrize("model", ["PerPEFTBPR", "ContentNeighbours", "GRU4Rec", "DIEN", "Pop", "LightGCN"])
+def test_models_of_every_kind(checked, model):
+    findings = checked(model=model)
+    assert of_kind(findings, "error") == []
+    assert figures(findings, "As a run reads them")["the log says"].startswith("Left after filtering: 40 users")

@@ -33,11 +33,11 @@ def check_data(config: Config) -> Findings:
         return findings
     purchases = _purchases(config, findings)
     ranked = _as_a_run(config, findings)
+    bought = purchases.item_ids if purchases else []
+    rows = check_items(config, bought, findings)
     if not reads_content(config.model_class):
         findings.add("Titles and pictures", "not read", f"{config['model']} reads purchases alone")
         return findings
-    bought = purchases.item_ids if purchases else []
-    rows = check_items(config, bought, findings)
     item_ids = ranked or bought
     if not item_ids:
         return findings

@@ -28,6 +28,7 @@ from recbole_perpeft.encoder.foundation.model_folder import quiet_transformers
 from recbole_perpeft.model.tower_factory import text_reader_of
 from recbole_perpeft.report.data_check.findings import Findings, SampleItem
 from recbole_perpeft.utils.cores import n_cores
+from recbole_perpeft.utils.errors import ContentError
 
 _CHUNK = 2048  # texts per call of the tokenizer
 _SAMPLE = 24
@@ -39,17 +40,16 @@ def check_items(config, bought: Sequence[str], findings: Findings) -> dict[str, 
     Returns
     -------
     dict
-        Item id -> column -> value, of the columns that the encoder needs; empty where the file is not needed or cannot
-        be read.
+        Item id -> column -> value, of the columns that the encoder needs; empty where the file is not there, not needed
+        or cannot be read.
     """
-    file, modalities = _item_file(config), config["modalities"]
+    file, modalities = _item_file(config), config["modalities"] or ()
     fields = list(config["text_fields"]) if "text" in modalities else []
     if "image" in modalities and config["image_field"]:
         fields.append(config["image_field"])
     if not fields and not file.is_file():
         return {}
-    rows: dict[str, dict[str, str]] = {}
-    with findings.caught():
+    try:
         rows = read_item_texts(
             file,
             config["ITEM_ID_FIELD"],
@@ -57,17 +57,20 @@ def check_items(config, bought: Sequence[str], findings: Findings) -> dict[str, 
             encoding=config["encoding"] or "utf-8",
             separator=config["field_separator"],
         )
-        section = f"Items ({file.name})"
-        absent = [item_id for item_id in bought if item_id not in rows]
-        extra = len(rows) - (len(bought) - len(absent))
-        findings.add(section, "lines", f"{len(rows):,}")
-        findings.add(section, "bought, without a line", _few(absent, len(bought)))
-        findings.add(section, "never bought", f"{extra:,} of {len(rows):,}")
-        if rows and len(absent) == len(bought):
-            findings.error(
-                f"No item of the purchases ({shown(absent)}) has a line in {file} ({shown(list(rows))}): the ids are "
-                "not the same. Write them alike."
-            )
+    except ContentError as error:
+        (findings.error if fields else findings.warn)(str(error))
+        return {}
+    section = f"Items ({file.name})"
+    absent = [item_id for item_id in bought if item_id not in rows]
+    extra = len(rows) - (len(bought) - len(absent))
+    findings.add(section, "lines", f"{len(rows):,}")
+    findings.add(section, "bought, without a line", _few(absent, len(bought)))
+    findings.add(section, "never bought", f"{extra:,} of {len(rows):,}")
+    if rows and bought and len(absent) == len(bought):
+        (findings.error if fields else findings.warn)(
+            f"No item of the purchases ({shown(absent)}) has a line in {file} ({shown(list(rows))}): the ids are "
+            "not the same. Write them alike."
+        )
     return rows
 
 
