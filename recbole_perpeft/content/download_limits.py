@@ -91,8 +91,9 @@ class DownloadReport:
             f"{self.listed_in.parent} ({self.fetched:,} fetched now, {there:,} there before)."
         )
         if self.failed:
+            again = f"{self.again:,}" if self.again else "none"
             text += (
-                f" {len(self.failed):,} have none: {self.listed_in} says why. The same command tries "
-                f"{self.again:,} of them again; to try all, delete that file first."
+                f" {len(self.failed):,} have none: {self.listed_in} says why. The same command tries {again} of them "
+                "again; to try all, delete that file first."
             )
         return text

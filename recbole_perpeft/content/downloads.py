@@ -93,7 +93,8 @@ class _Download:
     def __init__(self, urls: Mapping[str, Sequence[str]], folder: Path, limits: DownloadLimits, client: type):
         self._urls, self._folder, self._limits, self._client = urls, folder, limits, client
         self._report = DownloadReport(folder / FILE_NAME)
-        self._for_good = {failed.url: failed for failed in read_list(folder / FILE_NAME) if failed.for_good}
+        self._noted = read_list(folder / FILE_NAME)
+        self._for_good = {failed.url: failed for failed in self._noted if failed.for_good}
         self._names = _names(list(urls))
         self._stop = threading.Event()
         self._pauses = _Pauses(self._stop)
@@ -104,12 +105,12 @@ class _Download:
         there = listing(self._folder)
         missing = []
         for item_id in self._urls:
-            names = there.get(self._names[item_id])
+            names = [name for name in there.get(self._names[item_id], ()) if name != self._names[item_id]]
             if names:
                 self._report.files[item_id] = names[0]
             else:
                 missing.append(item_id)
-        failures: list[FailedDownload] = []
+        failures = [failed for failed in self._noted if failed.item_id not in self._urls]
         bar = tqdm(total=len(self._urls), initial=len(self._urls) - len(missing), desc="Pictures", unit=" items",
                    disable=not show_progress)  # fmt: skip
         with bar, warnings.catch_warnings(), closing(self._side_by_side(missing)) as results:

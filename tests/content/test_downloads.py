@@ -111,6 +111,9 @@ def test_a_second_call_goes_on(fetch, server, tmp_path):
     assert second.failed.keys() == {"d"}
     assert server.asked["nowhere"] == server.asked["html"] == 1  # for good
     assert server.asked["png"] == 2  # of b's second URL
+    assert "tries none of them again" in str(second)
+    third = fetch(f="broken")  # of other items the list keeps what it knows
+    assert [failed.item_id for failed in read_list(third.listed_in)] == ["d", "f"]
     second.listed_in.unlink()
     fetch(d="html")
     assert server.asked["html"] == 2
@@ -264,7 +267,7 @@ def test_an_item_without_urls_is_listed(fetch):
 
 
 NAMES = ["B00ABC", "b00abc", "a/b", "../../x", "..", ".hidden", "CON", "con.x", "a b", "a%20b", "ü", "名前", "", "a:b",
-         "x" * 300, "x" * 299 + "y", "a~b", "nul", "A.jpg", "Aux"]  # fmt: skip
+         "x" * 300, "x" * 299 + "y", "a~b", "nul", "A.jpg", "Aux", FILE_NAME]  # fmt: skip
 
 
 def test_names_of_files_are_safe_and_one_for_each_item(fetch, tmp_path):
