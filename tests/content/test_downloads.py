@@ -142,7 +142,7 @@ def test_an_interrupted_call_ends_its_threads_and_keeps_what_it_has(fetch, serve
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fetch(**paths)
-    assert time.monotonic() - began < 2  # not the five seconds of the slow ones
+    assert time.monotonic() - began < 4  # not the five seconds of the slow ones
     monkeypatch.undo()
     for _ in range(100):
         if threading.active_count() <= before:

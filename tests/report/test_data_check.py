@@ -147,6 +147,11 @@ def replaced(file, text):
     file.write_text(text)
 
 
+def latin(file):
+    with file.open("ab") as end:
+        end.write("u1\tcafé\t9\n".encode("latin-1"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -156,6 +161,8 @@ def replaced(file, text):
         (lambda shop: change(shop / "tiny.inter", "\t1\n", "\t\n"), "is missing, as in 1 of"),
         (lambda shop: replaced(shop / "tiny.inter", "user_id:token\titem_id:token\ttimestamp:float\n"), "no purchases"),
         (lambda shop: replaced(shop / "tiny.inter", ""), "is empty"),
+        (lambda shop: latin(shop / "tiny.inter"), "tiny.inter is not in utf-8"),
+        (lambda shop: latin(shop / "tiny.item"), "is not utf-8. Set `encoding`"),
         (lambda shop: (shop / "tiny.inter").unlink(), "tiny.inter does not exist"),
         (lambda shop: (shop / "tiny.item").unlink(), "tiny.item cannot be read"),
         (lambda shop: change(shop / "tiny.item", "title:", "name:"), "no column 'title'"),
