@@ -4,19 +4,25 @@ import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from recbole_perpeft import quick_start
 from recbole_perpeft.__main__ import main
+from recbole_perpeft.config import Config
 from recbole_perpeft.report.data_check.check import check_data
 from recbole_perpeft.report.data_check.page import as_html
 from recbole_perpeft.report.data_check.purchases import k_core
 from recbole_perpeft.report.data_check.screen import as_text, verdict
+from recbole_perpeft.utils.errors import PerPEFTError
 from tests.conftest import tiny_config
 from tests.tiny_data import write_purchases
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -174,6 +180,8 @@ def latin(file):
 def test_what_would_end_a_run_is_an_error(checked, shop, spoil, message):
     spoil(shop)
     findings = checked()
+    with pytest.raises(PerPEFTError):
+        quick_start.prepare(tiny_config(shop.parent))
     assert [text for text in of_kind(findings, "error") if message in text], of_kind(findings, "error")
 
 
@@ -184,9 +192,14 @@ def test_what_would_end_a_run_is_an_error(checked, shop, spoil, message):
         ({"num_groups": 41}, "num_groups: 41 is more than the 40 users"),
         ({"topk": [31], "valid_metric": "NDCG@31"}, "topk: 31 is more than the 30 items"),
         ({"text_template": "{titel}"}, "titel"),
+        ({"encoder": "nowhere", "modalities": ["image"]}, "encoder: 'nowhere'"),
+        ({"text_encoder": "clip"}, "text_encoder: "),
+        ({"text_encoder": "clip"}, "needs encoder or image_encoder"),
     ],
 )
-def test_settings_that_do_not_fit_the_data_are_errors(checked, settings, message):
+def test_settings_that_do_not_fit_the_data_are_errors(checked, shop, settings, message):
+    with pytest.raises(PerPEFTError):
+        quick_start.prepare(tiny_config(shop.parent, **settings))
     assert [text for text in of_kind(checked(**settings), "error") if message in text]
 
 
@@ -323,3 +336,12 @@ def test_models_of_every_kind(checked, model):
     findings = checked(model=model)
     assert of_kind(findings, "error") == []
     assert figures(findings, "As a run reads them")["the log says"].startswith("Left after filtering: 40 users")
+
+
+def test_the_docs_show_what_the_command_says_of_the_demo(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    said = as_text(check_data(Config(dataset="demo", config_dict={"show_progress": False}))).splitlines()
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(Purchases .*?)```", page, re.DOTALL)
+    for line in shown.splitlines():
+        assert line == "..." or line in said

@@ -25,7 +25,7 @@ from recbole_perpeft.content.pictures import UnreadablePicture, listing, open_pi
 from recbole_perpeft.content.texts import check_template
 from recbole_perpeft.content.unusable_pictures import UnusablePicture, report
 from recbole_perpeft.encoder.foundation.model_folder import quiet_transformers
-from recbole_perpeft.model.tower_factory import text_reader_of
+from recbole_perpeft.model.tower_factory import image_reader_of, text_reader_of
 from recbole_perpeft.report.data_check.findings import Findings, SampleItem
 from recbole_perpeft.utils.cores import n_cores
 from recbole_perpeft.utils.errors import ContentError
@@ -112,6 +112,8 @@ def check_pictures(config, item_ids: Sequence[str], rows: dict, findings: Findin
     folder, section = Path(config["data_path"]), "Pictures"
     field, image_dir = config["image_field"], config["image_dir"]
     paths: list[Path | None] | None = None
+    with findings.caught():
+        image_reader_of(config)
     with findings.caught():
         paths = find_pictures(item_ids, rows, folder, field, image_dir)
     if paths is None:
