@@ -12,7 +12,13 @@ from recbole_perpeft.config.atomic_files import check_header, check_lines
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
 from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.data.preparation import check_folder, create_dataset, data_preparation
-from recbole_perpeft.report.data_check.contents import check_items, check_pictures, check_texts, sample_of
+from recbole_perpeft.report.data_check.contents import (
+    check_items,
+    check_pictures,
+    check_texts,
+    open_readers,
+    sample_of,
+)
 from recbole_perpeft.report.data_check.findings import Findings
 from recbole_perpeft.report.data_check.purchases import Purchases, describe, read_purchases
 
@@ -38,10 +44,12 @@ def check_data(config: Config) -> Findings:
     if not reads_content(config.model_class):
         findings.add("Titles and pictures", "not read", f"{config['model']} reads purchases alone")
         return findings
-    item_ids = ranked or bought
+    readers, item_ids = open_readers(config, findings), ranked or bought
     if not item_ids:
         return findings
-    texts = check_texts(config, item_ids, rows, findings) if "text" in config["modalities"] else None
+    texts = (
+        check_texts(config, item_ids, rows, readers.get("text"), findings) if "text" in config["modalities"] else None
+    )
     paths = check_pictures(config, item_ids, rows, findings) if "image" in config["modalities"] else None
     findings.sample = sample_of(config, item_ids, texts, paths)
     return findings

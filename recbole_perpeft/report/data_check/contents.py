@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -74,8 +75,30 @@ def check_items(config, bought: Sequence[str], findings: Findings) -> dict[str, 
     return rows
 
 
-def check_texts(config, item_ids: Sequence[str], rows: dict, findings: Findings) -> list[str] | None:
-    """Titles that are missing, repeated or cut; gives the items' texts, None where there are none to read."""
+def open_readers(config, findings: Findings) -> dict[str, Any]:
+    """What reads the content for the encoder, by modality, where it can be loaded; the weights are not.
+
+    Of texts the tokenizer and the tokens that are read, of pictures the image processor.
+    """
+    readers: dict[str, Any] = {}
+    two_encoders = config["image_encoder"] or config["text_encoder"]
+    for modality, load in (("text", text_reader_of), ("image", image_reader_of)):
+        if modality in config["modalities"] and (two_encoders or not findings.number("error", "encoder:")):
+            with findings.caught():
+                readers[modality] = load(config)
+    return readers
+
+
+def check_texts(
+    config, item_ids: Sequence[str], rows: dict, reader: tuple | None, findings: Findings
+) -> list[str] | None:
+    """Titles that are missing, repeated or cut; gives the items' texts, None where there are none to read.
+
+    Parameters
+    ----------
+    reader
+        Of :func:`open_readers`.
+    """
     fields, section = config["text_fields"], "Titles"
     texts = None
     with findings.caught():
@@ -90,8 +113,8 @@ def check_texts(config, item_ids: Sequence[str], rows: dict, findings: Findings)
         count_found(item_ids, texts, "text", place, config["missing_content"])
     if remark := repeated_texts(texts):
         findings.warn(remark)
-    with findings.caught():
-        tokenizer, longest = text_reader_of(config)
+    if reader is not None:
+        tokenizer, longest = reader
         lengths = _lengths(tokenizer, texts, config["show_progress"])
         cut = int((lengths > longest).sum())
         findings.add(
@@ -112,8 +135,6 @@ def check_pictures(config, item_ids: Sequence[str], rows: dict, findings: Findin
     folder, section = Path(config["data_path"]), "Pictures"
     field, image_dir = config["image_field"], config["image_dir"]
     paths: list[Path | None] | None = None
-    with findings.caught():
-        image_reader_of(config)
     with findings.caught():
         paths = find_pictures(item_ids, rows, folder, field, image_dir)
     if paths is None:

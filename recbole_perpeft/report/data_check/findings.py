@@ -72,6 +72,6 @@ class Findings:
         except PerPEFTError as error:
             self.error(str(error))
 
-    def number(self, kind: Literal["error", "warning"]) -> int:
-        """How many problems of a kind there are."""
-        return sum(problem.kind == kind for problem in self.problems)
+    def number(self, kind: Literal["error", "warning"], about: str = "") -> int:
+        """How many problems of a kind there are, whose text begins with ``about``."""
+        return sum(problem.kind == kind and problem.text.startswith(about) for problem in self.problems)
