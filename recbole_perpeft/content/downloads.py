@@ -162,6 +162,8 @@ class _Download:
             for client in self._clients:
                 client.abort()
             pool.shutdown()
+            for client in self._clients:
+                client.close()
 
     def _one(self, item_id: str) -> "_Result":
         """The name of an item's picture, or why each of its URLs gave none."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from http.client import HTTPException, responses
 from typing import NamedTuple
 from urllib.parse import urljoin
 
@@ -83,8 +83,7 @@ class Client:
             if isinstance(answer, Body):
                 return answer
             url = urljoin(url, answer)
-        cure = "" if self.max_redirects else "; none is followed"
-        raise FetchError(f"redirected to {_shortened(url)}, after {self.max_redirects} redirects{cure}", "later")
+        raise FetchError(f"redirected to {_shown(url)}, beyond the {self.max_redirects} that are followed", "later")
 
     def close(self) -> None:
         """Close all connections."""
@@ -187,10 +186,10 @@ class Client:
             return location
         if status != 200:
             again = "soon" if status in _OVERLOADED else "later" if status in _REFUSED or status < 400 else "never"
-            raise FetchError(f"HTTP {status} {response.reason or ''}".strip(), again, _wait(response))
+            raise FetchError(f"HTTP {status} {responses.get(status, '')}".strip(), again, _wait(response))
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":  # which could unpack to any size
-            raise FetchError(f"sent as {_shortened(encoding)}, which was not asked for", "later")
+            raise FetchError(f"sent as {_shown(encoding)}, which was not asked for", "later")
         length = response.length_remaining
         if length is not None and length > self.max_bytes:
             raise self._too_large(f"{length:,}")
@@ -260,8 +259,10 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, socket.gaierror):
         return f"its name is not known ({error.strerror})"
-    return _shortened(f"the connection failed ({type(error).__name__}: {error})")
+    return _shown(f"the connection failed ({type(error).__name__}: {error})")
 
 
-def _shortened(text: str, length: int = 200) -> str:
+def _shown(text: str, length: int = 200) -> str:
+    """What a server has said, fit for a terminal."""
+    text = "".join(mark if mark.isprintable() else "?" for mark in text[: length + 1])
     return text if len(text) <= length else text[:length] + "…"

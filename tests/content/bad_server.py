@@ -77,6 +77,9 @@ class Handler(BaseHTTPRequestHandler):
     def _zipped(self):
         self.answer(zlib.compress(picture()), Content_Encoding="deflate")
 
+    def _odd(self):
+        self.answer(picture(), Content_Encoding="\x1b[31mred")
+
     def _huge(self):
         self.answer(b"", Content_Length=str(10**12))
 

@@ -65,6 +65,7 @@ def test_pictures_are_kept_as_they_come_or_made_small(fetch, tmp_path):
         ("huge", "1,000,000,000,000 bytes where 100,000 are allowed", False, 1),
         ("endless", "more than 100,000 bytes", False, 1),
         ("zipped", "sent as deflate", False, 1),
+        ("odd", "sent as ?[31mred", False, 1),
         ("forbidden", "HTTP 403", False, 1),
         ("slow", "no answer in time", False, 2),
         ("dribble", "took longer than 0.4 s in all", False, 2),
@@ -157,7 +158,7 @@ def test_redirects_are_followed_as_far_as_is_allowed(fetch, server):
     paths = {"a": "redirect", "b": "redirect_to_itself", "c": "redirect_to_private", "d": "redirect_to_file"}
     report = fetch({"max_redirects": 2}, **paths)
     assert report.files == {"a": "a.png"}
-    assert "after 2 redirects" in report.failed["b"]
+    assert "beyond the 2 that are followed" in report.failed["b"]
     assert server.asked["redirect_to_itself"] == 3
     assert "127.0.0.2 is at 127.0.0.2, which is no public address" in report.failed["c"]
     assert "http:// or https://" in report.failed["d"]
