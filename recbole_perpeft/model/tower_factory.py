@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recbole_perpeft.content import ItemContent, prepare_content
 from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft.encoder.foundation.loading import load_image_reader, load_text_reader
 from recbole_perpeft.model.conditioning import make_conditioning, modules_of
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
@@ -86,7 +87,7 @@ def frozen_features(encoder: ItemEncoder) -> dict[str, torch.Tensor]:
 def foundation_of(config) -> FoundationModel:
     """The foundation model that the settings name."""
     return load_foundation(
-        encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
+        encoder=_dual(config),
         image_encoder=config["image_encoder"],
         text_encoder=config["text_encoder"],
         modalities=tuple(config["modalities"]),
@@ -95,6 +96,28 @@ def foundation_of(config) -> FoundationModel:
         max_text_length=config["max_text_length"],
         search_folders=(Path(config["data_path"]),),
     )
+
+
+def text_reader_of(config) -> tuple:
+    """The tokenizer of :func:`foundation_of`, and the tokens that it reads of a text; no weights are loaded."""
+    return load_text_reader(
+        encoder=_dual(config),
+        text_encoder=config["text_encoder"],
+        max_text_length=config["max_text_length"],
+        search_folders=(Path(config["data_path"]),),
+    )
+
+
+def image_reader_of(config):
+    """The image processor of :func:`foundation_of`; no weights are loaded."""
+    return load_image_reader(
+        encoder=_dual(config), image_encoder=config["image_encoder"], search_folders=(Path(config["data_path"]),)
+    )
+
+
+def _dual(config) -> str | None:
+    """The dual encoder, which two single ones replace."""
+    return config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None
 
 
 def content_of(
