@@ -26,6 +26,8 @@ class ItemContent:
         Changes whenever the content of a batch may change.
     pixel_store, token_store
         Folders of the stores; None for a modality that is not there.
+    data_set
+        Name of the data set, for the lists of what the cache holds.
     fixed_text_length
         Whether texts keep their full padded length and have no attention mask, as SigLIP was trained.
     pictures_decoded
@@ -48,12 +50,14 @@ class ItemContent:
         key: str,
         pixel_store: Path | None,
         token_store: Path | None,
+        data_set: str,
         fixed_text_length: bool,
         pictures_decoded: int = 0,
     ):
         self.modalities = modalities
         self.n_items = n_items
         self.key = key
+        self.data_set = data_set
         self.fixed_text_length = fixed_text_length
         self.pictures_decoded = pictures_decoded
         self._pixel_store = pixel_store

@@ -7,6 +7,7 @@ import torch
 
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.content.store import digest
+from recbole_perpeft.content.uses import note_use
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.hidden_states import TowerStates
 from recbole_perpeft.encoder.foundation.state_store import StateStore, ensure_states
@@ -137,6 +138,7 @@ class ItemFeatures:
             kind=digest([name, self.content.fixed_text_length, *of_encoder]),
             contents=lambda: self.content.hashes(modalities),
         )
+        note_use(folder, self.content.data_set)
         return StateStore(folder, lengths, dtype, self._device)
 
     def _by_modality(self, items: torch.Tensor) -> torch.Tensor:
