@@ -53,12 +53,22 @@ def cache_folder(content_cache: str | None) -> Path:
     """The folder that the setting names; for ``~`` that of the user, wherever a run starts.
 
     This is ``$RECBOLE_PERPEFT_CACHE``, else ``$XDG_CACHE_HOME/recbole_perpeft``, else ``~/.cache/recbole_perpeft``.
+
+    Raises
+    ------
+    ContentError
+        If the user has no home.
     """
     if content_cache:
         return Path(content_cache)
     if place := os.environ.get(PLACE_VARIABLE):
         return Path(place).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise ContentError(
+            f"content_cache: ~ needs a home ({error}): set it, or {PLACE_VARIABLE}, to a folder."
+        ) from error
     return Path(home) / "recbole_perpeft"
 
 

@@ -68,6 +68,9 @@ def test_the_cache_does_not_depend_on_the_current_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder(None) == tmp_path / ".cache" / "recbole_perpeft"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(ContentError, match=f"content_cache: ~ needs a home .no home.: set it, or {PLACE_VARIABLE}"):
+        cache_folder(None)
 
 
 def test_stores_are_listed_with_kind_size_and_last_use(cache):
