@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recbole_perpeft.content.store import content_hash, digest, open_array
+from recbole_perpeft.content.store import content_hash, digest, open_array, release_pages
 from recbole_perpeft.utils.device_rows import DeviceRows, to_device
 
 
@@ -110,6 +110,13 @@ class ItemContent:
         self.device = torch.device(device)
         self._pixel_rows = None if self.pixels is None else DeviceRows(self.pixels, self.device)
         self._token_rows = None if self.tokens is None else DeviceRows(self.tokens, self.device)
+
+    def rest(self) -> None:
+        """Hold no memory for the arrays until they are read again, which is not to be expected."""
+        self.place(torch.device("cpu"))
+        for array in (self.pixels, self.tokens, self.lengths):
+            if array is not None:
+                release_pages(array)
 
     def batch(
         self, items: torch.Tensor, modalities: Sequence[str] | None = None, length_step: int = 1

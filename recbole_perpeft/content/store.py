@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -237,3 +238,9 @@ def open_array(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise ContentError(f"{path} is damaged ({error}): delete {path.parent}, it will be made again.") from error
+
+
+def release_pages(array: np.memmap) -> None:
+    """Give back the memory of what was read of an array from :func:`open_array`; what is read again comes from disk."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system takes it when it needs some
+        array._mmap.madvise(mmap.MADV_DONTNEED)

@@ -68,14 +68,14 @@ class ItemFeatures:
             return self._by_modality(items)[:, None]
 
         store = self._store("Content features", self.content.modalities, lengths, compute, torch.float32)
-        self.content.place(torch.device("cpu"))  # who reads these reads nothing else of it any more
+        self.content.rest()  # who reads these reads nothing else of it any more
         return store
 
     def hidden_states(self, towers: dict[str, TowerStates], number: int) -> dict[str, StateStore]:
         """``number`` hidden states ``[number, widest]`` of every item and modality, computed once ever."""
         self._arrive()
         stores = {modality: self._hidden_states(modality, tower, number) for modality, tower in towers.items()}
-        self.content.place(torch.device("cpu"))  # they are all that is read from now on
+        self.content.rest()  # they are all that is read from now on
         return stores
 
     def _hidden_states(self, modality: str, tower: TowerStates, number: int) -> StateStore:
