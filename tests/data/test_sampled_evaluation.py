@@ -16,7 +16,7 @@ from tests.utils.test_scores import SETTINGS, names, perturbed
 
 BY_PAIR = {"ConvNCF", "DIEN", "DIN", "NAIS", "NNCF", "NeuMF"}
 MODELS = [*names(), *content_models()]
-QUICK = ["SASRec", "BPR", "NAIS", "Pop", "PerPEFTSASRec", "PerPEFTNeuMF", "PerPEFTLightGCN", "ContentNeighbours"]
+QUICK = ["SASRec", "BPR", "NAIS", "PerPEFTSASRec", "ContentNeighbours"]
 
 
 def negatives_bought(tiny, phase, **settings):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from recbole_perpeft.content import pixels, prepare_content
 from recbole_perpeft.encoder import build_item_encoder, load_foundation
+from tests.matrix import slow
 
 ITEMS = [f"i{number}" for number in range(8)]
 NEW_TITLE = "a title that nobody has read"
@@ -69,7 +70,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("adapted", [True, False], ids=["states", "features"])
+@pytest.mark.parametrize("adapted", [True, slow(False)], ids=["states", "features"])
 @pytest.mark.parametrize(("change", "pictures", "of_states", "of_features"), CHANGES.values(), ids=CHANGES)
 def test_only_what_is_new_is_opened_and_encoded(
     encode, opened, tmp_path, adapted, change, pictures, of_states, of_features
