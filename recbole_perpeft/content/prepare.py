@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from recbole_perpeft.content.cache import size_of
 from recbole_perpeft.content.found import (
     count_found,
     find_pictures,
@@ -21,6 +22,7 @@ from recbole_perpeft.content.store import digest
 from recbole_perpeft.content.texts import check_template
 from recbole_perpeft.content.tokens import ensure_tokens
 from recbole_perpeft.content.unusable_pictures import FILE_NAME, read_list, report
+from recbole_perpeft.content.uses import note_use
 from recbole_perpeft.utils.errors import ContentError
 
 MODALITIES = ("image", "text")
@@ -155,6 +157,12 @@ def prepare_content(
         )
         stored.append(f"{token_store} ({'reused' if reused else 'made'})")
     logging.getLogger().info(f"Item content: {', '.join(found)}; in {', '.join(stored)}")
+    for store in filter(None, (pixel_store, token_store)):
+        note_use(store, folder.name)
+    logging.getLogger().info(
+        f"The content cache {cache_dir} (content_cache) holds {size_of(cache_dir) / 1e9:.3f} GB; python -m "
+        "recbole_perpeft cache lists and prunes it."
+    )
 
     return ItemContent(
         modalities=tuple(name for name in MODALITIES if name in modalities),
@@ -162,6 +170,7 @@ def prepare_content(
         key=digest([str(pixel_store and pixel_store.name), str(token_store and token_store.name), fixed_text_length]),
         pixel_store=pixel_store,
         token_store=token_store,
+        data_set=folder.name,
         fixed_text_length=fixed_text_length,
         pictures_decoded=decoded,
     )

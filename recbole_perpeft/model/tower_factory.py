@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_perpeft.content import ItemContent, prepare_content
+from recbole_perpeft.content.cache import cache_folder
 from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.loading import load_image_reader, load_text_reader
@@ -149,7 +150,7 @@ def content_of(
         tokenizer=foundation.tokenizer,
         max_text_length=foundation.max_text_length,
         fixed_text_length=foundation.fixed_text_length,
-        cache_dir=config["content_cache"],
+        cache_dir=cache_folder(config["content_cache"]),
         workers=config["content_workers"],
         show_progress=config["show_progress"],
         encoding=config["encoding"] or "utf-8",
