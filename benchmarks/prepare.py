@@ -120,15 +120,17 @@ def _words() -> list[str]:
 _WORDS = _words()
 
 
-def run(side: str, files: tuple[Path, Path], out: Path) -> tuple[float, int]:
-    """Seconds and peak bytes of one side, from the start of its process to its end."""
+def run(side: str, files: tuple[Path, Path], out: Path) -> tuple[float, float, int]:
+    """Seconds, of the clock and of the processors, and peak bytes of one side, from start to end of its process."""
     root = Path(__file__).resolve().parent.parent
     words = [*([str(root)] if side != "prepare" else ["prepare", "amazon2023"]), *map(str, files), "--out", str(out)]
     words += ["--k_core", str(K_CORE)] if side == "prepare" else [str(K_CORE)]
-    code = _SIDES[side] + "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    code = _SIDES[side] + "; import resource; used = resource.getrusage(resource.RUSAGE_SELF)"
+    code += "; print(used.ru_utime + used.ru_stime, used.ru_maxrss)"
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, 1024 * int(done.stdout.split()[-1])
+    seconds, (busy, peak) = time.perf_counter() - start, done.stdout.split()[-2:]
+    return seconds, float(busy), 1024 * int(peak)
 
 
 def reader_seconds(name: str, file: Path) -> float | None:
@@ -167,9 +169,10 @@ def measure(values: argparse.Namespace, folder: Path) -> list[dict]:
         row["same"] = same_files(place / "prepare" / "Shop", place / "json and pandas" / "Shop")
         for side, turns in taken.items():
             row[side] = {
-                "seconds": statistics.median(seconds for seconds, _ in turns),
-                "all_seconds": [seconds for seconds, _ in turns],
-                "peak_bytes": max(peak for _, peak in turns),
+                "seconds": statistics.median(seconds for seconds, _, _ in turns),
+                "processor_seconds": statistics.median(busy for _, busy, _ in turns),
+                "turns": [[seconds, busy] for seconds, busy, _ in turns],
+                "peak_bytes": max(peak for _, _, peak in turns),
             }
         if not packed:
             row["readers"] = {name: reader_seconds(name, files[0]) for name in _READERS}
@@ -182,22 +185,28 @@ def measure(values: argparse.Namespace, folder: Path) -> list[dict]:
 def report(values: argparse.Namespace, rows: list[dict]) -> str:
     """The table in Markdown."""
     lines = [
-        "| files | json and pandas, seconds | prepare, seconds | times as fast | json and pandas, GiB | prepare, GiB |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| files | side | seconds | of the processors | peak GiB |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        ours, theirs = row["prepare"], row["json and pandas"]
-        peaks = [f"{side['peak_bytes'] / 2**30:.2f}" for side in (theirs, ours)]
-        ratio = theirs["seconds"] / ours["seconds"]
-        name = f"{row['files']}, {row['bytes'] / 1e9:.2f} GB"
-        lines.append(
-            f"| {name} | {theirs['seconds']:.1f} | {ours['seconds']:.1f} | {ratio:.1f} | {' | '.join(peaks)} |"
-        )
+        for side in _SIDES:
+            found = row[side]
+            figures = f"{found['seconds']:.1f} | {found['processor_seconds']:.1f} | {found['peak_bytes'] / 2**30:.2f}"
+            lines.append(f"| {row['files']}, {row['bytes'] / 1e9:.2f} GB | {side} | {figures} |")
+    for row in rows:
+        times = [row["json and pandas"][kind] / row["prepare"][kind] for kind in ("seconds", "processor_seconds")]
+        lines += [
+            "",
+            f"{row['files']}: {times[0]:.1f} times as fast, {times[1]:.1f} times less of the processors.",
+        ]
     lines += ["", "| reading the reviews alone | seconds |", "| --- | --- |"]
     for name, seconds in rows[0]["readers"].items():
         lines.append(f"| {name} | {'not installed' if seconds is None else f'{seconds:.1f}'} |")
     same = "the same" if all(row["same"] for row in rows) else "DIFFERENT"
-    lines += ["", f"{values.reviews:,} reviews of {values.products:,} products; both wrote {same} purchases and titles."]
+    lines += [
+        "",
+        f"{values.reviews:,} reviews of {values.products:,} products; both wrote {same} purchases and titles.",
+    ]
     return "\n".join(lines)
 
 

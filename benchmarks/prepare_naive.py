@@ -1,5 +1,7 @@
-"""What a script for one evening makes of Amazon Reviews 2023: ``json.loads`` a line, and pandas. ``benchmarks/prepare.py``
-holds ``prepare`` against it."""
+"""What a script for one evening makes of Amazon Reviews 2023: ``json.loads`` a line, and pandas.
+
+``benchmarks/prepare.py`` holds ``prepare`` against it.
+"""
 
 import csv
 import gzip

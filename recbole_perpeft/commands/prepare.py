@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from recbole_perpeft.data.sources.registry import SOURCES
 
@@ -22,13 +24,17 @@ def main(arguments: Sequence[str]) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = SOURCES[options.source].prepare(options)
+    try:
+        settings = SOURCES[options.source].prepare(options)
+    except KeyboardInterrupt:
+        print("Interrupted. What was written is whole; the same command writes the rest.", file=sys.stderr)
+        return 130
     print(settings.read_text(encoding="utf-8").rstrip())
     print(f"\nNext: {_next(settings)}")
     return 0
 
 
-def _next(settings) -> str:
+def _next(settings: Path) -> str:
     run = f"python run_recbole_perpeft.py --config_files={settings}"
     folder = settings.parent
     if (folder / f"{folder.name}.urls.tsv").is_file() and not (folder / "images").exists():

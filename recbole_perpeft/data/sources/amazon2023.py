@@ -94,7 +94,7 @@ def _purchases(path: Path, min_rating: float | None, verified_only: bool) -> Pur
 def _products(
     path: Path, columns: Sequence[str], wanted: set[str], urls: dict[str, list[str]], blank: list[str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Products that are ``wanted``, each once, and their texts; fills ``urls``, and ``blank`` where there is no text."""
+    """Products that are ``wanted``, each once, and their texts; fills ``urls``, and ``blank`` where text is missing."""
     fields = [("parent_asin", str), *((column, str | list[str] | None, None) for column in columns)]
     kind = msgspec.defstruct("Product", [*fields, ("images", list[Picture] | None, None)], gc=False)
     wanted = set(wanted)

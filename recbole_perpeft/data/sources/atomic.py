@@ -13,16 +13,18 @@ from typing import TextIO
 import numpy as np
 import yaml
 
+from recbole_perpeft.data.sources.ids import unusable
 from recbole_perpeft.data.sources.purchases import Purchases
 from recbole_perpeft.utils.errors import DataError
 from recbole_perpeft.utils.files import replacing
 
 _BLOCK = 100_000  # lines written together
+_SHOWN = 5
 # Between words they say no more than a blank, and readers of atomic files differ in what they make of them.
 _BREAKS = re.compile(r"\s*[\t\n\r\0]\s*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-URLS = ".urls.tsv"
+URLS, IMAGES = ".urls.tsv", "images"
 
 
 def make_folder(out: Path, name: str) -> Path:
@@ -50,8 +52,8 @@ def _reported(path: Path) -> Iterator[None]:
     except OSError as error:
         cure = "Make room on the disk" if error.errno in _FULL else "Choose another folder with --out"
         raise DataError(
-            f"{path} cannot be written: {error.strerror or error}. {cure}, and give the same command again; other files "
-            "of the data set stay as they are."
+            f"{path} cannot be written: {error.strerror or error}. {cure}, and give the same command again; "
+            "other files of the data set stay as they are."
         ) from error
 
 
@@ -106,13 +108,23 @@ def write_items(folder: Path, columns: Sequence[str], rows: Iterable[tuple[str, 
     """Write ``<name>.item`` of item ids and their texts; gives the number of items.
 
     A field is in quotation marks only where it holds one, as CSV writers do and as readers of atomic files expect.
+    Items whose ids atomic files cannot hold are left out.
     """
-    path, number = folder / f"{folder.name}.item", 0
+    path, number, bad = folder / f"{folder.name}.item", 0, []
     with whole_file(path) as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(["item_id:token", *(f"{name}:token_seq" for name in columns)])
-        for number, (item, texts) in enumerate(rows, 1):
+        for item, texts in rows:
+            if unusable([item]):
+                bad.append(item)
+                continue
             writer.writerow([item, *map(clean, texts)])
+            number += 1
+    if bad:
+        shown = ", ".join(map(repr, bad[:_SHOWN]))
+        getLogger().warning(
+            f"{len(bad):,} items whose ids cannot stand in atomic files are left out of {path}: {shown}"
+        )
     getLogger().info(f"Written: {path}, {number:,} items")
     return number
 
@@ -167,7 +179,7 @@ def linked_pictures(folder: Path, pictures: Path) -> None:
     DataError
         If there is no such folder, or a folder of pictures is there already.
     """
-    link, target = folder / "images", pictures.resolve()
+    link, target = folder / IMAGES, pictures.resolve()
     if not target.is_dir():
         raise DataError(f"{pictures} is no folder: give the one with the pictures.")
     if link.is_symlink():
@@ -175,4 +187,6 @@ def linked_pictures(folder: Path, pictures: Path) -> None:
     try:
         link.symlink_to(target, target_is_directory=True)
     except OSError as error:
-        raise DataError(f"{link} cannot lead to {target}: {error}. Move it away, or copy the pictures there.") from error
+        raise DataError(
+            f"{link} cannot lead to {target}: {error}. Move it away, or copy the pictures there."
+        ) from error

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from recbole_perpeft.data.sources.atomic import read_urls, write_settings
+from recbole_perpeft.data.sources.atomic import IMAGES, read_urls, write_settings
 from recbole_perpeft.data.sources.source import Argument, Source
 from recbole_perpeft.utils.errors import DataError
 
-IMAGES = "images"
 _SHOWN = 5
 
 
@@ -35,6 +34,8 @@ def fetch_pictures(folder: Path) -> Path:
         shown = "; ".join(f"{item}: {reason}" for item, reason in list(report.failed.items())[:_SHOWN])
         getLogger().warning(f"{len(report.failed):,} of {len(urls):,} pictures could not be downloaded: {shown}")
     settings.pop("modalities", None)
+    if not settings.get("text_fields"):
+        settings["modalities"] = ["image"]
     lacking = _number_of_items(folder) > len(report.files)
     neutral = {"missing_content": "neutral"} if lacking else {}
     return write_settings(folder, {**settings, "image_dir": IMAGES, **neutral}, "pictures")
@@ -66,7 +67,7 @@ def _number_of_items(folder: Path) -> int:
 SOURCE = Source(
     "pictures",
     "pictures of a data set that was prepared without them",
-    "`<name>.urls.tsv` in the data set's folder: an item id and the addresses of its picture, the best first, on a line",
+    "`<name>.urls.tsv` in the data set's folder: on a line an item id and the addresses of its picture, the best first",
     (Argument("FOLDER", "the data set's folder, as prepared", {"type": Path}),),
     prepare,
 )

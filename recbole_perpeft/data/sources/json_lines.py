@@ -46,7 +46,11 @@ def _record(path: Path, number: int, line: bytes, kind: type) -> msgspec.Struct:
         cure = "Is it a file of another kind?" if number == 1 else "Correct the line, or leave it out."
         raise DataError(f"{path}, line {number}: {error}. {cure}") from error
     except ValueError as error:
-        cut = "" if line.rstrip().endswith(b"}") else " It ends before its end: the file may be cut short; fetch it again."
+        cut = (
+            ""
+            if line.rstrip().endswith(b"}")
+            else " It ends before its end: the file may be cut short; fetch it again."
+        )
         raise DataError(f"{path}, line {number} is no JSON ({error}): {line[:60]!r}.{cut}") from error
 
 
@@ -60,7 +64,9 @@ def _whole_lines(path: Path, show_progress: bool) -> Iterator[bytes]:
         else:
             rest += block
         if len(rest) > _LONGEST:
-            raise DataError(f"{path} has a line of more than {_LONGEST:,} bytes: it has to have one JSON object a line.")
+            raise DataError(
+                f"{path} has a line of more than {_LONGEST:,} bytes: it has to have one JSON object a line."
+            )
     if rest.strip():
         yield rest
 

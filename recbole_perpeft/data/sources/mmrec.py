@@ -39,7 +39,9 @@ def prepare(options: argparse.Namespace) -> Path:
     rows = {kind: _rows(options.folder / file) for kind, file in files.items()}
     number = min(rows.values())
     if max(rows.values()) != number:
-        raise DataError(f"{' and '.join(files.values())} of {options.folder} have {rows} rows: they have to be as many.")
+        raise DataError(
+            f"{' and '.join(files.values())} of {options.folder} have {rows} rows: they have to be as many."
+        )
     outside = [item for item in purchases.bought() if not (item.isdecimal() and int(item) < number)]
     if outside:
         raise DataError(f"{inter}: item {outside[0]!r} has no row in the features, which are of {number:,} items.")

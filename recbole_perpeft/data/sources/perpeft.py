@@ -6,11 +6,13 @@
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
 
 from recbole_perpeft.data.sources.atomic import (
+    IMAGES,
     linked_pictures,
     make_folder,
     write_items,
@@ -44,7 +46,7 @@ def prepare(options: argparse.Namespace) -> Path:
         getLogger().warning(f"{len(untitled):,} items have no title in {path}, such as {untitled[0]!r}: {_NO_TITLE!r}")
     write_items(folder, ["title"], ((item, [titles.get(item, "").strip() or _NO_TITLE]) for item in bought))
     linked_pictures(folder, source / f"{options.dataset}_images")
-    return write_settings(folder, {"text_fields": ["title"], "image_dir": "images"}, NAME)
+    return write_settings(folder, {"text_fields": ["title"], "image_dir": IMAGES}, NAME)
 
 
 def _purchases(source: Path, dataset: str) -> Purchases:
@@ -56,12 +58,16 @@ def _purchases(source: Path, dataset: str) -> Purchases:
         ids = {int(number): str(item) for number, item in ids.items()}
     except (TypeError, ValueError) as error:
         raise DataError(f"{path} has to lead from an item's number to its id: {error}.") from error
-    taken, places = PurchaseCollector({"timestamp": "int64"}), {}
+    users, items, places, next_place = [], [], [], Counter()
     for line, (user, number) in enumerate(_lines(source / f"{dataset}_final.txt"), 1):
         if number not in ids:
             raise DataError(f"{dataset}_final.txt, line {line}: item {number} is not in {path}.")
-        places[user] = place = places.get(user, -1) + 1
-        taken.add([str(user)], [ids[number]], timestamp=[place])
+        users.append(str(user))
+        items.append(ids[number])
+        places.append(next_place[user])
+        next_place[user] += 1
+    taken = PurchaseCollector({"timestamp": "int64"})
+    taken.add(users, items, timestamp=places)
     return taken.purchases()
 
 

@@ -139,8 +139,8 @@ def _with_usable_ids(purchases: Purchases, source: object) -> Purchases:
         shown = ", ".join(repr(one) for one in sorted(bad)[:_SHOWN]) + (", …" if len(bad) > _SHOWN else "")
         getLogger().warning(
             f"{len(bad):,} {what} ids of {source} cannot stand in atomic files (they are empty or words for a missing "
-            f"value, or hold tabs, line breaks or quotation marks): {shown}. Their {int((~rows).sum()):,} purchases are "
-            "left out."
+            f"value, or hold tabs, line breaks or quotation marks): {shown}. Their {int((~rows).sum()):,} purchases "
+            "are left out."
         )
         purchases = purchases.take(rows)
     return purchases

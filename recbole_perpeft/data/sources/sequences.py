@@ -1,7 +1,8 @@
-"""Purchases as a line a user, and titles as a line an item, as several public preparations of Amazon reviews have them."""
+"""Purchases as a line a user and titles as a line an item, as public preparations of Amazon reviews have them."""
 
 import argparse
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 
 from recbole_perpeft.data.sources.atomic import make_folder, write_items, write_purchases, write_settings
@@ -25,9 +26,15 @@ def prepare(options: argparse.Namespace) -> Path:
     """
     folder = make_folder(options.out, options.name or options.folder.resolve().name)
     users = options.folder / USERS
-    write_purchases(folder, filtered(_purchases(users), users, options.k_core, repeats=True))
-    write_items(folder, ["title"], ((item, [title]) for item, title in _pairs(options.folder / ITEMS)))
-    return write_settings(folder, {"modalities": ["text"], "text_fields": ["title"]}, NAME)
+    purchases = filtered(_purchases(users), users, options.k_core, repeats=True)
+    write_purchases(folder, purchases)
+    titles = dict(_pairs(options.folder / ITEMS))
+    write_items(folder, ["title"], ((item, [title]) for item, title in titles.items()))
+    settings, bought = {"modalities": ["text"], "text_fields": ["title"]}, purchases.bought()
+    if untitled := [item for item in bought if not titles.get(item, "").strip()]:
+        getLogger().warning(f"{len(untitled):,} of {len(bought):,} items have no title, such as {untitled[0]!r}.")
+        settings["missing_content"] = "neutral"
+    return write_settings(folder, settings, NAME)
 
 
 def _purchases(path: Path) -> Purchases:
@@ -43,9 +50,9 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, 1):
-                first, tab, second = line.rstrip("\n").removesuffix("\r").partition("\t")
+                first, tab, second = line.rstrip("\r\n").partition("\t")
                 if not tab:
-                    raise DataError(f"{path}, line {number}: {line[:60]!r} has no tab: two columns are expected.")
+                    raise DataError(f"{path}, line {number}: {first[:60]!r} has no tab: two columns are expected.")
                 yield first, second
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_perpeft.data.sources.atomic import (
+    IMAGES,
     linked_pictures,
     make_folder,
     write_items,
@@ -41,13 +42,22 @@ def prepare(options: argparse.Namespace) -> Path:
     folder = make_folder(options.out, options.name or options.interactions.name.partition(".")[0])
     purchases = filtered(_purchases(options), options.interactions, options.k_core, repeats=True)
     write_purchases(folder, purchases)
-    settings = {} if "timestamp" in purchases.values else {"eval_args": {"order": "RO"}, "model": "PerPEFTLightGCN"}
-    pictures = options.image_dir and linked_pictures(folder, options.image_dir) is None
+    settings: dict[str, object] = {}
+    if options.image_dir:
+        linked_pictures(folder, options.image_dir)
+        settings["image_dir"] = IMAGES
     if options.items:
         settings |= _write_items(options, folder, set(purchases.bought()))
-    seen = [kind for kind, there in (("image", pictures), ("text", options.columns)) if there]
-    settings |= {"modalities": seen} if len(seen) == 1 else {}
-    settings |= {"image_dir": "images"} if pictures and "image_field" not in settings else {}
+    seen = [kind for kind, there in (("image", options.image_dir), ("text", options.columns)) if there]
+    if not seen and options.image_urls:
+        seen = ["image"]  # when they are downloaded
+    if len(seen) == 1:
+        settings["modalities"] = seen
+    timed = "timestamp" in purchases.values
+    if not timed:
+        settings["eval_args"] = {"order": "RO"}
+    if not (seen and timed):
+        settings["model"] = ("PerPEFTLightGCN" if seen else "LightGCN") if not timed else "SASRec"
     settings_file = write_settings(folder, settings, NAME)
     return fetch_pictures(folder) if options.pictures else settings_file
 
@@ -86,18 +96,24 @@ def _write_items(options: argparse.Namespace, folder: Path, bought: set[str]) ->
     rows = read_table(options.items, list(dict.fromkeys(filter(None, [key, *options.columns, paths, addresses]))))
     rows[key] = texts(rows[key])
     rows = rows[rows[key].isin(bought)].drop_duplicates(key)
-    columns = [*options.columns, *([_PATH] if paths else [])]
-    found = _texts_of(rows, key, options)
-    write_items(folder, columns, found)
+    found = list(_texts_of(rows, key, options))
+    write_items(folder, [*options.columns, *([_PATH] if paths else [])], found)
     if missing := len(bought) - len(rows):
         getLogger().warning(f"{missing:,} of {len(bought):,} items that were bought are not in {options.items}.")
     if addresses:
         urls = zip(rows[key], texts(rows[addresses]), strict=True)
         write_urls(folder, {item: [url] for item, url in urls if url and not any(map(str.isspace, url))})
-    settings: dict[str, object] = {"text_fields": list(options.columns)} if options.columns else {}
-    settings |= {"image_field": _PATH} if paths else {}
-    blank = bool(options.columns) and any(not any(map(str.strip, row[1][: len(options.columns)])) for row in _texts_of(rows, key, options))
-    return settings | ({"missing_content": "neutral"} if missing or blank else {})
+    of_text = len(options.columns)
+    parts = [part for _, row in found for part in (row[:of_text], row[of_text:])]  # texts, and the picture's path
+    blank = sum(bool(part) and not any(map(str.strip, part)) for part in parts)
+    if blank:
+        getLogger().warning(f"{blank:,} texts or pictures of {len(found):,} items are empty in {options.items}.")
+    settings: dict[str, object] = {"text_fields": list(options.columns)} if of_text else {}
+    if paths:
+        settings["image_field"] = _PATH
+    if missing or blank:
+        settings["missing_content"] = "neutral"
+    return settings
 
 
 def _texts_of(rows: pd.DataFrame, key: str, options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
@@ -112,7 +128,7 @@ def _within(folder: Path, path: str) -> str:
     inner = os.path.relpath(path, folder) if os.path.isabs(path) else os.path.normpath(path) if path else ""
     if inner.split(os.sep)[0] == "..":
         raise DataError(f"--image_paths: {path!r} lies outside of --image_dir {folder}: give a folder that holds all.")
-    return f"images/{inner}" if inner else ""
+    return f"{IMAGES}/{inner}" if inner else ""
 
 
 _PATH = "image"

@@ -1,5 +1,6 @@
 """Tables in CSV, TSV and Parquet files, as pandas has them."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,31 +27,37 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if kind not in _SEPARATORS and kind not in _PARQUET:
         raise DataError(f"{path} is none of {', '.join([*_SEPARATORS, *_PARQUET])}: its name has to tell what it is.")
     try:
-        if kind in _PARQUET:
-            present, read = _parquet(path)
-        else:
-            options = {"sep": _SEPARATORS[kind], "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-            present = list(pd.read_csv(path, nrows=0, **options).columns)
-            read = lambda: pd.read_csv(path, usecols=list(columns), **options)  # noqa: E731
-        for column in columns:
-            if column not in present:
-                raise DataError(f"{path} has no column {column!r}.{nearest_name(column, present)}")
-        return read() if kind not in _PARQUET else read(list(columns))
-    except DataError:
-        raise
-    except (OSError, EOFError, ValueError, ArithmeticError) as error:  # pandas' and pyarrow's own are of these
+        table = _parquet(path, columns) if kind in _PARQUET else _text(path, _SEPARATORS[kind])
+    except (OSError, EOFError, ValueError, ArithmeticError, pd.errors.ParserWarning) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} cannot be read: {first_line(error)}.") from error
+    for column in columns:
+        if column not in table:
+            raise DataError(f"{path} has no column {column!r}.{nearest_name(column, table)}")
+    return table[list(columns)]
 
 
-def _parquet(path: Path):
+def _text(path: Path, separator: str) -> pd.DataFrame:
+    """All columns: where only some are asked for, pandas passes over rows of too many values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # which is of such rows, too
+        return pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig"
+        )  # fmt: skip
+
+
+def _parquet(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(
-            f'{path}: Parquet files are read by pyarrow, which is not installed: pip install "recbole-perpeft[parquet]".'
+            f"{path}: Parquet files are read by pyarrow, which is not installed: "
+            'pip install "recbole-perpeft[parquet]".'
         ) from error
     present = parquet.ParquetFile(path).schema_arrow.names
-    return present, lambda columns: parquet.read_table(path, columns=columns).to_pandas()
+    known = [column for column in columns if column in present]
+    return parquet.read_table(path, columns=known or present).to_pandas()
 
 
 def texts(column: pd.Series) -> list[str]:
