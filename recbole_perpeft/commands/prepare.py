@@ -22,7 +22,7 @@ are also in <out>/<name>/<name>.yaml, and the next command."""
 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         settings = SOURCES[options.source].prepare(options)
@@ -42,7 +42,7 @@ def _next(settings: Path) -> str:
     return run
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:<12} {source.summary}" for name, source in SOURCES.items())
     parser = argparse.ArgumentParser(
         prog="python -m recbole_perpeft prepare", description=DESCRIPTION.format(sources=listed), allow_abbrev=False,

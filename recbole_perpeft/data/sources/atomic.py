@@ -13,11 +13,13 @@ from typing import TextIO
 import numpy as np
 import yaml
 
+from recbole_perpeft.content.pictures import find_by_item_id
 from recbole_perpeft.data.sources.ids import unusable
 from recbole_perpeft.data.sources.purchases import Purchases
 from recbole_perpeft.utils.errors import DataError
 from recbole_perpeft.utils.files import replacing
 
+_COLUMN = re.compile(r"[^:\s\"']([^:\t\n\r\"]*[^:\s\"])?")
 _BLOCK = 100_000  # lines written together
 _SHOWN = 5
 # Between words they say no more than a blank, and readers of atomic files differ in what they make of them.
@@ -110,6 +112,12 @@ def write_items(folder: Path, columns: Sequence[str], rows: Iterable[tuple[str, 
     A field is in quotation marks only where it holds one, as CSV writers do and as readers of atomic files expect.
     Items whose ids atomic files cannot hold are left out.
     """
+    for name in columns:
+        if columns.count(name) > 1 or name == "item_id" or not _COLUMN.fullmatch(name):
+            raise DataError(
+                f"The column {name!r} cannot stand in an atomic file: each has another name, without colons, quotation "
+                "marks and tabs, and 'item_id' is of the ids. Rename it."
+            )
     path, number, bad = folder / f"{folder.name}.item", 0, []
     with whole_file(path) as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -190,3 +198,12 @@ def linked_pictures(folder: Path, pictures: Path) -> None:
         raise DataError(
             f"{link} cannot lead to {target}: {error}. Move it away, or copy the pictures there."
         ) from error
+
+
+def neutral_if_missing(folder: Path, items: Sequence[str]) -> dict[str, str]:
+    """The setting ``missing_content`` where not every item has a picture in ``<folder>/images``."""
+    missing = [item for item, path in zip(items, find_by_item_id(items, folder, IMAGES), strict=True) if path is None]
+    if not missing:
+        return {}
+    getLogger().warning(f"{len(missing):,} of {len(items):,} items have no picture, such as {missing[0]!r}.")
+    return {"missing_content": "neutral"}

@@ -15,6 +15,7 @@ from recbole_perpeft.data.sources.atomic import (
     IMAGES,
     linked_pictures,
     make_folder,
+    neutral_if_missing,
     write_items,
     write_purchases,
     write_settings,
@@ -46,7 +47,8 @@ def prepare(options: argparse.Namespace) -> Path:
         getLogger().warning(f"{len(untitled):,} items have no title in {path}, such as {untitled[0]!r}: {_NO_TITLE!r}")
     write_items(folder, ["title"], ((item, [titles.get(item, "").strip() or _NO_TITLE]) for item in bought))
     linked_pictures(folder, source / f"{options.dataset}_images")
-    return write_settings(folder, {"text_fields": ["title"], "image_dir": IMAGES}, NAME)
+    settings = {"text_fields": ["title"], "image_dir": IMAGES, **neutral_if_missing(folder, bought)}
+    return write_settings(folder, settings, NAME)
 
 
 def _purchases(source: Path, dataset: str) -> Purchases:

@@ -12,6 +12,7 @@ from recbole_perpeft.data.sources.atomic import (
     IMAGES,
     linked_pictures,
     make_folder,
+    neutral_if_missing,
     write_items,
     write_purchases,
     write_settings,
@@ -45,7 +46,8 @@ def prepare(options: argparse.Namespace) -> Path:
     settings: dict[str, object] = {}
     if options.image_dir:
         linked_pictures(folder, options.image_dir)
-        settings["image_dir"] = IMAGES
+        if not options.image_paths:
+            settings |= {"image_dir": IMAGES, **neutral_if_missing(folder, purchases.bought())}
     if options.items:
         settings |= _write_items(options, folder, set(purchases.bought()))
     seen = [kind for kind, there in (("image", options.image_dir), ("text", options.columns)) if there]

@@ -100,6 +100,12 @@ def test_items_whose_ids_atomic_files_cannot_hold_are_left_out_and_named(tmp_pat
     assert list(read_item_texts(folder / "shop.item", "item_id", ["title"])) == ["a"]
 
 
+@pytest.mark.parametrize("columns", [["a:b"], ["item_id"], ["a", "a"], [""], ["a\tb"], ['"a"']])
+def test_columns_that_atomic_files_cannot_name_are_refused(tmp_path, columns):
+    with pytest.raises(DataError, match="cannot stand in an atomic file"):
+        write_items(make_folder(tmp_path, "shop"), columns, [])
+
+
 def test_addresses_come_back_and_a_line_without_one_is_named(tmp_path):
     folder = make_folder(tmp_path, "shop")
     urls = {"a": ["https://x/1.jpg", "https://x/2.jpg"], "b": ["http://y"]}

@@ -27,6 +27,7 @@ def test_purchases_titles_and_pictures(prepare, source):
     assert toys.texts("title") == {"B2": ("No description available.",), "B1": ('A "bear"',)}
     assert (toys.folder / "images" / "B1.jpg").read_bytes() == b"jpg"
     assert toys.settings["image_dir"] == "images"
+    assert toys.settings["missing_content"] == "neutral"  # B2 has no picture
     assert "1 items have no title" in prepare.log()
 
 
