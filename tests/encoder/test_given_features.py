@@ -63,7 +63,7 @@ def test_other_features_are_another_content(shop):
         (np.zeros(3), r"has shape \(3,\)"),
         (np.full((3, 4), np.nan), "holds values that are no numbers"),
         (np.array([["x"] * 4] * 3), r"needed is \[items, d\]"),
-        (np.array([[{}] * 4] * 3), "cannot be read: Object arrays cannot be loaded"),
+        (np.array([[{}] * 4] * 3), "cannot be read: "),
     ],
 )
 def test_files_that_cannot_serve_are_named(shop, array, message):
