@@ -41,8 +41,9 @@ class Inputs:
     def _atomic_files(self, config: Config) -> list[Path]:
         folder, name = Path(config["data_path"]), config["dataset"]
         suffixes = {*(config["load_col"] or [*_ATOMIC, *(config["additional_feat_suffix"] or [])])}
-        named = "text" in config["modalities"] or config["image_field"] or config["item_features"]
-        if reads_content(config.model_class) and named:
+        if reads_content(config.model_class) and (
+            "text" in config["modalities"] or config["image_field"] or config["item_features"]
+        ):
             suffixes.add("item")
         parts = [f".{part}" for part in config["benchmark_filename"] or []] + [""]
         files = [folder / f"{name}{part}.{suffix}" for suffix in sorted(suffixes) for part in parts]
