@@ -73,7 +73,7 @@ def prepare(options: argparse.Namespace) -> Path:
 
 
 def _purchases(path: Path, min_rating: float | None, verified_only: bool) -> Purchases:
-    taken, read = PurchaseCollector({"timestamp": "int64", "rating": "float32"}), 0
+    taken, read = PurchaseCollector({"timestamp": "int64", "rating": "float64"}), 0
     for rows in records(path, Review):
         read += len(rows)
         if min_rating is not None:

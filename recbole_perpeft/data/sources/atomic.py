@@ -22,8 +22,9 @@ from recbole_perpeft.utils.files import replacing
 _COLUMN = re.compile(r"[^:\s\"']([^:\t\n\r\"]*[^:\s\"])?")
 _BLOCK = 100_000  # lines written together
 _SHOWN = 5
+_BLANKS = re.compile(r"[\s\0]+")
 # Between words they say no more than a blank, and readers of atomic files differ in what they make of them.
-_BREAKS = re.compile(r"\s*[\t\n\r\0]\s*")
+_BREAKS = frozenset("\t\n\r\0")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 URLS, IMAGES = ".urls.tsv", "images"
@@ -85,7 +86,8 @@ def whole_copy(source: Path, path: Path) -> None:
 
 def clean(text: str) -> str:
     """``text`` as atomic files hold it: a tab, line break or NUL is a blank, half a character is U+FFFD."""
-    text = _BREAKS.sub(" ", text) if not text.isprintable() else text
+    if not text.isprintable():
+        text = _BLANKS.sub(lambda run: run[0] if _BREAKS.isdisjoint(run[0]) else " ", text)
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from recbole_perpeft.config import Config
+from recbole_perpeft.data import create_dataset
 from recbole_perpeft.data.sources.amazon2023 import Picture, main_picture
 from recbole_perpeft.utils.errors import DataError
 
@@ -72,6 +74,16 @@ def test_purchases_titles_addresses_and_settings(prepare, files):
     assert "Repeat purchases of an item, of which the first is kept: 1 left out" in log
     assert "1 user ids of" in log
     assert "1 of 3 products are not in" in log
+
+
+def test_recbole_loads_what_was_written(prepare, files, monkeypatch, tmp_path):
+    shop = prepare("Camp", "amazon2023", *files, "--k_core", 2)
+    monkeypatch.chdir(tmp_path)
+    no_filter = {"user_inter_num_interval": "[0,inf)", "val_interval": {"rating": "[1,5]"}}
+    dataset = create_dataset(Config("BPR", None, [shop.folder / "Camp.yaml"], no_filter))
+    ids = (dataset.id2token(field, dataset.inter_feat[field]) for field in ("user_id", "item_id"))
+    columns = (dataset.inter_feat[field].tolist() for field in ("timestamp", "rating"))
+    assert sorted(zip(*ids, *columns, strict=True)) == sorted(shop.purchases())
 
 
 def test_ratings_verified_purchases_and_the_core(prepare, files):
