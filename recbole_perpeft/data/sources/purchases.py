@@ -103,7 +103,7 @@ def filtered(purchases: Purchases, source: object, k_core: int = 0, repeats: boo
     k_core
         Purchases that each user and each item must have.
     repeats
-        Whether repeat purchases of an item stay. Of those that do not, the earliest is kept.
+        Whether repeat purchases of an item stay where there is no ``k_core``. Else the earliest is kept.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def filtered(purchases: Purchases, source: object, k_core: int = 0, repeats: boo
         raise DataError(f"{source} has no purchases, or none that the options keep.")
     read, log = str(purchases), getLogger().info
     purchases = _with_usable_ids(purchases, source)
-    if not repeats:
+    if not repeats or k_core > 1:  # or users would be counted with purchases that a run leaves out
         before = len(purchases)
         purchases = purchases.take(_firsts(purchases))
         log(f"Repeat purchases of an item, of which the first is kept: {before - len(purchases):,} left out")

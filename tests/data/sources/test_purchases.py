@@ -47,6 +47,9 @@ def test_of_repeats_the_earliest_is_kept_and_the_order_is_that_of_the_file():
     rows = [("b", "x", 9), ("a", "x", 5), ("a", "y", 1), ("a", "x", 3), ("a", "x", 3), ("b", "x", 8)]
     assert listed(filtered(of(rows), "file")) == [("a", "y", 1), ("a", "x", 3), ("b", "x", 8)]
     assert listed(filtered(of(rows), "file", repeats=True)) == rows
+    # two purchases of one item are one, of which no core is made
+    few = [("a", "x", 1), ("a", "x", 2), ("b", "x", 3), ("b", "y", 4), ("c", "x", 5), ("c", "y", 6)]
+    assert listed(filtered(of(few), "file", k_core=2, repeats=True)) == few[2:]
 
 
 def test_ids_that_atomic_files_cannot_hold_are_left_out_and_named(caplog):
