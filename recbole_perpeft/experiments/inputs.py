@@ -42,7 +42,9 @@ class Inputs:
     def _atomic_files(self, config: Config) -> list[Path]:
         folder, name = Path(config["data_path"]), config["dataset"]
         suffixes = {*(config["load_col"] or [*_ATOMIC, *(config["additional_feat_suffix"] or [])])}
-        if reads_content(config.model_class) and ("text" in config["modalities"] or config["image_field"]):
+        if reads_content(config.model_class) and (
+            "text" in config["modalities"] or config["image_field"] or config["item_features"]
+        ):
             suffixes.add("item")
         parts = [f".{part}" for part in config["benchmark_filename"] or []] + [""]
         files = [folder / f"{name}{part}.{suffix}" for suffix in sorted(suffixes) for part in parts]
@@ -50,6 +52,8 @@ class Inputs:
 
     def _content(self, config: Config) -> dict[str, list[Path]]:
         folder = Path(config["data_path"])
+        if config["item_features"]:
+            return {"item_features": [folder / config["item_features"][modality] for modality in config["modalities"]]}
         pair = [key for key in ("image_encoder", "text_encoder") if config[key]]
         groups = {key: _encoder_files(key, config[key], folder) for key in pair or ["encoder"]}
         if "image" in config["modalities"]:

@@ -345,3 +345,15 @@ def test_the_docs_show_what_the_command_says_of_the_demo(monkeypatch):
     (shown,) = re.findall(r"```text\n(Purchases .*?)```", page, re.DOTALL)
     for line in shown.splitlines():
         assert line == "..." or line in said
+
+
+def test_features_that_are_given_are_checked_in_place_of_titles_and_pictures(checked, shop):
+    rows = len((shop / "tiny.item").read_text(encoding="utf-8").splitlines()) - 1
+    np.save(shop / "features.npy", np.ones((rows, 4), dtype=np.float32))
+    settings = {"item_features": {"text": "features.npy"}, "modalities": ["text"], "peft_type": "NONE"}
+    (shop / "images").rename(shop / "no_images")
+    findings = checked(**settings)
+    assert not of_kind(findings, "error")
+    assert figures(findings, "Titles and pictures")["not read"] == "item_features are given"
+    np.save(shop / "features.npy", np.ones((rows - 1, 4), dtype=np.float32))
+    assert "features.npy" in "\n".join(of_kind(checked(**settings), "error"))

@@ -12,6 +12,7 @@ from recbole_perpeft.config.atomic_files import check_header, check_lines
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
 from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.data.preparation import check_folder, create_dataset, data_preparation
+from recbole_perpeft.model.tower_factory import given_features
 from recbole_perpeft.report.data_check.contents import (
     check_items,
     check_pictures,
@@ -44,7 +45,14 @@ def check_data(config: Config) -> Findings:
     if not reads_content(config.model_class):
         findings.add("Titles and pictures", "not read", f"{config['model']} reads purchases alone")
         return findings
-    readers, item_ids = open_readers(config, findings), ranked or bought
+    item_ids = ranked or list(bought)
+    if config["item_features"]:
+        findings.add("Titles and pictures", "not read", "item_features are given")
+        if item_ids:
+            with findings.caught():
+                given_features(config, ["[PAD]", *item_ids], 1)
+        return findings
+    readers = open_readers(config, findings)
     if not item_ids:
         return findings
     texts = (
