@@ -37,7 +37,7 @@ def share_cores() -> None:
     """Let threads of this process leave their core to others when they wait, and be no more than it has cores.
 
     OpenMP's threads wait busily for milliseconds unless told otherwise, and beside other work those of torch wait for
-    one another most of the time. Where none is busy at all, small products take one and a half times as long.
+    one another most of the time. Were none busy for a moment, small products would take longer than on one core.
     What the user has set stays. Of use before torch is imported only.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
