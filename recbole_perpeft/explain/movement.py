@@ -18,6 +18,8 @@ def changes_of(encoder: ItemEncoder, group: int) -> Changes:
     themselves, end to end.
     """
     name = f"group_{group}"
+    if not encoder.adapter_parameters(group):
+        return {}
     merged = {
         layer: module.get_delta_weight(name).float().cpu()
         for layer, module in encoder.foundation.model.named_modules()

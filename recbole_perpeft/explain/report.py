@@ -214,11 +214,9 @@ class Report:
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _item(self, item: int, note: str = "", hit: bool = False, wide: bool = False) -> str:
-        content, titles = self._subject.content, self._subject.titles
-        pixels = None if content is None or content.pixels is None else content.pixels[item]
-        return page.item(
-            page.thumbnail(pixels), titles[item] if titles else self._subject.tokens[item], note, hit, wide
-        )
+        titles, pixels = self._subject.titles, getattr(self._subject.content, "pixels", None)
+        picture = page.thumbnail(None if pixels is None else pixels[item])
+        return page.item(picture, titles[item] if titles else self._subject.tokens[item], note, hit, wide)
 
     def _file(self, finding: ItemFinding, what: str) -> Path:
         place = self._found.items.index(finding) + 1  # ids of catalogues are no names of files

@@ -10,7 +10,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
 
 from recbole_perpeft.data.user_batch import UserBatch
-from recbole_perpeft.encoder import check_peft
+from recbole_perpeft.encoder import check_given, check_peft
 from recbole_perpeft.model.content_term import Part
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
@@ -97,6 +97,7 @@ class PerPEFTMixin(GroupedUsersMixin):
             Names the setting and the cure.
         """
         check_peft(settings["peft_type"], settings["peft_config"])
+        check_given(settings["item_features"], settings["peft_type"], settings["modalities"])
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:

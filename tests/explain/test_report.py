@@ -63,7 +63,7 @@ def test_a_report_with_groups(subject, tmp_path):
     text, found = written(of_model, tmp_path / "figures", items=[str(of_model.tokens[1])], users=["u7"])
     page = Page(text)
     assert all(asset.startswith(("data:image/", "#")) for asset in page.assets)
-    assert "http" not in re.sub(r"data:image/\S+", "", text)
+    assert "://" not in re.sub(r"data:image/\S+", "", text)
     assert "script" not in page.tags
     assert 'A <script>alert("1")</script> & bag' in page.text
     for name in ("groups_map", "item_1_title", "item_1_picture", "modules"):
@@ -175,6 +175,14 @@ def test_what_does_not_apply_is_named(subject, tmp_path, settings, sections, say
     text, _ = written(subject(**settings), tmp_path / "figures", items=["i3"])
     assert re.findall(r"<h2 [^>]*>([^<]+)", text) == sections
     assert says in Page(text).text
+
+
+def test_features_that_are_given(subject, tiny_root, tmp_path):
+    np.save(tiny_root / "tiny" / "given.npy", np.random.default_rng(0).normal(size=(30, 6)))
+    given = {"item_features": {"text": "given.npy"}, "modalities": ["text"], "peft_type": "NONE", "peft_config": None}
+    text, found = written(subject(**given, encoder=None), tmp_path / "figures", items=["i3"])
+    assert "peft_type NONE" in Page(text).text
+    assert list(found.items[0].nearest) == ["group 0", "group 1", "group 2", GLOBAL]
 
 
 @pytest.fixture

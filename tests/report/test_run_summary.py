@@ -20,6 +20,7 @@ from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.stopwatch import Stopwatch, in_words
 from tests.tiny_data import WORDS, random_sequences
+from tests.training import by_predict
 
 GROUPS_PAY = {"seed": 1}  # with which stage 3 beats stage 1 on random purchases
 SAMPLED = {"mode": "uni20", "split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
@@ -79,7 +80,7 @@ def test_popularity_ranks_the_candidates_that_a_sampled_evaluation_drew(tiny, mo
     _, _, train_data, _, test_data = prepare_run(config)
     counts = purchase_counts(train_data._dataset)
     order, gains = most_bought_first(counts), []
-    for interaction, rows, positive_u, positive_i in test_data:
+    for interaction, rows, positive_u, positive_i in by_predict(test_data):
         for row, target in zip(positive_u.tolist(), positive_i.tolist(), strict=True):
             drawn = set(interaction["item_id"][rows == row].tolist())
             gains.append(gain([item for item in order if item in drawn].index(target) + 1))
