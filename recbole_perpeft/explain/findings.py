@@ -196,10 +196,10 @@ def _take_items(subject: Subject, found: Findings, asked: list[int], vectors: di
     if asked:
         chosen, found.item_rule = asked, "Those that were asked for."
     elif len(own) > 1:
-        chosen = seen_most_differently(own, known, _ITEMS)
+        chosen = seen_most_differently(own, known, subject.titles, _ITEMS)
         found.item_rule = (
             "Those on whose vectors the groups agree least (mean cosine between each two groups' vectors of the item, "
-            "about the catalogue's mean), of the items bought in training."
+            "about the catalogue's mean), of the items bought in training; of items with the same text one."
         )
     else:
         chosen = np.argsort(-counts, kind="stable")[:_ITEMS].tolist()

@@ -37,15 +37,21 @@ def agreement(vectors: Sequence[torch.Tensor]) -> np.ndarray:
     return ((squares - number) / (number * (number - 1))).numpy()
 
 
-def seen_most_differently(vectors: Sequence[torch.Tensor], known: np.ndarray, k: int) -> list[int]:
-    """The ``k`` items on whose vectors groups agree least, of those bought in training.
+def seen_most_differently(
+    vectors: Sequence[torch.Tensor], known: np.ndarray, titles: Sequence[str] | None, k: int
+) -> list[int]:
+    """The ``k`` items on whose vectors groups agree least, of those bought in training; of equal titles one.
 
     Parameters
     ----------
     known
         Numbers of items that somebody bought in training.
+    titles
+        ``[n_items]``; None without any.
     """
-    if len(vectors) < 2:
-        return []
-    agreements = agreement(vectors)[known]
-    return known[np.argsort(agreements, kind="stable")[:k]].tolist()
+    found: dict[object, int] = {}
+    for item in known[np.argsort(agreement(vectors)[known], kind="stable")].tolist():
+        found.setdefault(titles[item] if titles else item, item)
+        if len(found) == k:
+            break
+    return list(found.values())

@@ -140,7 +140,10 @@ def test_views_of_items_by_hand():
     expected = [np.mean([float(vectors[a][item] @ vectors[b][item]) for a, b in pairs]) for item in range(6)]
     assert agreement(vectors) == pytest.approx(expected)
     known = np.array([2, 3, 5])
-    assert seen_most_differently(vectors, known, 1) == [min(known, key=lambda item: expected[item])]
+    least, second, last = sorted(known, key=lambda item: expected[item])
+    assert seen_most_differently(vectors, known, None, 2) == [least, second]
+    titles = ["same" if item in (least, second) else str(item) for item in range(6)]
+    assert seen_most_differently(vectors, known, titles, 2) == [least, last]
     cosines = vectors[0] @ vectors[0][3]
     assert [item for item, _ in nearest(vectors[0], 3, 2)] == [
         item for item in cosines.argsort(descending=True).tolist() if item not in (0, 3)
