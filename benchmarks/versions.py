@@ -24,8 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for benchmarks, which is not installed
 BUSY = "import torch; torch.set_num_threads(2); a = torch.randn(1500, 1500)\nwhile True: a @ a"
-# "this model" in the summary, the test's first column
-SCORE = re.compile(r"^\s+ndcg@20\s+([0-9.]+)", re.MULTILINE)
+SCORE = re.compile(r"test result.*?'ndcg@20': ([0-9.]+)")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
