@@ -80,6 +80,13 @@ def test_features_of_another_number_of_items_are_refused(prepare, source, tmp_pa
         trained(written, tmp_path, monkeypatch, "PerPEFTSASRec", hidden_size=16, n_heads=2)
 
 
+def test_a_number_in_another_spelling_is_no_row(prepare, source):
+    inter = source / "baby.inter"
+    inter.write_text(inter.read_text() + "1\t03\t5.0\t2000\t0\n")
+    with pytest.raises(DataError, match="item '03' has no row in the features"):
+        prepare("baby", "mmrec", source, "baby")
+
+
 def test_what_does_not_fit_is_named(prepare, source):
     np.save(source / "text_feat.npy", np.zeros((N_ITEMS - 3, 4)))
     with pytest.raises(DataError, match="rows: they have to be as many"):
