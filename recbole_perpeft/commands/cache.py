@@ -63,9 +63,12 @@ def _show(found: list[Store]) -> None:
 
 
 def _number(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: it must be a number from 0 up.")
     return number
 
 

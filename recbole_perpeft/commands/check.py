@@ -9,7 +9,7 @@ from recbole_perpeft.report.data_check.check import check_data
 from recbole_perpeft.report.data_check.page import as_html
 from recbole_perpeft.report.data_check.screen import as_text
 from recbole_perpeft.utils.errors import DataError
-from recbole_perpeft.utils.files import replacing
+from recbole_perpeft.utils.files import listed_files, replacing
 
 DESCRIPTION = """Say what is in a data set and what would go wrong with it, before anything is trained.
 
@@ -23,7 +23,7 @@ Settings are those of a run. All that is wrong is said at once. The exit status 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
     known, words = _parser().parse_known_args(arguments)
-    files = known.config_files.split() if known.config_files else None
+    files = listed_files(known.config_files) or None
     config = Config(known.model, known.dataset, config_file_list=files, command_line=words)
     findings = check_data(config)
     print(as_text(findings))

@@ -13,6 +13,7 @@ from recbole_perpeft.experiments.scheduler import do_runs, model_of, output_fold
 from recbole_perpeft.experiments.tables import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.experiments.variants import METHOD, check_same_protocol, known_variants, make_rows
 from recbole_perpeft.utils.errors import SettingError
+from recbole_perpeft.utils.files import listed_files
 
 DESCRIPTION = f"""Train variants of PerPEFT and RecBole's own models on the same split, with the same masking, and
 compare them.
@@ -124,7 +125,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def common_settings(config_files: str | None, words: Sequence[str]) -> dict:
     """Settings of YAML files and of ``--key=value`` words, which go before them."""
-    return merge_settings(read_settings_files((config_files or "").split()), settings_of(words))
+    return merge_settings(read_settings_files(listed_files(config_files)), settings_of(words))
 
 
 def main(arguments: Sequence[str]) -> int:

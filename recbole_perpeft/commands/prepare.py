@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from recbole_perpeft.data.sources.registry import SOURCES
 
@@ -35,10 +36,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _next(settings: Path) -> str:
-    run = f"python run_recbole_perpeft.py --config_files={settings}"
+    run = f"python run_recbole_perpeft.py --config_files={quote(str(settings))}"
     folder = settings.parent
-    if (folder / f"{folder.name}.urls.tsv").is_file() and not (folder / "images").exists():
-        return f"{run}\nOr first, for its pictures: python -m recbole_perpeft prepare pictures {folder}"
+    urls = folder / f"{folder.name}.urls.tsv"
+    if urls.is_file() and urls.stat().st_size and not (folder / "images").exists():
+        return f"{run}\nOr first, for its pictures: python -m recbole_perpeft prepare pictures {quote(str(folder))}"
     return run
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from recbole_perpeft.utils.cores import share_cores
 from recbole_perpeft.utils.errors import PerPEFTError
+from recbole_perpeft.utils.files import listed_files
 from recbole_perpeft.utils.late_imports import without_garbage_collection
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one wins")
     known, settings = parser.parse_known_args(arguments)
     share_cores()
-    files = known.config_files.split() if known.config_files else None
+    files = listed_files(known.config_files) or None
     try:
         with without_garbage_collection():
             from recbole_perpeft.quick_start import run  # --help does not wait for torch and RecBole

@@ -37,6 +37,11 @@ def replacing(file: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def listed_files(words: str | None) -> list[str]:
+    """The files that ``words`` name, separated by blanks, or the one whose name has blanks."""
+    return [words] if words and Path(words).is_file() else (words or "").split()
+
+
 def remove_empty(file: str | Path) -> None:
     """Give back a name from :func:`reserve` under which nothing was written."""
     with suppress(OSError):

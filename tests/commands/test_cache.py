@@ -63,6 +63,12 @@ def test_what_is_not_clear_removes_nothing(cache, words):
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
 
 
+def test_a_size_that_is_none_is_named_with_the_cure(cache, capsys):
+    with pytest.raises(SystemExit):
+        main(["cache", "--content_cache", str(cache), "--prune", "--max_size", "-1"])
+    assert "argument --max_size: '-1' is not possible: it must be a number from 0 up." in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_cache_is_refused(cache, capsys):
     (cache / "thesis.tex").touch()
     assert main(["cache", "--content_cache", str(cache), "--prune", "--all"]) != 0

@@ -194,6 +194,8 @@ def linked_pictures(folder: Path, pictures: Path) -> None:
         raise DataError(f"{pictures} is no folder: give the one with the pictures.")
     if link.is_symlink():
         link.unlink()
+    elif link.resolve() == target:
+        return
     try:
         link.symlink_to(target, target_is_directory=True)
     except OSError as error:

@@ -43,7 +43,8 @@ def fetch_pictures(folder: Path) -> Path:
 
 def prepare(options: argparse.Namespace) -> Path:
     """As :func:`fetch_pictures`, for the data set that was prepared before."""
-    return fetch_pictures(options.folder)
+    folder = options.folder
+    return fetch_pictures(folder.resolve() if folder.name in ("", "..") else folder)  # its name is the data set's
 
 
 def _settings(folder: Path) -> dict:

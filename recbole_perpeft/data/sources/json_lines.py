@@ -33,7 +33,8 @@ def records(path: Path, kind: type[msgspec.Struct], show_progress: bool = True) 
         try:
             found = decoder.decode_lines(block)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            found = [_record(path, number + at, line, kind) for at, line in enumerate(block.split(b"\n"), 1) if line]
+            lines = enumerate(block.split(b"\n"), 1)
+            found = [_record(path, number + at, line, kind) for at, line in lines if line.strip()]
         yield found
         number += block.count(b"\n")
 

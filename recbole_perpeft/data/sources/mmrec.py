@@ -42,7 +42,8 @@ def prepare(options: argparse.Namespace) -> Path:
         raise DataError(
             f"{' and '.join(files.values())} of {options.folder} have {rows} rows: they have to be as many."
         )
-    outside = [item for item in purchases.bought() if not (item.isdecimal() and int(item) < number)]
+    rows_of = set(map(str, range(number)))  # as the .item file has them: 01 is none
+    outside = [item for item in purchases.bought() if item not in rows_of]
     if outside:
         raise DataError(f"{inter}: item {outside[0]!r} has no row in the features, which are of {number:,} items.")
     settings = {"peft_type": "NONE", "item_features": files}

@@ -41,7 +41,7 @@ def prepare(options: argparse.Namespace) -> Path:
     purchases = filtered(_purchases(source, options.dataset), f"{options.dataset}_final.txt", repeats=True)
     write_purchases(folder, purchases)
     path = source / f"{options.dataset}_texts_final.pickle"
-    titles = {str(item): str(title) for item, title in _dictionary(path).items()}
+    titles = {str(item): _title(title) for item, title in _dictionary(path).items()}
     bought = purchases.bought()
     if untitled := [item for item in bought if not titles.get(item, "").strip()]:
         getLogger().warning(f"{len(untitled):,} items have no title in {path}, such as {untitled[0]!r}: {_NO_TITLE!r}")
@@ -49,6 +49,11 @@ def prepare(options: argparse.Namespace) -> Path:
     linked_pictures(folder, source / f"{options.dataset}_images")
     settings = {"text_fields": ["title"], "image_dir": IMAGES, **neutral_if_missing(folder, bought)}
     return write_settings(folder, settings, NAME)
+
+
+def _title(found: object) -> str:
+    missing = found is None or found != found  # not a number, as pandas has it
+    return "" if missing else str(found)
 
 
 def _purchases(source: Path, dataset: str) -> Purchases:
@@ -75,7 +80,7 @@ def _purchases(source: Path, dataset: str) -> Purchases:
 
 def _lines(path: Path) -> Iterator[tuple[int, int]]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 try:
                     user, item = map(int, line.split())

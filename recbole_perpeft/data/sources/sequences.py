@@ -1,6 +1,7 @@
 """Purchases as a line a user and titles as a line an item, as public preparations of Amazon reviews have them."""
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
@@ -16,8 +17,8 @@ USERS, ITEMS = "users.tsv", "items.tsv"
 def prepare(options: argparse.Namespace) -> Path:
     """Write the data set; gives its file of settings.
 
-    There are no dates: a purchase's timestamp is its place in the user's line. Repeats stay in the file, for
-    ``rm_dup_inter`` decides about them.
+    There are no dates: a purchase's timestamp is its place among the user's, line after line. Repeats stay
+    in the file, for ``rm_dup_inter`` decides about them.
 
     Raises
     ------
@@ -38,17 +39,18 @@ def prepare(options: argparse.Namespace) -> Path:
 
 
 def _purchases(path: Path) -> Purchases:
-    taken = PurchaseCollector({"timestamp": "int64"})
+    taken, next_place = PurchaseCollector({"timestamp": "int64"}), Counter()
     for user, line in _pairs(path):
-        items = line.split()
-        taken.add([user] * len(items), items, timestamp=range(len(items)))
+        items, start = line.split(), next_place[user]  # a user's further lines go on where the one before ended
+        next_place[user] += len(items)
+        taken.add([user] * len(items), items, timestamp=range(start, next_place[user]))
     return taken.purchases()
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:
     """The two columns of a file without a header."""
     try:
-        with open(path, encoding="utf-8", newline="\n") as file:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 first, tab, second = line.rstrip("\r\n").partition("\t")
                 if not tab:

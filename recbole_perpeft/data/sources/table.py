@@ -106,10 +106,12 @@ def _write_items(options: argparse.Namespace, folder: Path, bought: set[str]) ->
         urls = zip(rows[key], texts(rows[addresses]), strict=True)
         write_urls(folder, {item: [url] for item, url in urls if url and not any(map(str.isspace, url))})
     of_text = len(options.columns)
-    parts = [part for _, row in found for part in (row[:of_text], row[of_text:])]  # texts, and the picture's path
-    blank = sum(bool(part) and not any(map(str.strip, part)) for part in parts)
+    blank = sum(bool(of_text) and not any(map(str.strip, row[:of_text])) for _, row in found)
+    blank += sum(not (folder / path).is_file() for _, row in found for path in row[of_text:])
     if blank:
-        getLogger().warning(f"{blank:,} texts or pictures of {len(found):,} items are empty in {options.items}.")
+        getLogger().warning(
+            f"{blank:,} texts or pictures of {len(found):,} items are empty in {options.items}, or are no files."
+        )
     settings: dict[str, object] = {"text_fields": list(options.columns)} if of_text else {}
     if paths:
         settings["image_field"] = _PATH

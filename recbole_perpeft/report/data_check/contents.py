@@ -45,6 +45,8 @@ def check_items(config, bought: Sequence[str], findings: Findings) -> dict[str, 
         or cannot be read.
     """
     file, modalities = _item_file(config), config["modalities"] or ()
+    if config["item_features"]:  # in place of texts and pictures
+        modalities = ()
     fields = list(config["text_fields"]) if "text" in modalities else []
     if "image" in modalities and config["image_field"]:
         fields.append(config["image_field"])

@@ -31,10 +31,11 @@ HALF = len(PLAIN) // 2
         PLAIN,
         PLAIN.rstrip(b"\n"),
         PLAIN.replace(b"\n", b"\r\n"),
+        PLAIN.replace(b"\n", b"\r\n") + b"\r\n",
         gzip.compress(PLAIN),
         gzip.compress(PLAIN[:HALF]) + b"\0" * 512 + gzip.compress(PLAIN[HALF:]) + b"\0" * 10,
     ],
-    ids=["plain", "no end of line", "of Windows", "packed", "packed in parts"],
+    ids=["plain", "no end of line", "of Windows", "with a blank line", "packed", "packed in parts"],
 )
 def test_all_objects_come_in_their_order_whatever_the_file_is_called(tmp_path, monkeypatch, content):
     monkeypatch.setattr("recbole_perpeft.data.sources.json_lines._READ", 700)  # lines lie across blocks

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recbole_perpeft import quick_start
+from recbole_perpeft.__main__ import main
 from recbole_perpeft.config import Config
 from recbole_perpeft.utils.errors import DataError, PerPEFTError
 from tests.conftest import TINY
@@ -78,6 +79,22 @@ def test_features_of_another_number_of_items_are_refused(prepare, source, tmp_pa
     np.save(written.folder / "text_feat.npy", np.zeros((N_ITEMS + 1, 4)))
     with pytest.raises(PerPEFTError, match=r"text_feat\.npy has 13 rows, and .*baby\.item 12 items"):
         trained(written, tmp_path, monkeypatch, "PerPEFTSASRec", hidden_size=16, n_heads=2)
+
+
+@pytest.mark.parametrize("words", [[], ["--keep_split"]])
+def test_check_has_nothing_against_what_was_written(prepare, source, words, capsys):
+    written = prepare("baby", "mmrec", source, "baby", *words)
+    settings = [f"--config_files={written.folder / 'baby.yaml'}", "--topk=[5]", "--valid_metric=NDCG@5"]
+    status, said = main(["check", *settings]), capsys.readouterr().out
+    assert status == 0, said
+    assert "bought, without a line   0 of 11" in said
+
+
+def test_a_number_in_another_spelling_is_no_row(prepare, source):
+    inter = source / "baby.inter"
+    inter.write_text(inter.read_text() + "1\t03\t5.0\t2000\t0\n")
+    with pytest.raises(DataError, match="item '03' has no row in the features"):
+        prepare("baby", "mmrec", source, "baby")
 
 
 def test_what_does_not_fit_is_named(prepare, source):

@@ -36,6 +36,14 @@ def test_a_dictionary_from_id_to_number_is_turned_round(prepare, source):
     assert [row[1] for row in prepare("toys", "perpeft", source, "toys").purchases()] == ["B2", "B1", "B2", "B1"]
 
 
+@pytest.mark.parametrize("none", [None, float("nan")])
+def test_no_title_is_none_and_a_byte_order_mark_no_number(prepare, source, none):
+    (source / "toys_texts_final.pickle").write_bytes(pickle.dumps({"B1": none}))
+    (source / "toys_final.txt").write_bytes(b"\xef\xbb\xbf1 1\n")
+    toys = prepare("toys", "perpeft", source, "toys")
+    assert toys.texts("title") == {"B1": ("No description available.",)}
+
+
 @pytest.mark.parametrize(("line", "message"), [("3 1 4", "is no two numbers"), ("3 9", "item 9 is not in")])
 def test_a_line_that_does_not_fit_is_named(prepare, source, line, message):
     with open(source / "toys_final.txt", "a") as file:

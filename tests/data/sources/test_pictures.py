@@ -32,3 +32,11 @@ def test_where_no_picture_can_be_had_the_settings_stay(shop):
     with pytest.raises(DataError, match="No picture of orders could be downloaded"):
         main(["pictures", str(shop.folder)])
     assert shop.settings == before
+
+
+def test_the_folder_one_stands_in_is_the_data_set(shop, monkeypatch):
+    (shop.folder / "images").mkdir()
+    Image.new("RGB", (4, 4)).save(shop.folder / "images" / "a.png")
+    monkeypatch.chdir(shop.folder)
+    assert main(["pictures", "."]) == 0
+    assert shop.settings["image_dir"] == "images"

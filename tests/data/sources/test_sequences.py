@@ -35,3 +35,17 @@ def test_a_line_without_a_tab_is_named(prepare, source):
     (source / "users.tsv").unlink()
     with pytest.raises(DataError, match=r"users\.tsv cannot be read"):
         prepare("camp", "sequences", source)
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(prepare, source):
+    for name in ("users.tsv", "items.tsv"):
+        (source / name).write_bytes(b"\xef\xbb\xbf" + (source / name).read_bytes())
+    shop = prepare("camp", "sequences", source)
+    assert shop.purchases()[0] == ("ann", "x", 0)
+    assert list(shop.texts("title")) == ["y", "x", "z"]
+
+
+def test_a_user_on_two_lines_bought_what_is_on_the_second_later(prepare, source):
+    (source / "users.tsv").write_text("ann\tx y\nbob\ty\nann\tz x\n")
+    bought = [(item, time) for user, item, time in prepare("camp", "sequences", source).purchases() if user == "ann"]
+    assert bought == [("x", 0), ("y", 1), ("z", 2), ("x", 3)]

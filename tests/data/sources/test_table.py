@@ -1,12 +1,15 @@
 """Tables of any shop."""
 
 import gzip
+import shlex
 
 import pandas as pd
 import pytest
 from PIL import Image
 
+from recbole_perpeft.commands.prepare import main
 from recbole_perpeft.utils.errors import DataError, SettingError
+from recbole_perpeft.utils.files import listed_files
 
 ORDERS = """customer,sku,when,stars
 007,a,2024-01-01,5
@@ -131,3 +134,60 @@ def test_files_of_the_wrong_kind_are_named(prepare, tmp_path, name, content, mes
     with pytest.raises(DataError, match=message) as error:
         prepare("o", "table", tmp_path / name, *COLUMNS)
     assert name in str(error.value)
+
+
+DAYS = {"2023-01-13": 1673568000, "2023-01-02": 1672617600}
+
+
+@pytest.mark.parametrize("dates", ["13/01/2023,02/01/2023", "01/13/2023,01/02/2023", "13.01.2023,2.1.2023 00:00"])
+def test_a_day_above_12_tells_where_the_days_of_all_dates_stand(prepare, shop, dates):
+    first, second = dates.split(",")
+    (shop / "d.csv").write_text(f"u,i,t\na,x,{second}\na,y,{first}\n")
+    written = prepare("d", "table", shop / "d.csv", "--user", "u", "--item", "i", "--time", "t")
+    assert [time for *_, time in written.purchases()] == [DAYS["2023-01-02"], DAYS["2023-01-13"]]
+
+
+@pytest.mark.parametrize(
+    ("dates", "why"),
+    [("01/01/2023,03/01/2023", "no other date tells"), ("01/13/2023,13/01/2023", "and others the month")],
+)
+def test_dates_that_could_be_of_two_days_are_refused(prepare, shop, dates, why):
+    (shop / "d.csv").write_text("u,i,t\n" + "".join(f"a,x,{date}\n" for date in dates.split(",")))
+    with pytest.raises(DataError, match=rf"below the header: --time: t is .* two days, .*{why}"):
+        prepare("d", "table", shop / "d.csv", "--user", "u", "--item", "i", "--time", "t")
+
+
+def test_ids_of_a_parquet_file_come_back_to_their_last_digit(prepare, shop):
+    long = [12345678901234567, 12345678901234568, None]
+    table = {"u": pd.array(long, dtype="Int64"), "i": [b"x", b"y", b"z"], "t": [1, 2, 3], "f": [1e18, 2.0**64, 1.0]}
+    pd.DataFrame(table).to_parquet(shop / "l.parquet")
+    written = prepare("l", "table", shop / "l.parquet", "--user", "u", "--item", "i", "--time", "t")
+    assert written.purchases() == [("12345678901234567", "x", 1.0), ("12345678901234568", "y", 2.0)]
+    written = prepare("l", "table", shop / "l.parquet", "--user", "f", "--item", "i")  # too large for whole numbers
+    assert len(written.purchases()) == 3
+
+
+def test_pictures_that_are_no_files_are_counted(prepare, shop):
+    (shop / "products.csv").write_text("sku,pic\na,deep/a.png\nb,gone.png\n")
+    written = prepare("orders", "table", shop / "orders.csv", shop / "products.csv", *COLUMNS,
+                      "--image_dir", shop / "pics", "--image_paths", "pic")  # fmt: skip
+    assert written.settings["missing_content"] == "neutral"
+    assert "1 texts or pictures of 2 items" in prepare.log()
+
+
+def test_pictures_that_lie_in_the_data_set_stay_there(prepare, shop):
+    images = prepare.out / "orders" / "images"
+    images.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(images / "a.png")
+    written = prepare("orders", "table", shop / "orders.csv", *COLUMNS, "--image_dir", images)
+    assert written.settings["image_dir"] == "images"
+    assert (images / "a.png").is_file()
+
+
+def test_the_command_that_is_printed_runs_where_a_folder_has_blanks(prepare, shop, tmp_path):
+    assert main(["table", str(shop / "orders.csv"), *COLUMNS, "--out", str(tmp_path / "my shop")]) == 0
+    command = shlex.split(prepare.printed().partition("Next: ")[2])
+    [word] = [word for word in command if word.startswith("--config_files=")]
+    assert listed_files(word.partition("=")[2]) == [str(tmp_path / "my shop" / "orders" / "orders.yaml")]
+    assert listed_files("a.yaml b.yaml") == ["a.yaml", "b.yaml"]
+    assert listed_files(None) == []
