@@ -66,7 +66,7 @@ def test_the_test_knows_one_purchase_more_and_no_other_evaluation_does(prepare, 
 def test_trained_embeddings_are_propagated_over_the_grown_graph(prepare, model, grow):
     settings = {**_settings(model), "n_layers": 2, "num_groups": 1, "grow_history": grow}
     if model == "PerPEFTLightGCN":
-        settings |= {"loss_type": "BPR", "num_negatives": 1, "similar_items": None}
+        settings |= {"loss_type": "BPR", "num_negatives": 1, "similar_items": None, "content_term": False}
     dataset, trainer, train_data, valid_data, test_data = prepare(**settings)
     trainer.fit(train_data, valid_data, verbose=False)
     trainer.evaluate(test_data)

@@ -72,13 +72,13 @@ def test_a_general_models_history_is_what_was_bought_in_training(prepare):
 
 
 def test_training_does_not_depend_on_it(prepare):
-    weights = []
+    losses = []
     for used in (True, False):
-        _, trainer, train_data, valid_data, _ = prepare(content_term=used, num_groups=1, epochs=2)
+        _, trainer, train_data, valid_data, _ = prepare(content_term=used, num_groups=1, epochs=3)
         trainer.fit(train_data, valid_data, verbose=False, saved=False)
-        weights.append({name: value.clone() for name, value in trainer.model.named_parameters()})
-    for name, value in weights[1].items():
-        assert torch.equal(weights[0][name], value), name
+        losses.append(trainer.train_loss_dict)  # the best epoch may be another
+    assert len(losses[0]) == 3
+    assert losses[0] == losses[1]
 
 
 def test_its_table_follows_the_module(prepare):

@@ -43,7 +43,7 @@ def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
 
 def test_the_log_gives_seconds_and_items_per_epoch(prepare, caplog):
     caplog.set_level("INFO")
-    _, trainer, train_data, valid_data, _ = prepare(epochs=2, global_epochs=2)
+    _, trainer, train_data, valid_data, _ = prepare(epochs=2, global_epochs=2, batches_per_encoding=1)
     train_data.set_epoch(0)
     expected = sum(len(batch.items) for batch in train_data)
     trainer.fit(train_data, valid_data)
@@ -274,7 +274,7 @@ def test_the_test_part_is_read_once(tiny, monkeypatch):
 @pytest.mark.parametrize(("first_bad", "steps_taken"), [(0, 1), (1, 3), (4, 5)])
 def test_a_nan_loss_names_the_epoch_and_keeps_what_was_reached(prepare, monkeypatch, first_bad, steps_taken):
     monkeypatch.setattr(trainer_module, "_WINDOWS_BETWEEN_CHECKS", 2)
-    _, trainer, train_data, valid_data, _ = prepare(global_epochs=3)
+    _, trainer, train_data, valid_data, _ = prepare(global_epochs=3, batches_per_encoding=1)
     original, steps = trainer.model.calculate_loss, []
 
     def calculate_loss(batch):
