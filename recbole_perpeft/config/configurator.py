@@ -129,13 +129,16 @@ class Config(RecBoleConfig):
         check_values(self, ours)
         complete_evaluation(self)
         if ours:
-            self.model_class.check_settings(final)
+            self._check_encoder()
         if final["load_col"] is not None:  # of a file that it does not name RecBole would load nothing
             columns = [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
             final["load_col"] = {"inter": columns, **final["load_col"]}
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])
         return final
+
+    def _check_encoder(self) -> None:
+        self.model_class.check_settings(self.final_config_dict)
 
     def _fit_negatives_to_loss(self, final: dict) -> None:
         """RecBole refuses its own default, one sampled negative, for its own default sequential loss, CE."""

@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.content import ItemContent, prepare_content
-from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
-from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+from recbole_perpeft import content as item_content
+from recbole_perpeft import encoder as encoders
 from recbole_perpeft.model.conditioning import make_conditioning, modules_of
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
+
+if TYPE_CHECKING:  # a bundle is opened without transformers
+    from recbole_perpeft.content import ItemContent
+    from recbole_perpeft.encoder import FoundationModel, ItemEncoder
 
 
 def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> MultimodalItemEmbedding:
@@ -49,19 +53,19 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
     )
 
 
-def adapted_encoder(config, foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
+def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent") -> "ItemEncoder":
     """``foundation`` with the modules that the settings ask for, untrained, to read ``content``."""
     num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
     # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
     with torch.random.fork_rng(devices=[]):
-        encoder = build_item_encoder(
+        encoder = encoders.build_item_encoder(
             foundation,
             content,
             config["peft_type"],
             config["peft_config"],
             num_modules,
             peft_layers=config["peft_layers"],
-            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
+            dtype=encoders.compute_dtype(config["precision"], torch.device(config["device"])),
             show_progress=config["show_progress"],
             iisan_form=config["iisan_form"],
         )
@@ -69,23 +73,25 @@ def adapted_encoder(config, foundation: FoundationModel, content: ItemContent) -
     return encoder
 
 
-def load_encoder(config, dataset) -> ItemEncoder:
+def load_encoder(config, dataset) -> "ItemEncoder":
     """The foundation model as it is, with the content of the catalogue, for the arguments of :func:`make_tower`."""
     foundation, content = _load(config, dataset)
-    dtype = compute_dtype(config["precision"], torch.device(config["device"]))
-    return build_item_encoder(foundation, content, None, None, 1, dtype=dtype, show_progress=config["show_progress"])
+    dtype = encoders.compute_dtype(config["precision"], torch.device(config["device"]))
+    return encoders.build_item_encoder(
+        foundation, content, None, None, 1, dtype=dtype, show_progress=config["show_progress"]
+    )
 
 
-def frozen_features(encoder: ItemEncoder) -> dict[str, torch.Tensor]:
+def frozen_features(encoder: "ItemEncoder") -> dict[str, torch.Tensor]:
     """What an encoder of :func:`load_encoder` sees of all items, by modality: ``[n_items, width]``; row 0 is zeros."""
     widths = encoder.foundation.widths
     features = F.pad(encoder.encode(torch.arange(1, encoder.content.n_items), 0), (0, 0, 1, 0))
     return dict(zip(widths, features.split(list(widths.values()), dim=1), strict=True))
 
 
-def foundation_of(config) -> FoundationModel:
+def foundation_of(config) -> "FoundationModel":
     """The foundation model that the settings name."""
-    return load_foundation(
+    return encoders.load_foundation(
         encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
         image_encoder=config["image_encoder"],
         text_encoder=config["text_encoder"],
@@ -98,8 +104,8 @@ def foundation_of(config) -> FoundationModel:
 
 
 def content_of(
-    config, foundation: FoundationModel, tokens: Sequence[str], folder: Path, item_file: Path
-) -> ItemContent:
+    config, foundation: "FoundationModel", tokens: Sequence[str], folder: Path, item_file: Path
+) -> "ItemContent":
     """Pictures and texts of items, ready for ``foundation``, as the settings say.
 
     Parameters
@@ -111,7 +117,7 @@ def content_of(
     item_file
         The atomic ``.item`` file.
     """
-    return prepare_content(
+    return item_content.prepare_content(
         tokens,
         folder,
         item_file=item_file,
@@ -134,7 +140,7 @@ def content_of(
     )
 
 
-def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
+def _load(config, dataset) -> tuple["FoundationModel", "ItemContent"]:
     folder, foundation = Path(config["data_path"]), foundation_of(config)
     tokens = dataset.field2id_token[dataset.iid_field]
     return foundation, content_of(config, foundation, tokens, folder, folder / f"{config['dataset']}.item")

@@ -1,6 +1,7 @@
 """Lists of items for users, from what a run has trained."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from recbole_perpeft.serving.catalogue import ids_of, items_in, nearest
 from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, purchases_of
 from recbole_perpeft.serving.index import IndexReport
 from recbole_perpeft.serving.list_options import ListOptions
-from recbole_perpeft.serving.new_items import check_takes_items, read_new_items, with_new_items
+from recbole_perpeft.serving.new_items import NewItems, check_takes_items, read_new_items, with_new_items
 from recbole_perpeft.serving.opening import Opened, open_trained
 from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.utils.errors import RequestError
@@ -121,16 +122,38 @@ class Recommender:
         ContentError, EncoderError
             If the file, a picture or a text cannot be read, or the foundation model is not found.
         """
+        return self.take_items(self.read_items(file))
+
+    def read_items(self, file: str | Path, settings: Mapping | None = None) -> NewItems:
+        """The slow part of :meth:`add_items`; lists can be made meanwhile, by another thread.
+
+        Parameters
+        ----------
+        file
+            As of :meth:`add_items`.
+        settings
+            Those that are others for these items, such as ``image_dir`` and ``content_cache``.
+
+        Raises
+        ------
+        RequestError, ContentError, EncoderError
+            As of :meth:`add_items`.
+        """
         check_takes_items(self.config, self.model)
         tokens = items_in(Path(file), self.config)
         known = [token for token in tokens if token in self.catalogue]
         if known or not tokens:
             what = f"{known[0]!r} is in the catalogue already" if known else "there are none"
             raise RequestError(f"New items of {file}: {what}. Write a file of new items alone.")
-        rows = read_new_items(self.model, self.config, file, tokens, self._encoder)
-        self._take(*with_new_items(self.model, self.config, self._parts, tokens, rows))
-        self.catalogue = self.catalogue.with_items(tokens, Path(file), self.config)
-        return tokens
+        config = copy.copy(self.config)
+        config.final_config_dict = {**self.config.final_config_dict, **(settings or {})}
+        return read_new_items(config, Path(file), tokens, self._encoder)
+
+    def take_items(self, items: NewItems) -> list[str]:
+        """The quick part of :meth:`add_items`: put items that :meth:`read_items` has read into the catalogue."""
+        self._take(*with_new_items(self.model, self.config, self._parts, items))
+        self.catalogue = self.catalogue.with_items(items.tokens, items.file, self.config)
+        return items.tokens
 
     # -- lists ------------------------------------------------------------------------------------------------------
 
@@ -207,6 +230,17 @@ class Recommender:
         rows = self._all_rows() if users is None else self._rows_of(users)
         return self._blocks(self._histories, np.asarray(self.users, dtype=object)[rows], rows, ListOptions(**options))
 
+    def history(self, user: str) -> list[str]:
+        """The ids of what a user has bought, oldest first.
+
+        Raises
+        ------
+        RequestError
+            If the user is unknown.
+        """
+        _, items = self._histories.bought.take(self._rows_of([user]))
+        return self.catalogue.tokens[items.numpy()].tolist()
+
     def use_index(self, candidates: int = 256, k: int = 20) -> IndexReport:
         """Look for items by a graph of near ones from now on, instead of going through all of them.
 
@@ -256,8 +290,7 @@ class Recommender:
         """Lists for ``rows [n]`` of ``known``, who are called ``names [n]``."""
         allowed = options.allowed(self.catalogue)
         options.check_left(known.bought, rows, names, allowed)
-        if options.group and not hasattr(self.model, "user_groups"):
-            raise RequestError(f"{self.config['model']} has no groups of users: leave the group out.")
+        options.check_groups(self.model)
         values = options.told(self.catalogue)
         shut = torch.from_numpy(np.flatnonzero(~allowed)).to(self.model.device)
         step = min(len(rows), self._best.rows_of_a_block(self._interaction(known, rows[:1])))
@@ -266,7 +299,7 @@ class Recommender:
             interaction, bought = self._interaction(known, rows[block]), None
             if not options.seen:
                 bought = tuple(index.to(self.model.device) for index in known.bought.take(rows[block]))
-            best, found = self._best.of(interaction, ranking, bought, options.k)  # [block, k]
+            best, found = self._best.of(interaction, ranking, bought, options.k, options.by_group)  # [block, k]
             best, found = best.flatten().cpu().numpy(), found.flatten().cpu().numpy()
             frame = {
                 "user_id": names[block].repeat(options.k),
