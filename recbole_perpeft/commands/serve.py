@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         app = create_app(opener, limits, not known.no_page, known.host)
         gc.collect()
         gc.freeze()  # what is there now stays: to look through it again and again makes requests wait
+        listening.listen()  # who reads the next line may ask at once
         host, port = listening.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         print(f"Serving {known.file} on http://{address}/ until Ctrl+C", flush=True)

@@ -240,7 +240,7 @@ def test_a_failure_inside_tells_nothing_of_the_program(bundle, tiny_root, monkey
         raise RuntimeError("secret")
 
     with client_of(bundle, tiny_root) as client:
-        monkeypatch.setattr(Recommender, "recommend", fail)
+        monkeypatch.setattr(Recommender, "lists", fail)
         answer = client.post("/recommend", json={"user": "u1"})
         assert answer.status_code == 500
         assert answer.json() == {"error": "The service failed at this request; its log says how."}

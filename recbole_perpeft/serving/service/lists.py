@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import pandas as pd
+import numpy as np
 
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import PerPEFTError
+
+# columns of a list, k each
+Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class Asked:
     options: tuple[tuple[str, object], ...]
 
 
-def lists_of(recommender: Recommender, asked: Sequence[Asked]) -> list[pd.DataFrame | Exception]:
+def lists_of(recommender: Recommender, asked: Sequence[Asked]) -> list[Columns | Exception]:
     """The list of each request, or why there is none; those with equal options are made together."""
-    found: dict[int, pd.DataFrame | Exception] = {}
+    found: dict[int, Columns | Exception] = {}
     order = sorted(range(len(asked)), key=lambda number: _kind(asked[number]))
     for _, numbers in groupby(order, key=lambda number: _kind(asked[number])):
         numbers = list(numbers)
@@ -44,17 +47,21 @@ def _kind(request: Asked) -> tuple:
     return request.user is None, repr(request.options)
 
 
-def _alike(recommender: Recommender, asked: Sequence[Asked]) -> list[pd.DataFrame | Exception]:
+def _alike(recommender: Recommender, asked: Sequence[Asked]) -> list[Columns | Exception]:
     options = dict(asked[0].options)
     options["where"] = dict(options["where"])
     try:
         if asked[0].user is not None:
-            lists = recommender.recommend([request.user for request in asked], **options)
+            blocks = list(recommender.lists([request.user for request in asked], **options))
         else:
-            lists = recommender.recommend_new([request.history for request in asked], **options)
+            blocks = list(recommender.lists_new([request.history for request in asked], **options))
     except Exception as error:
         if len(asked) == 1 or not isinstance(error, PerPEFTError):
             return [error] * len(asked)
         return [_alike(recommender, [request])[0] for request in asked]  # one of them cannot be met
     k = options["k"]
-    return [lists[start : start + k] for start in range(0, len(lists), k)]
+    return [
+        {name: values[start : start + k] for name, values in block.items()}
+        for block in blocks
+        for start in range(0, len(block["rank"]), k)
+    ]

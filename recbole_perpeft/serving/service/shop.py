@@ -8,12 +8,11 @@ from logging import getLogger
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pandas as pd
 from starlette.exceptions import HTTPException
 
 from recbole_perpeft.serving.service.bodies import ItemBody, ListBody
 from recbole_perpeft.serving.service.limits import Limits
-from recbole_perpeft.serving.service.lists import Asked, lists_of
+from recbole_perpeft.serving.service.lists import Asked, Columns, lists_of
 from recbole_perpeft.serving.service.metrics import Metrics
 from recbole_perpeft.serving.service.posted_items import check_items, write_items
 from recbole_perpeft.serving.service.queue import ListQueue
@@ -91,7 +90,7 @@ class Shop:
         rows = zip(*(found[name].tolist() for name in ("item_id", "score", *columns)), strict=True)
         return {
             "user": body.user,
-            "group": int(found["group"].iloc[0]) if served.groups else None,
+            "group": int(found["group"][0]) if served.groups else None,
             "served": served.number,
             "items": [
                 {"item": item, "score": score, **dict(zip(columns, more, strict=True)), "picture": served.picture(item)}
@@ -114,7 +113,7 @@ class Shop:
         for items in (body.history, body.allow, body.deny):
             served.check_items(items or [])
 
-    def _lists(self, asked: Sequence[Asked]) -> list[tuple[Served, pd.DataFrame | Exception]]:
+    def _lists(self, asked: Sequence[Asked]) -> list[tuple[Served, Columns | Exception]]:
         """In the thread of the queue; all are from one that is served."""
         served = self.served
         return [(served, found) for found in lists_of(served.recommender, asked)]

@@ -20,10 +20,12 @@ function element(name, text, kind) {
 }
 
 function figure(item, title) {
-  const made = element("figure");
-  let picture = element("div", (title || item.item).slice(0, 1), "tile");
+  const made = element("figure"), tile = element("div", (title || item.item).slice(0, 1), "tile");
+  let picture = tile;
   if (item.picture) {
     picture = element("img");
+    picture.addEventListener("load", () => picture.classList.toggle("loaded", picture.naturalWidth > 0));
+    picture.addEventListener("error", () => picture.replaceWith(tile));
     picture.src = item.picture;
     picture.alt = title || item.item;
   }
