@@ -52,12 +52,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:  # which the system would cut to another
+        raise RequestError(f"--port: {port} is no port: give 1 to 65535, or 0 for any that is free.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise RequestError(f"--host {host} --port {port}: cannot be listened on ({error}). Give others.") from error
     return listening
 

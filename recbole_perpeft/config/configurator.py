@@ -68,7 +68,7 @@ class Config(RecBoleConfig):
     ):
         self._command_line, self.remarks = command_line, []
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
-        self.remarks += without_effect(self)
+        self.remarks += self._without_effect()
 
     # -- where values come from -------------------------------------------------------------------------------------
 
@@ -139,6 +139,9 @@ class Config(RecBoleConfig):
 
     def _check_encoder(self) -> None:
         self.model_class.check_settings(self.final_config_dict)
+
+    def _without_effect(self) -> list[str]:
+        return without_effect(self)
 
     def _fit_negatives_to_loss(self, final: dict) -> None:
         """RecBole refuses its own default, one sampled negative, for its own default sequential loss, CE."""

@@ -186,6 +186,9 @@ class _TriedConfig(Config):
     def _check_encoder(self) -> None:
         pass
 
+    def _without_effect(self) -> list[str]:
+        return []
+
 
 def open_bundle(folder: str | Path | Bundle, settings: dict | None = None) -> tuple[Config, nn.Module, Dataset]:
     """Make model and data again from a bundle; nothing in it is executed.

@@ -9,6 +9,7 @@ import pytest
 
 from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.serving.recommender import Recommender
+from tests.interpreter import in_a_fresh_interpreter
 from tests.serving.services import app_of, client_of, together
 
 
@@ -258,3 +259,15 @@ def test_a_model_of_recbole_is_served_without_groups(checkpoint, tiny_root, tmp_
         assert "knows users by what it learnt" in client.post("/recommend", json={"history": ["i1"]}).json()["error"]
         assert client.post("/recommend", json={"user": "u1", "by_group": 0}).status_code == 422
         assert client.post("/items", json={"items": [{"id": "new"}]}).status_code == 422
+
+
+def test_a_bundle_is_served_without_what_only_training_needs(bundle):
+    code = f"""
+import sys
+from recbole_perpeft.serving.recommender import Recommender
+from recbole_perpeft.serving.service.app import create_app
+create_app(lambda: Recommender.load({str(bundle)!r}))
+unused = ("transformers", "peft", "sklearn", "tensorboard", "torch._dynamo", "recbole_perpeft.trainer.trainer")
+print([name for name in unused if name in sys.modules])
+"""
+    assert in_a_fresh_interpreter(code, bundle.parent).splitlines()[-1] == "[]"

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
-from recbole_perpeft import __version__
+import recbole_perpeft
 from recbole_perpeft.serving.service.answers import answer, refusal, speak_json
 from recbole_perpeft.serving.service.bodies import ItemsBody, ListBody
 from recbole_perpeft.serving.service.limits import Limits
@@ -49,7 +49,9 @@ def create_app(opener: Opener, limits: Limits | None = None, page: bool = True, 
         yield
         await shop.stop()
 
-    app = FastAPI(title="recbole_perpeft", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="recbole_perpeft", version=recbole_perpeft.__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
     speak_json(app)
     _add_requests(app, shop)
     add_interface(app)

@@ -84,6 +84,7 @@ async function withErrors(what) {
   } catch (error) {
     part("error").textContent = error.message;
     part("error").hidden = false;
+    console.error(error);
   }
 }
 
