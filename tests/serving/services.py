@@ -21,7 +21,7 @@ def app_of(bundle, data_path, page=True, **limits):
 @contextmanager
 def client_of(*args, **kwargs):
     """A client of :func:`app_of`; an error inside the service is an answer of status 500, as it is to others."""
-    with TestClient(app_of(*args, **kwargs), raise_server_exceptions=False) as client:
+    with TestClient(app_of(*args, **kwargs), "http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
 
@@ -30,7 +30,7 @@ def together(app, talk):
 
     async def run():
         transport = httpx.ASGITransport(app)
-        client = httpx.AsyncClient(transport=transport, base_url="http://testserver")
+        client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
         async with app.router.lifespan_context(app), client:
             return await talk(client)
 

@@ -132,7 +132,17 @@ def test_other_paths_methods_and_names_of_this_machine_are_refused_in_json(bundl
         ):  # fmt: skip
             assert answer.status_code == status
             assert answer.json().keys() == {"error"}
-        assert client.get("/health", headers={"host": "evil.example"}).status_code == 400
+        for headers, status in (
+            ({"host": "evil.example"}, 400),
+            ({"host": ""}, 400),
+            ({"origin": "http://evil.example"}, 403),
+            ({"origin": "null"}, 403),
+            ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
+            ({"host": "[::1]:8000"}, 200),
+        ):
+            answer = client.post("/reload", headers=headers)
+            assert answer.status_code == status, headers
+            assert answer.json().keys() & {"error", "served"}
 
 
 def test_requests_that_come_together_are_computed_together_and_one_that_cannot_be_met_alone(

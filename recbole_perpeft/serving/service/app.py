@@ -4,19 +4,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
 import recbole_perpeft
 from recbole_perpeft.serving.service.answers import answer, refusal, speak_json
 from recbole_perpeft.serving.service.bodies import ItemsBody, ListBody
 from recbole_perpeft.serving.service.limits import Limits
-from recbole_perpeft.serving.service.middleware import BodyLimit, Clock
+from recbole_perpeft.serving.service.middleware import BodyLimit, Clock, OwnPages
 from recbole_perpeft.serving.service.pages import add_interface, add_page
 from recbole_perpeft.serving.service.served import Opener
 from recbole_perpeft.serving.service.shop import Shop
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -58,8 +57,7 @@ def create_app(opener: Opener, limits: Limits | None = None, page: bool = True, 
     if page:
         add_page(app, shop)
     app.add_middleware(BodyLimit, most=limits.body)
-    if host in _LOOPBACK:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]", "testserver"])
+    app.add_middleware(OwnPages, hosts=_LOOPBACK if host in (*_LOOPBACK, "::1") else None)
     app.add_middleware(Clock, metrics=shop.metrics)
     return app
 

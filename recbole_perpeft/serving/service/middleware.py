@@ -1,4 +1,4 @@
-"""What stands before all routes: how large a body may be, and the clock."""
+"""What stands before all routes: whom a browser may ask for, how large a body may be, and the clock."""
 
 import time
 
@@ -6,6 +6,31 @@ from starlette.exceptions import HTTPException
 
 from recbole_perpeft.serving.service.answers import refusal
 from recbole_perpeft.serving.service.metrics import Metrics
+
+
+class OwnPages:
+    """Refuses what a page of another site lets its reader's browser send.
+
+    Parameters
+    ----------
+    hosts
+        The names that the service answers to, so that no other name can be made to lead here; None: any.
+    """
+
+    def __init__(self, app, hosts: tuple[str, ...] | None):
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope, receive, send) -> None:
+        app = self._app
+        if scope["type"] == "http":
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            host, origin = headers.get(b"host", ""), headers.get(b"origin")
+            name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+            if self._hosts is not None and name not in self._hosts:
+                app = refusal(400, f"This service answers to {', '.join(self._hosts)} only.")
+            elif origin is not None and origin.partition("://")[2] != host:
+                app = refusal(403, "Pages of another site may not ask.")
+        await app(scope, receive, send)
 
 
 class BodyLimit:
