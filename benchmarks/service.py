@@ -44,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=2000, help="for each number of connections")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--starts", type=int, default=3, help="how often each start is measured")
     parser.add_argument("--checkpoint", type=Path, help="of the demo; else one is trained")
     parser.add_argument("--json", type=Path, help="file for all figures")
