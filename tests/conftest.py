@@ -14,6 +14,7 @@ from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.registry import find_model, is_perpeft
 from recbole_perpeft.config.setting_effects import unread
+from recbole_perpeft.content.cache import PLACE_VARIABLE
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
 from tests.training import record
@@ -26,6 +27,14 @@ TINY = {
     "grouping": "random", "show_progress": False, "content_workers": 1, "peft_config": {"r": 2}, "learning_rate": 0.01,
     "precision": "fp32", "use_gpu": False, "correct_sampling": False, "averaging_epochs": None,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_at_home(tmp_path_factory):
+    """Runs that name no content cache have one of the tests, not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PLACE_VARIABLE, str(tmp_path_factory.mktemp("content")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import large_catalogue, sampled
 from benchmarks.apart import moved
 from benchmarks.backbones import line, summaries_in
 from benchmarks.ceiling import true_aspects
@@ -227,3 +228,26 @@ def test_true_aspects_are_those_that_the_demos_catalogue_shows():
         start, words = starts[INDEX[name]], list(ASPECTS[INDEX[name]].values)
         values = table[:-1, start : start + len(words)].argmax(1)
         assert all(words[value] in text.lower() for value, text in zip(values, shown, strict=True))
+
+
+def test_sampled_evaluation_is_timed_against_predict_which_finds_the_same(tmp_path, capsys):
+    file = tmp_path / "sampled.json"
+    sizes = ["--users", "60", "--items", "200", "--hidden", "16", "--length", "5", "--predict_users", "20"]
+    sampled.main([*sizes, "--repeats", "1", "--threads", "1", "--json", str(file)])
+    result = json.loads(file.read_text())
+    assert result["largest_difference_of_metrics"] < 1e-6
+    assert result["seconds_per_user"]["predict"] > result["seconds_per_user"]["uni100"] > 0
+    assert "times the time of full" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_large_catalogues_memory_is_measured_part_by_part(tmp_path, capsys):
+    file = tmp_path / "memory.json"
+    large_catalogue.main(["--items", "400", "--users", "80", "--json", str(file)])
+    result = json.loads(file.read_text())
+    peaks = [part["peak_bytes"] for part in result["parts"].values()]
+    assert list(result["parts"])[0] == "imports"
+    assert list(result["parts"])[-1] == "test"
+    assert peaks == sorted(peaks)
+    assert result["peak_bytes"] >= 0.99 * peaks[-1]  # the system counts in other pages
+    assert "GiB at most until then" in capsys.readouterr().out

@@ -16,6 +16,7 @@ FLOORS = (
     {"report"},
     {"quick_start"},
     {"experiments", "serving"},
+    {"explain"},
     {"commands"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

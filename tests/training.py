@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from recbole_perpeft.data.sampled_ranking import SampledRankingLoader
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.gradient_cache import encode_in_portions
 
@@ -139,3 +140,10 @@ def mean_gain(trainer, loader):
         for row, item in zip(users.tolist(), items.tolist(), strict=True):
             gains.append(1 / np.log2(2 + int((scores[row] > scores[row, item]).sum())))
     return np.mean(gains)
+
+
+def by_predict(loader):
+    """The loader of the same draws, a row for each user and candidate, which RecBole's ``predict`` scores."""
+    same = SampledRankingLoader(loader.config, loader._dataset, loader._sampler)
+    same.known = getattr(loader, "known", None)
+    return same

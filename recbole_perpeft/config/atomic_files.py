@@ -39,8 +39,7 @@ def read_header(file: Path, config) -> dict[str, str | None]:
     except LookupError:
         raise DataError(f"encoding: {encoding} is not an encoding that Python knows; try utf-8.") from None
     except UnicodeDecodeError as error:
-        other = "utf-16" if Path(file).read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
-        raise DataError(f"{file} is not in {encoding} ({error}): set encoding, say --encoding={other}.") from error
+        raise _not_in(encoding, file, error) from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     if line.startswith("\ufeff"):
@@ -87,6 +86,13 @@ def check_header(file: Path, config) -> dict[str, str]:
         if kind not in _TYPES:
             raise DataError(f"{file}: column {name} has the type {kind!r}; possible are {', '.join(_TYPES)}.")
     return columns
+
+
+def _not_in(encoding: str, file: Path, error: UnicodeDecodeError) -> DataError:
+    with open(file, "rb") as handle:
+        marks = handle.read(2)
+    other = "utf-16" if marks in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
+    return DataError(f"{file} is not in {encoding} ({error}): set encoding, say --encoding={other}.")
 
 
 def _whole_line(file: Path, config) -> str:
@@ -145,19 +151,23 @@ def check_lines(file: Path, config) -> None:
     Raises
     ------
     DataError
-        Names the first such line.
+        Names the first such line; or the encoding, if a line is not in it.
     """
     separator, columns = config["field_separator"], len(read_header(file, config))
-    with open(file, encoding=config["encoding"] or "utf-8") as handle:
-        for number, line in enumerate(handle, 1):
-            fields = line.count(separator) + 1
-            if fields > columns and '"' in line and len(separator) == 1:
-                fields = len(next(csv.reader([line], delimiter=separator)))
-            if fields > columns:
-                raise DataError(
-                    f"{file}, line {number}: {fields} fields where the header has {columns} columns: "
-                    f"{_shown(line.rstrip())}. Leave separators out of values and the end of lines."
-                )
+    encoding = config["encoding"] or "utf-8"
+    with open(file, encoding=encoding) as handle:
+        try:
+            for number, line in enumerate(handle, 1):
+                fields = line.count(separator) + 1
+                if fields > columns and '"' in line and len(separator) == 1:
+                    fields = len(next(csv.reader([line], delimiter=separator)))
+                if fields > columns:
+                    raise DataError(
+                        f"{file}, line {number}: {fields} fields where the header has {columns} columns: "
+                        f"{_shown(line.rstrip())}. Leave separators out of values and the end of lines."
+                    )
+        except UnicodeDecodeError as error:
+            raise _not_in(encoding, file, error) from error
 
 
 def check_times(file: Path, config, purchases: pd.DataFrame, kind: FeatureType) -> None:

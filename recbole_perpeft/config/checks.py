@@ -24,6 +24,7 @@ _TRANSFORMS = {  # of sequences, with the shares that each reads
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 _LAST_SEED = 2**32 - 1  # numpy's
+_ENCODED_TOGETHER = 4  # batches, where the foundation model is the cost of a step (docs/speed.md)
 
 
 def check_values(config, is_ours: bool) -> None:
@@ -221,6 +222,10 @@ def _check_ours(config) -> None:
             f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
             "every item once for each user of a batch. Set 1 or more."
         )
+    if config["batches_per_encoding"] is None:
+        encoder = registered("peft_type").get(str(config["peft_type"] or "NONE").upper())
+        runs_in_steps = encoder is None or "peft_layers" in encoder.reads
+        config["batches_per_encoding"] = _ENCODED_TOGETHER if runs_in_steps else 1
     only_epochs = "epochs" in config.external_config_dict and "global_epochs" not in config.external_config_dict
     if config["global_epochs"] is None or only_epochs:
         config["global_epochs"] = -(-config["epochs"] // 2)

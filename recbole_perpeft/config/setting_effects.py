@@ -141,12 +141,14 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
 ]  # fmt: skip
 
 _NEEDS_OF_CONTENT = [  # the same, of every model that reads content
+    (("encoder", "precision", "missing_content", "content_cache", *_IMAGE, *_TEXT),
+     _when(lambda c: bool(c["item_features"]), "item_features")),
     (_IMAGE, _NO_IMAGE),
     (_TEXT, _NO_TEXT),
     (("image_dir",), _when(lambda c: c["image_field"] is not None, "image_field")),
     (("encoder",), _when(lambda c: c["image_encoder"] is not None, "image_encoder")),
     (("encoder",), _when(lambda c: c["text_encoder"] is not None, "text_encoder")),
-]
+]  # fmt: skip
 
 _NEEDS_OF_ANY = [  # the same, of RecBole's own models too
     (("stopping_step", "valid_metric"), _NO_VALIDATION),

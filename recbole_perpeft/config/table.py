@@ -164,6 +164,7 @@ SETTINGS: dict[str, Setting] = {
     "image_field": Setting(str),
     "image_dir": Setting(str, kind=Kind.PLACE),
     "missing_content": Setting(str, ("error", "neutral")),
+    "item_features": Setting(dict, none=True),
     "content_cache": Setting(str, kind=Kind.PLACE),
     "content_workers": _from(1, Kind.PLACE),
     "neighbour_features": Setting(list, FEATURE_FORMS, alone=True),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recbole_perpeft.content.store import content_hash, digest, open_array
+from recbole_perpeft.content.store import content_hash, digest, open_array, release_pages
 from recbole_perpeft.utils.device_rows import DeviceRows, to_device
 
 
@@ -26,6 +26,8 @@ class ItemContent:
         Changes whenever the content of a batch may change.
     pixel_store, token_store
         Folders of the stores; None for a modality that is not there.
+    data_set
+        Name of the data set, for the lists of what the cache holds.
     fixed_text_length
         Whether texts keep their full padded length and have no attention mask, as SigLIP was trained.
     pictures_decoded
@@ -48,12 +50,14 @@ class ItemContent:
         key: str,
         pixel_store: Path | None,
         token_store: Path | None,
+        data_set: str,
         fixed_text_length: bool,
         pictures_decoded: int = 0,
     ):
         self.modalities = modalities
         self.n_items = n_items
         self.key = key
+        self.data_set = data_set
         self.fixed_text_length = fixed_text_length
         self.pictures_decoded = pictures_decoded
         self._pixel_store = pixel_store
@@ -106,6 +110,13 @@ class ItemContent:
         self.device = torch.device(device)
         self._pixel_rows = None if self.pixels is None else DeviceRows(self.pixels, self.device)
         self._token_rows = None if self.tokens is None else DeviceRows(self.tokens, self.device)
+
+    def rest(self) -> None:
+        """Hold no memory for the arrays until they are read again, which is not to be expected."""
+        self.place(torch.device("cpu"))
+        for array in (self.pixels, self.tokens, self.lengths):
+            if array is not None:
+                release_pages(array)
 
     def batch(
         self, items: torch.Tensor, modalities: Sequence[str] | None = None, length_step: int = 1

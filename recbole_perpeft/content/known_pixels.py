@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_perpeft.content.store import open_array
+from recbole_perpeft.content.store import note_kind, open_array, stores_beside
 
-_KIND, _FILES = "kind.txt", "files.txt"  # no .npy: a hash of the content is one of these
+_FILES = "files.txt"
 
 
 def note_pictures(folder: Path, kind: str, hashes: Sequence[str | None], bad: Collection[int]) -> None:
@@ -24,7 +24,7 @@ def note_pictures(folder: Path, kind: str, hashes: Sequence[str | None], bad: Co
     bad
         Rows whose file cannot be used.
     """
-    (folder / _KIND).write_text(kind)
+    note_kind(folder, kind)
     usable = (hashed if hashed and row not in bad else "" for row, hashed in enumerate(hashes))
     (folder / _FILES).write_text("\n".join(usable))
 
@@ -41,9 +41,7 @@ def known_pixels(store: Path, kind: str, hashes: Sequence[str | None]) -> dict[i
     """
     wanted = {hashed for hashed in hashes if hashed}
     found: dict[str, np.ndarray] = {}
-    for other in sorted(store.parent.glob("pixels-*")):
-        if other.suffix or not (other / _FILES).is_file() or (other / _KIND).read_text() != kind:
-            continue
+    for other in stores_beside(store, kind):
         pixels = open_array(other / "pixels.npy")
         for row, hashed in enumerate((other / _FILES).read_text().split("\n")):
             if hashed in wanted:

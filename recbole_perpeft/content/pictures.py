@@ -5,10 +5,12 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from recbole_perpeft.content.picture_names import hashed_stem_of, stem_of
 from recbole_perpeft.utils.errors import ContentError
 
 # What Pillow reads with its own decoders, and knows by a signature in the file: no data, documents or programs.
@@ -18,18 +20,26 @@ _USUAL = (".jpg", ".jpeg", ".png", ".webp")
 # Processors scale the short side to the encoder's size first: beyond this ratio the long side would fill the
 # memory.
 MAX_ASPECT_RATIO = 1000
-_TOO_LARGE = "more than {} pixels, Pillow's limit against decompression bombs"
 
 
 class UnreadablePicture(ContentError):
     """A file that cannot be opened as a picture; the message is the reason without the file's name."""
 
 
+class TooManyPixels(UnreadablePicture):
+    """A picture whose header tells more pixels than are allowed."""
+
+    def __init__(self, limit: int):
+        super().__init__(f"more than {limit:,} pixels, the limit against decompression bombs")
+
+
 def find_by_item_id(item_ids: Sequence[str], folder: Path, image_dir: str) -> list[Path | None]:
     """Find ``<image_dir>/<item_id>.jpg``, or with another of :func:`extensions`, for every item.
 
-    Of several pictures of an item the first in the order of :func:`extensions` counts, of those the first by name.
-    Ids are looked up in the listing of the folder, so an id with path separators finds nothing outside it.
+    Of several pictures of an item the first in the order of :func:`extensions` counts, of those the first by name; last
+    comes a file that is called as the item, without an ending. Ids that cannot be names of files are looked for by
+    those of :mod:`~recbole_perpeft.content.picture_names` too. Ids are looked up in the listing of the folder, so an id
+    with path separators finds nothing outside it.
 
     Parameters
     ----------
@@ -56,15 +66,34 @@ def find_by_item_id(item_ids: Sequence[str], folder: Path, image_dir: str) -> li
             f"There is no folder {directory}: set `image_dir` to the folder with the items' pictures, or "
             "`image_field` to the column of the item file with their paths."
         )
+    found = listing(directory)
+    stems = [stem_of(item_id) for item_id in item_ids]
+    # the file a%20b is that of the item "a b", also where there is an item "a%20b"
+    of_others = {stem for item_id, stem in zip(item_ids, stems, strict=True) if stem != item_id}
+
+    def first_of(item_id: str, stem: str) -> Path | None:
+        names = found.get(stem) or found.get(hashed_stem_of(item_id))
+        if not names and item_id not in of_others:
+            names = found.get(item_id)
+        return directory / names[0] if names else None
+
+    return list(map(first_of, item_ids, stems))
+
+
+def listing(directory: Path) -> dict[str, list[str]]:
+    """Names of the files in a folder by the item id that they stand for, the one that counts first."""
     order = {extension: position for position, extension in enumerate(extensions())}
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, list[tuple[int, str]]] = {}
     with os.scandir(directory) as entries:
         for entry in entries:
             stem, extension = os.path.splitext(entry.name)
             position = order.get(extension.lower())
-            if position is not None and entry.is_file():
-                found[stem] = min((position, entry.name), found.get(stem, (len(order), "")))
-    return [directory / found[item_id][1] if item_id in found else None for item_id in item_ids]
+            if not entry.is_file():
+                continue
+            if position is not None:
+                found.setdefault(stem, []).append((position, entry.name))
+            found.setdefault(entry.name, []).append((len(order), entry.name))
+    return {stem: [name for _, name in sorted(names)] for stem, names in found.items()}
 
 
 @functools.cache
@@ -141,22 +170,43 @@ def open_picture(path: Path) -> Image.Image:
     try:
         if path.stat().st_size == 0:
             raise UnreadablePicture("the file is empty (0 bytes)")
-        with Image.open(path, formats=formats()) as image:
-            return _to_rgb(image)
+    except OSError as error:
+        raise UnreadablePicture(f"cannot be read ({error.strerror})") from None
+    return decode_picture(path, Image.MAX_IMAGE_PIXELS)[0]
+
+
+def decode_picture(file: Path | BinaryIO, max_pixels: int | None) -> tuple[Image.Image, str]:
+    """As :func:`open_picture`, of a file or of bytes, and the picture's format by Pillow's name.
+
+    Parameters
+    ----------
+    file
+        What Pillow opens.
+    max_pixels
+        A picture whose header tells more is refused before anything is decoded; None: any number.
+
+    Raises
+    ------
+    UnreadablePicture
+        As :func:`open_picture`.
+    """
+    try:
+        with Image.open(file, formats=formats()) as image:
+            return _to_rgb(image, max_pixels), image.format
     except UnreadablePicture:
         raise
     except UnidentifiedImageError:
         raise UnreadablePicture(f"not a picture in one of the formats {', '.join(formats())}") from None
-    except Image.DecompressionBombError:
-        raise UnreadablePicture(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)) from None
+    except Image.DecompressionBombError:  # of twice Pillow's own limit
+        raise TooManyPixels(max_pixels or Image.MAX_IMAGE_PIXELS) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
         raise UnreadablePicture(f"cut short or damaged ({error})") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    # Pillow refuses beyond twice its limit and warns before that; here its limit is the limit.
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        raise UnreadablePicture(_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS))
+def _to_rgb(image: Image.Image, max_pixels: int | None) -> Image.Image:
+    # Pillow refuses beyond twice its limit and warns before that; here the limit is the limit.
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        raise TooManyPixels(max_pixels)
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise UnreadablePicture(f"{image.width} x {image.height} pixels is not the shape of a picture")
     image.load()

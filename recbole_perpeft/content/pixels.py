@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from recbole_perpeft.content.file_hashes import hash_files
+from recbole_perpeft.content.found import repeated_picture
 from recbole_perpeft.content.known_pixels import known_pixels, note_pictures
 from recbole_perpeft.content.pictures import UnreadablePicture, open_picture
 from recbole_perpeft.content.store import ArrayWriter, digest, ensure_store
@@ -93,6 +94,8 @@ def ensure_pixels(
         note_pictures(partial, kind, hashes, {row for row, item_id in enumerate(item_ids) if item_id in bad})
 
     reused = ensure_store(store, make)
+    if remark := repeated_picture(paths, hashes):
+        getLogger().warning(remark)
     unusable = read_list(store / FILE_NAME)
     if unusable and not neutral:
         raise _refused(unusable, total, store / FILE_NAME)

@@ -5,19 +5,28 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from recbole_perpeft.content.cache import size_of
+from recbole_perpeft.content.found import (
+    count_found,
+    find_pictures,
+    find_texts,
+    place_of_pictures,
+    place_of_texts,
+    repeated_texts,
+    without,
+)
 from recbole_perpeft.content.item_content import ItemContent
 from recbole_perpeft.content.item_file import read_item_texts
-from recbole_perpeft.content.pictures import find_by_column, find_by_item_id
 from recbole_perpeft.content.pixels import ensure_pixels
 from recbole_perpeft.content.store import digest
-from recbole_perpeft.content.texts import check_template, join_texts
+from recbole_perpeft.content.texts import check_template
 from recbole_perpeft.content.tokens import ensure_tokens
 from recbole_perpeft.content.unusable_pictures import FILE_NAME, read_list, report
+from recbole_perpeft.content.uses import note_use
 from recbole_perpeft.utils.errors import ContentError
 
 MODALITIES = ("image", "text")
 MISSING_CONTENT = ("error", "neutral")
-SHOWN_ITEMS = 5
 
 
 def prepare_content(
@@ -112,17 +121,15 @@ def prepare_content(
     found = []
     # Both modalities are checked before the long work on either.
     if "image" in modalities:
-        paths = [None, *_find_pictures(item_ids[1:], rows, folder, image_field, image_dir)]
-        where = f"column {image_field!r} of {item_file}" if image_field else f"the folder {folder / image_dir}"
-        found.append(_count(item_ids, paths, "image", where, missing_content))
+        paths = [None, *find_pictures(item_ids[1:], rows, folder, image_field, image_dir)]
+        where = place_of_pictures(item_file, folder, image_field, image_dir)
+        found.append(count_found(item_ids[1:], paths[1:], "image", where, missing_content))
     if "text" in modalities:
-        blank = dict.fromkeys(text_fields, "")
-        texts = [
-            "",
-            *(join_texts(rows.get(item_id, blank), text_fields, text_template) for item_id in item_ids[1:]),
-        ]
-        where = f"the columns {', '.join(text_fields)} of {item_file}"
-        found.append(_count(item_ids, texts, "text", where, missing_content))
+        texts = ["", *find_texts(item_ids[1:], rows, text_fields, text_template)]
+        where = place_of_texts(item_file, text_fields)
+        found.append(count_found(item_ids[1:], texts[1:], "text", where, missing_content))
+        if remark := repeated_texts(texts[1:]):
+            logging.getLogger().warning(remark)
 
     stored = []
     if "image" in modalities:
@@ -150,6 +157,12 @@ def prepare_content(
         )
         stored.append(f"{token_store} ({'reused' if reused else 'made'})")
     logging.getLogger().info(f"Item content: {', '.join(found)}; in {', '.join(stored)}")
+    for store in filter(None, (pixel_store, token_store)):
+        note_use(store, folder.name)
+    logging.getLogger().info(
+        f"The content cache {cache_dir} (content_cache) holds {size_of(cache_dir) / 1e9:.3f} GB; python -m "
+        "recbole_perpeft cache lists and prunes it."
+    )
 
     return ItemContent(
         modalities=tuple(name for name in MODALITIES if name in modalities),
@@ -157,6 +170,7 @@ def prepare_content(
         key=digest([str(pixel_store and pixel_store.name), str(token_store and token_store.name), fixed_text_length]),
         pixel_store=pixel_store,
         token_store=token_store,
+        data_set=folder.name,
         fixed_text_length=fixed_text_length,
         pictures_decoded=decoded,
     )
@@ -173,45 +187,5 @@ def _check_settings(modalities: Sequence[str], missing_content: str, image_proce
         if tool is None:
             raise ContentError(
                 f"`modalities: {list(modalities)}` has {modality!r}, but the encoder has no {name}: "
-                f"{_drop(modality)}, or choose another encoder."
+                f"{without(modality)}, or choose another encoder."
             )
-
-
-def _drop(modality: str) -> str:
-    (other,) = set(MODALITIES) - {modality}
-    return f"drop it with `modalities: [{other}]`"
-
-
-def _find_pictures(
-    item_ids: list[str],
-    rows: dict[str, dict[str, str]],
-    folder: Path,
-    image_field: str | None,
-    image_dir: str,
-) -> list[Path | None]:
-    if image_field is None:
-        return find_by_item_id(item_ids, folder, image_dir)
-    return find_by_column(item_ids, {item_id: row[image_field] for item_id, row in rows.items()}, folder)
-
-
-def _count(item_ids: list[str], content: Sequence, modality: str, where: str, missing_content: str) -> str:
-    """Say in words how many items have content of a modality; an error if too few have."""
-    noun, substitute = {"image": ("picture", "the mean colour"), "text": ("text", "the empty text")}[modality]
-    n_items = len(item_ids) - 1
-    missing = [item_id for item_id, value in zip(item_ids[1:], content[1:], strict=True) if not value]
-    if not missing:
-        return f"{n_items} {noun}s"
-    examples = ", ".join(repr(item_id) for item_id in missing[:SHOWN_ITEMS]) + (
-        ", …" if len(missing) > SHOWN_ITEMS else ""
-    )
-    if len(missing) == n_items:
-        raise ContentError(
-            f"None of the {n_items} items ({examples}) has a {noun} in {where}. Check that the item ids are "
-            f"the same there, or leave {noun}s out: {_drop(modality)}."
-        )
-    if missing_content == "error":
-        raise ContentError(
-            f"{len(missing)} of {n_items} items have no {noun} in {where}: {examples}. Add them, or set "
-            f"`missing_content: neutral` to put {substitute} in their place (now `missing_content: error`)."
-        )
-    return f"{n_items - len(missing)} {noun}s ({len(missing)} missing, {substitute} stands in)"

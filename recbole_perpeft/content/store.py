@@ -2,13 +2,15 @@
 
 A store is made in ``<name>.partial`` under a lock and renamed when it is whole, so a folder without that
 suffix is whole. A second process that wants the same store waits for the first. A killed run leaves its
-partial folder, from which the next run goes on.
+partial folder, from which the next run goes on. Whoever opens a store holds it until the process ends
+(:mod:`~recbole_perpeft.content.uses`).
 """
 
 import errno
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,9 +22,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib import format as npy
 
+from recbole_perpeft.content.uses import hold
 from recbole_perpeft.utils.errors import ContentError
 
 FORMAT_VERSION = 1
+_KIND = "kind.txt"  # no .npy: a hash of the content is one of these
+_AT_ONCE = 1  # second: longer than it takes to open a store
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -52,34 +57,65 @@ def ensure_store(folder: Path, make: Callable[[Path], None]) -> bool:
     ContentError
         If the folder cannot be written, or the disk is full; then nothing is left behind.
     """
-    if folder.is_dir():
-        return True
-    partial = folder.with_name(folder.name + ".partial")
+    there = folder.is_dir()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            if folder.is_dir():
-                return True
-            partial.mkdir(exist_ok=True)
-            try:
-                make(partial)
-            except (ContentError, OSError):
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            partial.rename(folder)
+            there = folder.is_dir()
+            if not there:
+                _make(folder, make)
+            hold(folder)
     except OSError as error:
-        raise ContentError(
-            f"The cache of item content {folder.parent} cannot be written ({error}): set `content_cache` to "
-            "a folder that can."
-        ) from error
-    return False
+        if not folder.is_dir():  # else nobody can note the use of it, nor remove it: it is read only, or the disk full
+            raise ContentError(
+                f"The cache of item content {folder.parent} cannot be written ({error}): set `content_cache` to "
+                "a folder that can."
+            ) from error
+    return there
+
+
+def note_kind(folder: Path, kind: str) -> None:
+    """Note in a store what is the same for all whose rows it could share."""
+    (folder / _KIND).write_text(kind)
+
+
+def stores_beside(new: Path, kind: str) -> Iterator[Path]:
+    """Whole stores beside a ``new`` one, of the same kind; each stays as long as this process runs."""
+    for store in sorted(new.parent.glob(f"{new.name.partition('-')[0]}-*")):
+        if not store.suffix and _kind_of(store) == kind and _hold(store):
+            yield store
+
+
+def _kind_of(store: Path) -> str | None:
+    with suppress(OSError):
+        return (store / _KIND).read_text()
+    return None
+
+
+def _hold(store: Path) -> bool:
+    """Hold a store, or read one that nobody can remove; tells whether it is there."""
+    with suppress(OSError), _locked(store):
+        if store.is_dir():
+            hold(store)
+    return store.is_dir()
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(exist_ok=True)
+    try:
+        make(partial)
+    except (ContentError, OSError):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    partial.rename(folder)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_AT_ONCE)
     except Timeout:
         logging.getLogger().info(f"Waiting for another process that prepares {folder}")
         lock.acquire()
@@ -202,3 +238,9 @@ def open_array(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise ContentError(f"{path} is damaged ({error}): delete {path.parent}, it will be made again.") from error
+
+
+def release_pages(array: np.memmap) -> None:
+    """Give back the memory of what was read of an array from :func:`open_array`; what is read again comes from disk."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system takes it when it needs some
+        array._mmap.madvise(mmap.MADV_DONTNEED)

@@ -33,11 +33,11 @@ def read_list(file: Path) -> list[UnusablePicture]:
     return list({picture.item_id: picture for picture in pictures}.values())
 
 
-def report(pictures: Sequence[UnusablePicture], total: int, listed_in: Path) -> str:
-    """Say in words which of ``total`` pictures cannot be used, the first few with the reason."""
+def report(pictures: Sequence[UnusablePicture], total: int, listed_in: Path | None = None) -> str:
+    """Say which of ``total`` pictures cannot be used, the first few with the reason, and where all are listed."""
     lines = [f"  item {item_id!r}: {path}: {reason}" for item_id, path, reason in pictures[:_SHOWN]]
     if len(pictures) > _SHOWN:
         lines.append(f"  and {len(pictures) - _SHOWN} more")
-    return "\n".join(
-        [f"{len(pictures)} of {total} pictures cannot be used:", *lines, f"All of them are listed in {listed_in}."]
-    )
+    if listed_in is not None:
+        lines.append(f"All of them are listed in {listed_in}.")
+    return "\n".join([f"{len(pictures)} of {total} pictures cannot be used:", *lines])

@@ -87,16 +87,15 @@ class SequencePurchases(PurchaseFilters):
         targets = np.setdiff1d(np.arange(n), starts)  # [rows]
         begins = np.maximum(first_of_user[targets], targets - self.max_item_list_len)  # [rows]
         lengths = torch.from_numpy(targets - begins)
-        places = torch.from_numpy(begins[:, None] + np.arange(self.max_item_list_len))  # [rows, positions]
-        within = torch.arange(self.max_item_list_len) < lengths[:, None]  # [rows, positions]
+        places = torch.from_numpy(begins[:, None] + np.arange(self.max_item_list_len)).clamp_(max=n - 1)
+        beyond = torch.arange(self.max_item_list_len) >= lengths[:, None]  # [rows, positions]
         rows = self.inter_feat[targets]
         lists = {self.item_list_length_field: lengths}
         for field in self.inter_feat:
             if field != self.uid_field:
-                values = self.inter_feat[field][places.clamp(max=n - 1)]  # [rows, positions, ...]
-                lists[getattr(self, f"{field}_list_field")] = torch.where(
-                    within.view(*within.shape, *[1] * (values.dim() - 2)), values, torch.zeros_like(values)
-                )
+                values = self.inter_feat[field][places]  # [rows, positions, ...]
+                values.masked_fill_(beyond.view(*beyond.shape, *[1] * (values.dim() - 2)), 0)
+                lists[getattr(self, f"{field}_list_field")] = values
         rows.update(Interaction(lists))
         self.inter_feat = rows
 

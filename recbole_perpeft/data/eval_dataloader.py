@@ -21,19 +21,23 @@ class FullRankingLoader(FullSortEvalDataLoader):
 
     def __init__(self, config, dataset, sampler, shuffle=False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
-        self._history = None
         if self.is_sequential:
             self._users = dataset.inter_feat[self.uid_field].numpy()  # [rows]
-            targets = dataset.inter_feat[self.iid_field].numpy()  # [rows]
-            self._positives = ItemLists.of(targets[:, None])
-            if config["mask_history"]:
-                self._history = _purchases_before(dataset.sequences, self._users, targets, dataset.item_num)
+            self._positives = ItemLists.of(dataset.inter_feat[self.iid_field].numpy()[:, None])
         else:
             self._users = self.uid_list.numpy()
             self._positives = ItemLists.of([self.uid2positive_item[user].numpy() for user in self._users])
-            if config["mask_history"]:
-                self._history = ItemLists.of([self.uid2history_item[user].numpy() for user in self._users])
+        self._history = self._masked()
         self._groups = np.zeros(dataset.user_num, dtype=np.int64)
+
+    def _masked(self) -> ItemLists | None:
+        """What is not ranked, of every row."""
+        if not self.config["mask_history"]:
+            return None
+        if not self.is_sequential:
+            return ItemLists.of([self.uid2history_item[user].numpy() for user in self._users])
+        targets = self._positives.items  # one a row
+        return _purchases_before(self._dataset.sequences, self._users, targets, self._dataset.item_num)
 
     def _init_batch_size_and_step(self):
         self.step = rows_of_a_block(self._dataset.item_num, self.config)

@@ -18,7 +18,7 @@ from recbole_perpeft.data.dataloader import GeneralBatchLoader, UserBatchLoader
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, SequencePurchases, dataset_class
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.data.evaluation_samplers import make_samplers
-from recbole_perpeft.data.sampled_ranking import SampledRankingLoader
+from recbole_perpeft.data.sampled_ranking import SampledRankingLoader, sampled_loader
 from recbole_perpeft.utils.errors import DataError, PerPEFTError, SettingError
 
 __all__ = ["GeneralDataset", "SequenceDataset", "check_folder", "create_dataset", "data_preparation"]
@@ -121,8 +121,12 @@ def _training_loader(config: Config, dataset: Dataset, train: Dataset, sampler):
 
 def _evaluation_loader(config: Config, phase: str, part: Dataset, sampler):
     loader = get_dataloader(config, phase)
-    ours = {FullSortEvalDataLoader: FullRankingLoader, NegSampleEvalDataLoader: SampledRankingLoader}
-    return ours.get(loader, loader)(config, part, sampler, shuffle=False)
+    is_sampled = isinstance(config[f"{phase}_neg_sample_args"]["sample_num"], int)
+    if loader is NegSampleEvalDataLoader:
+        loader = sampled_loader(config, part) if is_sampled else SampledRankingLoader
+    elif loader is FullSortEvalDataLoader:
+        loader = FullRankingLoader
+    return loader(config, part, sampler, shuffle=False)
 
 
 def check_folder(config: Config) -> Path:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
     from recbole_perpeft.encoder.foundation.loading import load_foundation
     from recbole_perpeft.encoder.foundation.precision import compute_dtype
+    from recbole_perpeft.encoder.given_features import check_given
     from recbole_perpeft.encoder.iisan.encoder import SideNetworkItemEncoder
     from recbole_perpeft.encoder.item_encoder import FrozenItemEncoder, ItemEncoder
     from recbole_perpeft.encoder.peft.adapters import PeftItemEncoder
@@ -21,6 +22,7 @@ _MODULES = {  # which wait for transformers and peft
     "PeftItemEncoder": "peft.adapters",
     "SideNetworkItemEncoder": "iisan.encoder",
     "build_item_encoder": "factory",
+    "check_given": "given_features",
     "check_peft": "factory",
     "compute_dtype": "foundation.precision",
     "load_foundation": "foundation.loading",
@@ -35,6 +37,7 @@ __all__ = [
     "PeftItemEncoder",
     "SideNetworkItemEncoder",
     "build_item_encoder",
+    "check_given",
     "check_peft",
     "compute_dtype",
     "load_foundation",

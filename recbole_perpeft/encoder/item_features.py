@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from recbole_perpeft.content.store import digest
+from recbole_perpeft.content.uses import note_use
 from recbole_perpeft.encoder.foundation.state_store import StateStore, ensure_states
 from recbole_perpeft.encoder.shapes import LENGTH_STEP, length_edges, repeated_size
 from recbole_perpeft.encoder.side_by_side import run_side_by_side
@@ -89,14 +90,14 @@ class ItemFeatures:
             return self._by_modality(items)[:, None]
 
         store = self._store("Content features", self.content.modalities, lengths, compute, torch.float32)
-        self.content.place(torch.device("cpu"))  # who reads these reads nothing else of it any more
+        self.content.rest()  # who reads these reads nothing else of it any more
         return store
 
     def hidden_states(self, towers: dict[str, "TowerStates"], number: int) -> dict[str, StateStore]:
         """``number`` hidden states ``[number, widest]`` of every item and modality, computed once ever."""
         self._arrive()
         stores = {modality: self._hidden_states(modality, tower, number) for modality, tower in towers.items()}
-        self.content.place(torch.device("cpu"))  # they are all that is read from now on
+        self.content.rest()  # they are all that is read from now on
         return stores
 
     def _hidden_states(self, modality: str, tower: "TowerStates", number: int) -> StateStore:
@@ -164,6 +165,7 @@ class ItemFeatures:
             kind=digest([name, self.content.fixed_text_length, *of_encoder]),
             contents=lambda: self.content.hashes(modalities),
         )
+        note_use(folder, self.content.data_set)
         return StateStore(folder, lengths, dtype, self._device)
 
     @property

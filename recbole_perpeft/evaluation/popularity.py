@@ -51,7 +51,7 @@ def popularity_scorer(counts: np.ndarray, item_field: str) -> Callable[[tuple], 
         else:
             scores = of_items.repeat(len(interaction), 1)
             if masked_or_rows is not None:
-                scores[masked_or_rows] = -torch.inf
+                scores[tuple(index.cpu() for index in masked_or_rows)] = -torch.inf
         return interaction, scores, positive_u, positive_i
 
     return score

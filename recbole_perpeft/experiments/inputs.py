@@ -9,9 +9,10 @@ from huggingface_hub import try_to_load_from_cache
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import PLACES
 from recbole_perpeft.config.registry import reads_content
+from recbole_perpeft.content.failed_downloads import FILE_NAME
 from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.item_file import read_item_texts
-from recbole_perpeft.content.pictures import extensions, find_by_column
+from recbole_perpeft.content.pictures import find_by_column
 from recbole_perpeft.utils.errors import PerPEFTError
 
 _ATOMIC = ("inter", "user", "item", "kg", "link", "net")  # RecBole's kinds of files
@@ -41,7 +42,9 @@ class Inputs:
     def _atomic_files(self, config: Config) -> list[Path]:
         folder, name = Path(config["data_path"]), config["dataset"]
         suffixes = {*(config["load_col"] or [*_ATOMIC, *(config["additional_feat_suffix"] or [])])}
-        if reads_content(config.model_class) and ("text" in config["modalities"] or config["image_field"]):
+        if reads_content(config.model_class) and (
+            "text" in config["modalities"] or config["image_field"] or config["item_features"]
+        ):
             suffixes.add("item")
         parts = [f".{part}" for part in config["benchmark_filename"] or []] + [""]
         files = [folder / f"{name}{part}.{suffix}" for suffix in sorted(suffixes) for part in parts]
@@ -49,6 +52,8 @@ class Inputs:
 
     def _content(self, config: Config) -> dict[str, list[Path]]:
         folder = Path(config["data_path"])
+        if config["item_features"]:
+            return {"item_features": [folder / config["item_features"][modality] for modality in config["modalities"]]}
         pair = [key for key in ("image_encoder", "text_encoder") if config[key]]
         groups = {key: _encoder_files(key, config[key], folder) for key in pair or ["encoder"]}
         if "image" in config["modalities"]:
@@ -87,7 +92,8 @@ def _encoder_files(setting: str, name: str, folder: Path) -> list[Path] | str:
 
 def _pictures(config: Config, folder: Path) -> list[Path]:
     if not config["image_field"]:
-        return [file for file in (folder / config["image_dir"]).iterdir() if file.suffix.lower() in extensions()]
+        files = (folder / config["image_dir"]).iterdir()  # with any ending or none
+        return [file for file in files if file.is_file() and file.name != FILE_NAME]
     file, fields = folder / f"{config['dataset']}.item", [config["image_field"]]
     encoding, separator = config["encoding"] or "utf-8", config["field_separator"]
     rows = read_item_texts(file, config["ITEM_ID_FIELD"], fields, encoding=encoding, separator=separator)

@@ -10,6 +10,7 @@ from recbole_perpeft.config.choices import RAW, WHITENED
 # Of the mean variance, added to that of every direction before it is scaled to 1: of few items, or where features
 # hardly vary, a variance is mostly chance.
 _RIDGE = 0.01
+_CHUNK = 16_384  # items in double precision at a time, not a large catalogue several times over
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,17 @@ class LikenessMap:
             direction vary about as much as any other (whitening with a ridge), so that what sets a few items apart
             counts as much as what all texts of a catalogue have in common.
         """
-        rows = features.double()
-        mean = rows.mean(dim=0) if form != RAW else torch.zeros_like(rows[0])
+        chunks = features.split(_CHUNK)
+        mean = torch.zeros(features.shape[1], dtype=torch.double, device=features.device)
+        if form != RAW:
+            mean = sum(chunk.double().sum(dim=0) for chunk in chunks) / len(features)
         if form != WHITENED:
             return cls(mean, None)
-        rows = rows - mean
-        covariance = rows.T @ rows / max(len(rows), 1)
+        covariance = torch.zeros(len(mean), len(mean), dtype=torch.double, device=features.device)
+        for chunk in chunks:
+            rows = chunk.double() - mean
+            covariance.addmm_(rows.T, rows)
+        covariance /= max(len(features), 1)
         ridge = _RIDGE * covariance.diagonal().mean() + torch.finfo(torch.float32).tiny  # of items that are all alike
         covariance.diagonal().add_(ridge)
         # all maps that whiten are rotations of each other; this one is the quickest
@@ -54,6 +60,9 @@ class LikenessMap:
 
         An item that is no different from the mean gets zeros.
         """
+        return torch.cat([self._vectors(chunk) for chunk in features.split(_CHUNK)])
+
+    def _vectors(self, features: torch.Tensor) -> torch.Tensor:
         rows = features.double() - self.mean
         if self.factor is not None:
             rows = torch.linalg.solve_triangular(self.factor, rows.T, upper=False).T

@@ -16,6 +16,8 @@ from recbole_perpeft.grouping.posterior import posteriors, soft_shares
 from recbole_perpeft.model.content_term import Part, only
 from recbole_perpeft.model.kept_outputs import keeping_outputs
 
+_SCORES = 2**24  # of prefixes at a time: 64 MB
+
 
 class GroupedUsersMixin:
     """Knows the group of every user, those who did not train included; a base of the PerPEFT mixins.
@@ -258,6 +260,7 @@ class GroupedUsersMixin:
             ``[n, num_groups]``.
         """
         self.eval()
+        batch_size = max(1, min(batch_size, _SCORES // self.n_items))
         losses = torch.empty(len(prefixes), self.num_groups)
         for group in range(self.num_groups):
             # the content term differs little between groups, and sees the target in a general model's history

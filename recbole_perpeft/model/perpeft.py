@@ -97,6 +97,7 @@ class PerPEFTMixin(GroupedUsersMixin):
             Names the setting and the cure.
         """
         encoders.check_peft(settings["peft_type"], settings["peft_config"])
+        encoders.check_given(settings["item_features"], settings["peft_type"], settings["modalities"])
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:

@@ -11,9 +11,12 @@ from torch.nn import functional as F
 
 from recbole_perpeft import content as item_content
 from recbole_perpeft import encoder as encoders
+from recbole_perpeft.content.cache import cache_folder
+from recbole_perpeft.encoder.given_features import given_encoder
 from recbole_perpeft.model.conditioning import make_conditioning, modules_of
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
+from recbole_perpeft.utils.errors import EncoderError
 
 if TYPE_CHECKING:  # a bundle is opened without transformers
     from recbole_perpeft.content import ItemContent
@@ -35,7 +38,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         How many of its columns, the last, content adds nothing to.
     """
     _, num_projectors = modules_of(config["personalised_by"], config["num_groups"])
-    encoder = dataset.item_encoder or adapted_encoder(config, *_load(config, dataset))
+    encoder = dataset.item_encoder or _given_or_adapted(config, dataset)
     sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
     bought = np.concatenate(list(dataset.training_sequences().values()))
     return MultimodalItemEmbedding(
@@ -75,10 +78,26 @@ def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent
 
 def load_encoder(config, dataset) -> "ItemEncoder":
     """The foundation model as it is, with the content of the catalogue, for the arguments of :func:`make_tower`."""
+    if config["item_features"]:
+        return given_features(config, dataset.field2id_token[dataset.iid_field], 1)
     foundation, content = _load(config, dataset)
     dtype = encoders.compute_dtype(config["precision"], torch.device(config["device"]))
     return encoders.build_item_encoder(
         foundation, content, None, None, 1, dtype=dtype, show_progress=config["show_progress"]
+    )
+
+
+def given_features(config, tokens: Sequence[str], num_groups: int) -> "ItemEncoder":
+    """The features of ``item_features``, for items ``tokens`` in the order of their numbers, padding first."""
+    return given_encoder(
+        config["item_features"],
+        config["modalities"],
+        tokens,
+        Path(config["data_path"]) / f"{config['dataset']}.item",
+        config["ITEM_ID_FIELD"],
+        num_groups,
+        encoding=config["encoding"] or "utf-8",
+        separator=config["field_separator"],
     )
 
 
@@ -90,9 +109,20 @@ def frozen_features(encoder: "ItemEncoder") -> dict[str, torch.Tensor]:
 
 
 def foundation_of(config) -> "FoundationModel":
-    """The foundation model that the settings name."""
+    """The foundation model that the settings name.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be loaded, or features are given in its place.
+    """
+    if config["item_features"]:
+        raise EncoderError(
+            f"item_features: {config['item_features']} are features of the items that there were: without the model "
+            "that made them no other item can be read."
+        )
     return encoders.load_foundation(
-        encoder=config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None,
+        encoder=_dual(config),
         image_encoder=config["image_encoder"],
         text_encoder=config["text_encoder"],
         modalities=tuple(config["modalities"]),
@@ -101,6 +131,32 @@ def foundation_of(config) -> "FoundationModel":
         max_text_length=config["max_text_length"],
         search_folders=(Path(config["data_path"]),),
     )
+
+
+def text_reader_of(config) -> tuple:
+    """The tokenizer of :func:`foundation_of`, and the tokens that it reads of a text; no weights are loaded."""
+    from recbole_perpeft.encoder.foundation.loading import load_text_reader
+
+    return load_text_reader(
+        encoder=_dual(config),
+        text_encoder=config["text_encoder"],
+        max_text_length=config["max_text_length"],
+        search_folders=(Path(config["data_path"]),),
+    )
+
+
+def image_reader_of(config):
+    """The image processor of :func:`foundation_of`; no weights are loaded."""
+    from recbole_perpeft.encoder.foundation.loading import load_image_reader
+
+    return load_image_reader(
+        encoder=_dual(config), image_encoder=config["image_encoder"], search_folders=(Path(config["data_path"]),)
+    )
+
+
+def _dual(config) -> str | None:
+    """The dual encoder, which two single ones replace."""
+    return config["encoder"] if not (config["image_encoder"] or config["text_encoder"]) else None
 
 
 def content_of(
@@ -132,12 +188,19 @@ def content_of(
         tokenizer=foundation.tokenizer,
         max_text_length=foundation.max_text_length,
         fixed_text_length=foundation.fixed_text_length,
-        cache_dir=config["content_cache"],
+        cache_dir=cache_folder(config["content_cache"]),
         workers=config["content_workers"],
         show_progress=config["show_progress"],
         encoding=config["encoding"] or "utf-8",
         separator=config["field_separator"],
     )
+
+
+def _given_or_adapted(config, dataset) -> "ItemEncoder":
+    if config["item_features"]:
+        num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
+        return given_features(config, dataset.field2id_token[dataset.iid_field], num_modules)
+    return adapted_encoder(config, *_load(config, dataset))
 
 
 def _load(config, dataset) -> tuple["FoundationModel", "ItemContent"]:

@@ -41,6 +41,9 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
     name, words = shlex.quote(config.dataset), shlex.join(_settings_given(config))
     compare = f"python -m recbole_perpeft compare --dataset {name} {which} --out results/{name} {words}".rstrip()
     steps.append(f"beside other models, over seeds: {compare}")
+    if saved and ours and trainer.model.is_grouped:
+        explain = f"python -m recbole_perpeft explain {file} --out explained/{name}"
+        steps.append(f"what the groups look at, as pictures: {explain}")
     if saved and ours:
         steps.append(f"in Python: config, trainer, *data = recbole_perpeft.quick_start.load({file!r})")
     return steps

@@ -1,11 +1,14 @@
 """What the log says at the end of a run: one screen."""
 
+import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recbole.utils import set_color
 
 _WIDTH = 14  # of the names of rows
+_TITLES, _TITLE = 2, 28  # of a group's items, and letters of each
+_MODULES = ("own", "others", "global")
 
 
 def run_report(summary: dict[str, Any], config, next_steps: Sequence[str]) -> str:
@@ -24,6 +27,7 @@ def run_report(summary: dict[str, Any], config, next_steps: Sequence[str]) -> st
         *_training(summary, metric, config["epochs"]),
         *_test(summary),
         *_groups(summary, metric),
+        *_modules(summary, metric),
         *_data(summary, config),
         _row("seconds", _seconds(summary["seconds"])),
         *(_row("next" if number == 0 else "", step) for number, step in enumerate(next_steps)),
@@ -107,6 +111,25 @@ def _groups(summary: dict, metric: str) -> list[str]:
         scores = ["-" if group[part] is None else f"{group[part]:.4f}" for part in ("valid", "test")]
         lines.append(_row(f"  group {number}", _columns(sizes + scores)))
     return lines
+
+
+def _modules(summary: dict, metric: str) -> list[str]:
+    """Whose module serves whom, and what each group buys more than others."""
+    groups = summary.get("groups") or []
+    scored = _MODULES if any("own" in group for group in groups) else ()
+    of_scores = f"{metric} in the test by each module alone; " if scored else ""
+    lines = [_row("modules" if scored else "purchases", f"{_columns(scored)}  {of_scores}what sets purchases apart")]
+    for number, group in enumerate(groups):
+        scores = _columns("-" if group.get(name) is None else f"{group[name]:.4f}" for name in scored)
+        titles = dict.fromkeys(_shortened(title) for title in group["titles"])  # variants of an item begin alike
+        bought = [", ".join(group["words"]), "; ".join([*titles][:_TITLES])]
+        lines.append(_row(f"  group {number}", f"{scores}  {' | '.join(filter(None, bought)) or 'nothing stands out'}"))
+    return lines if groups else []
+
+
+def _shortened(title: str) -> str:
+    title = " ".join(html.unescape(title).split())
+    return title if len(title) <= _TITLE else title[: _TITLE - 1].rstrip() + "…"
 
 
 def _columns(texts: Iterable[str]) -> str:

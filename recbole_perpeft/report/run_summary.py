@@ -1,5 +1,6 @@
 """Whether a run paid: its numbers beside those of popularity and of one model for all users, group by group."""
 
+from collections import ChainMap
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from recbole.utils import EvaluatorType
 from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.evaluation.popularity import popularity_scorer, purchase_counts
 from recbole_perpeft.evaluation.ranked_rows import RankedRows, model_scorer, ranked_rows
+from recbole_perpeft.report.group_profiles import bought_by_groups, metric_by_group, scores_by_module
 from recbole_perpeft.report.progress import Progress
 
 
@@ -63,9 +65,11 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
     -------
     dict
         ``popularity_result`` and ``global_result`` (metrics as in RecBole's ``test_result``; None where there is
-        none), ``groups`` (of each its ``users``, how many of them are ``tested``, and ``valid`` and ``test``, the
-        validation metric of these), ``users_ranked``, ``items_ranked`` (candidates of each user, history included) and
-        ``training_purchases``.
+        none), ``groups`` (of each its ``users``, how many of them are ``tested``; ``valid`` and ``test``, the
+        validation metric of these, and, if stage 3 is what is tested, of the test also under its ``own`` module alone,
+        the ``others``' (each user by one, in turns) and the ``global`` one; its ``words`` and ``titles``, see
+        :func:`~recbole_perpeft.report.group_profiles.bought_by_groups`), ``users_ranked``, ``items_ranked`` (candidates
+        of each user, history included) and ``training_purchases``.
     """
     config, dataset = trainer.config, train_data._dataset
     if config["eval_type"] != EvaluatorType.RANKING or not config["single_spec"]:
@@ -86,18 +90,32 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
         "training_purchases": int(counts.sum()),
     }
     if is_perpeft(trainer.config.model_class) and trainer.part == "stage 3":
-        summary["groups"] = _by_group(trainer, ranked(valid_data), ranked(test_data))
+        of_users = trainer.model.user_groups.cpu().numpy().copy()
+        groups = _by_group(trainer, of_users, ranked(valid_data), ranked(test_data))
+        found = [bought_by_groups(config, dataset, of_users)]
+        if _is_personal(trainer):
+            found.append(scores_by_module(trainer.model, config, lambda: ranked(test_data), of_users))
         if trainer.checkpoint.has_stage_1:
             with trainer.checkpoint.stage_1_in_use():
-                summary["global_result"] = ranked(test_data).metrics(config)
+                of_global = ranked(test_data)
+            summary["global_result"] = of_global.metrics(config)
+            if _is_personal(trainer):
+                found.append([{"global": score} for score in metric_by_group(config, of_global, of_users)])
+        summary["groups"] = [dict(ChainMap(*parts)) for parts in zip(*found, groups, strict=True)]
     return summary
 
 
-def _by_group(trainer, valid: RankedRows, test: RankedRows) -> list[dict[str, Any]]:
-    config, group_of = trainer.config, trainer.model.user_groups.cpu().numpy()
-    metric, groups = config["valid_metric"].lower(), []
-    for group in range(config["num_groups"]):
-        scores = [(rows.metrics(config, group_of[rows.users] == group) or {}).get(metric) for rows in (valid, test)]
+def _is_personal(trainer) -> bool:
+    """Whether groups see items by modules that have gone ways of their own, and are no copies of stage 1's."""
+    validated = bool(trainer.best_valid_result)
+    of_stage_1 = validated and trainer.global_epochs and trainer.best_epoch < trainer.global_epochs
+    return not of_stage_1 and not trainer.model.item_tower.by_user
+
+
+def _by_group(trainer, group_of: np.ndarray, valid: RankedRows, test: RankedRows) -> list[dict[str, Any]]:
+    config, groups = trainer.config, []
+    of_parts = [metric_by_group(config, rows, group_of) for rows in (valid, test)]
+    for group, scores in enumerate(zip(*of_parts, strict=True)):
         tested = len(np.unique(test.users[group_of[test.users] == group]))
         users = int((group_of[1:] == group).sum())
         groups.append({"users": users, "tested": tested, "valid": scores[0], "test": scores[1]})

@@ -160,6 +160,8 @@ def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
         write_array(place / _SIMILAR, model.similar_items.cpu().numpy())
     write_array(place / "users" / "groups.npy", model.user_groups.cpu().numpy())
     names = {modality: config[key] and _name_of(config[key]) for modality, key in _ENCODERS.items()}
+    if config["item_features"]:
+        names = {"": encoder.foundation.name, "image": None, "text": None}
     write_adapters(encoder, place / ADAPTERS, names)
     used = ("image", "text") if names["image"] or names["text"] else ("",)
     return {

@@ -77,7 +77,7 @@ class Checkpoint:
 
     @property
     def has_stage_1(self) -> bool:
-        """Whether stage 1 ended in this process, so that :meth:`stage_1_in_use` is possible."""
+        """Whether stage 1 has ended, and what it ended with is known, so that :meth:`stage_1_in_use` is possible."""
         return self._stage_1_state is not None
 
     @contextmanager
@@ -92,9 +92,11 @@ class Checkpoint:
     # -- in a file --------------------------------------------------------------------------------------------------
 
     def states(self) -> dict:
-        """What the file holds of the model: the best state and the last, and what they were made with."""
+        """What the file holds of the model: the best state, the last and stage 1's, and what they were made with."""
         last = {key: value.detach().cpu() for key, value in self._model.state_dict().items()}
+        of_stage_1 = {"stage_1_state_dict": self._stage_1_state} if self.has_stage_1 else {}
         return {
+            **of_stage_1,
             "identity": self.identity,
             "ids": {**self.tokens, "untrained": self._untrained()},
             "state_dict": self.best_state or last,
@@ -152,6 +154,8 @@ class Checkpoint:
         """As :meth:`read`; ``file`` is its own from now on."""
         state = self.read(file, to_train)
         self.file, self.has_file = str(file), True
+        of_stage_1 = state.get("stage_1_state_dict")  # files of before have none
+        self._stage_1_state = of_stage_1 and {key: value.cpu() for key, value in of_stage_1.items()}
         if state.get("ids"):  # a run that started from another checkpoint has items that only that one was trained on
             known, untrained = state["ids"][ITEMS], set(state["ids"]["untrained"])
             self._model.item_tower.untrained = [item for item, token in enumerate(known) if token in untrained]

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 
-def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate: float | None) -> list[dict]:
+def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate: float) -> list[dict]:
     """All that is trained, as torch's optimisers take it: the PEFT modules at a learning rate of their own.
 
     Parameters
@@ -16,15 +16,14 @@ def parameter_groups(model: nn.Module, learning_rate: float, peft_learning_rate:
     learning_rate
         Of all the rest.
     peft_learning_rate
-        None takes ``learning_rate``.
+        Of these.
     """
     everything, peft = model.trainable_parameters(), model.item_tower.encoder.peft_parameters()
     if not peft:
         return [{"params": everything}]
     modules = {id(parameter) for parameter in peft}
     others = [parameter for parameter in everything if id(parameter) not in modules]
-    own = learning_rate if peft_learning_rate is None else peft_learning_rate
-    return [{"params": others}, {"params": peft, "lr": own}]
+    return [{"params": others}, {"params": peft, "lr": peft_learning_rate}]
 
 
 def set_learning_rates(optimizer: Optimizer, rates: Sequence[float]) -> None:

@@ -77,4 +77,4 @@ def small_groups_report(groups: np.ndarray, num_groups: int, too_small: dict[int
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.3f} %"
+    return f"{100 * part / whole:.3f} %" if whole else "none"

@@ -151,7 +151,10 @@ class PerPEFTTrainer(TellingTrainer):
         self.steps = Steps(self.model, self.optimizer, average, self.config)
 
     def _build_optimizer(self, **kwargs) -> Optimizer:
-        groups = parameter_groups(self.model, self.learning_rate, self.config["peft_learning_rate"])
+        own = self.config["peft_learning_rate"]
+        if own is None:  # modules take a step where the rest takes so many
+            own = self.learning_rate * self.config["batches_per_encoding"]
+        groups = parameter_groups(self.model, self.learning_rate, own)
         if self.learner.lower() == "adamw":  # on a GPU one kernel for all small modules
             fused = self.device.type == "cuda"
             return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)

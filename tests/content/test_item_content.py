@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,3 +62,24 @@ def test_copies_open_the_same_maps(copied, prepare):
     np.testing.assert_array_equal(other.pixels, content.pixels)
     np.testing.assert_array_equal(other.tokens, content.tokens)
     assert len(pickle.dumps(content)) < 2000
+
+
+def resident(array):
+    """Bytes of a memory map that this process holds, as the system counts them."""
+    text, start = Path("/proc/self/smaps").read_text(), array.ctypes.data
+    for block in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", text):
+        first, last = (int(end, 16) for end in block.split(" ", 1)[0].split("-"))
+        if first <= start < last:
+            return 1024 * int(re.search(r"Rss: +(\d+) kB", block)[1])
+    raise LookupError
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not say what is resident")
+def test_content_at_rest_holds_no_memory_and_is_read_again(prepare):
+    content = prepare()
+    before = content.batch(torch.tensor([1, 2, 3]))
+    assert resident(content.pixels) > 0
+    content.rest()
+    assert resident(content.pixels) == 0
+    for name, values in content.batch(torch.tensor([1, 2, 3])).items():
+        assert torch.equal(values, before[name])

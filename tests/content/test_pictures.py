@@ -8,6 +8,7 @@ from PIL import Image
 
 from recbole_perpeft.content import ContentError
 from recbole_perpeft.content.pictures import find_by_column, find_by_item_id, open_picture
+from tests.content.bad_server import header_of_a_bomb
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -47,6 +48,36 @@ def test_of_several_pictures_the_first_in_order_counts(tmp_path):
     assert [path and path.name for path in found] == ["a.webp", "b.bmp", "c.JPG", None]
 
 
+def test_a_file_without_an_ending_counts_after_those_with_one(tmp_path):
+    for name in ("1", "1.png", "2", "3.5", "x.jpg", "x.jpg.png"):
+        two_colours(RED, GREEN).save(tmp_path / name, "PNG")
+    (tmp_path / "4").mkdir()
+    found = find_by_item_id(["1", "2", "3.5", "3", "4", "x.jpg", "x"], tmp_path, ".")
+    assert [path and path.name for path in found] == ["1.png", "2", "3.5", None, None, "x.jpg.png", "x.jpg"]
+    assert corner_colours(found[1]) == [RED, GREEN]
+
+
+def test_ids_that_are_no_names_of_files_are_found_as_downloads_name_them(tmp_path):
+    for name in ("a b.jpg", "a%2Fb.png", "100%.jpg", "c d.jpg", "c%20d.png"):
+        (tmp_path / name).touch()
+    found = find_by_item_id(["a b", "a/b", "100%", "c d"], tmp_path, ".")
+    assert [path and path.name for path in found] == ["a b.jpg", "a%2Fb.png", "100%.jpg", "c%20d.png"]
+    assert find_by_item_id(["c%20d"], tmp_path, ".")[0].name == "c%20d.png"
+    assert find_by_item_id(["c d", "c%20d"], tmp_path, ".")[1] is None  # the file is that of the other item
+
+
+@pytest.mark.parametrize("extension", ["tif", "jpg"])
+def test_cmyk_of_print_shops(extension, tmp_path):
+    two_colours((0, 255, 255, 0), (255, 0, 255, 0), "CMYK").save(tmp_path / f"x.{extension}", quality=95)
+    np.testing.assert_allclose(corner_colours(tmp_path / f"x.{extension}"), [RED, GREEN], atol=8)
+
+
+def test_a_header_of_a_bomb_is_refused_before_anything_is_decoded(tmp_path):
+    (tmp_path / "x.png").write_bytes(header_of_a_bomb())
+    with pytest.raises(ContentError, match="more than 89,478,485 pixels, the limit against decompression bombs"):
+        open_picture(tmp_path / "x.png")
+
+
 @pytest.mark.parametrize(("extension", "mode", "value"), [("tif", "F", 0.5), ("tif", "I", 70000)])
 def test_values_of_no_known_range_are_refused(extension, mode, value, tmp_path):
     Image.new(mode, (40, 20), value).save(tmp_path / f"x.{extension}")
@@ -59,12 +90,6 @@ def test_a_document_that_starts_another_program_is_no_picture(tmp_path):
     (tmp_path / "x.eps").rename(tmp_path / "x.jpg")
     with pytest.raises(ContentError, match="not a picture in one of the formats"):
         open_picture(tmp_path / "x.jpg")
-
-
-def test_cmyk(tmp_path):
-    two_colours((0, 255, 255, 0), (255, 0, 255, 0), "CMYK").save(tmp_path / "x.jpg", quality=100, subsampling=0)
-    assert Image.open(tmp_path / "x.jpg").mode == "CMYK"
-    np.testing.assert_allclose(corner_colours(tmp_path / "x.jpg"), [RED, GREEN], atol=8)
 
 
 def test_palette(tmp_path):

@@ -11,6 +11,7 @@ from recbole_perpeft.content import ContentError, pixels
 from recbole_perpeft.content.pictures import open_picture
 from recbole_perpeft.content.pixels import ensure_pixels, process_picture
 
+from .bad_server import header_of_a_bomb
 from .conftest import save_picture
 
 PROCESSORS = {
@@ -120,19 +121,21 @@ def test_bad_pictures_are_reported_together(workers: int, make, pictures, tmp_pa
 
 def test_unusable_pictures_are_shown_as_the_mean_colour_and_listed(make, pictures, tmp_path):
     whole = load(make()[0])
-    for number, data in ((2, b""), (5, b"<html>404</html>"), (9, pictures[10].read_bytes()[:80])):
+    cut, bomb = pictures[10].read_bytes()[:80], header_of_a_bomb()
+    for number, data in ((2, b""), (5, b"<html>404</html>"), (7, bomb), (9, cut)):
         pictures[number + 1].write_bytes(data)
-    bad = [3, 6, 10]
+    bad = [3, 6, 8, 10]
     store, reused = make(missing_content="neutral")
     assert not reused
     rows = [row for row in range(11) if row not in bad]
     np.testing.assert_array_equal(load(store)[rows], whole[rows])
-    np.testing.assert_array_equal(load(store)[bad], whole[[0, 0, 0]])
+    np.testing.assert_array_equal(load(store)[bad], whole[[0, 0, 0, 0]])
     listed = [line.split("\t") for line in (store / "unusable_pictures.tsv").read_text().splitlines()]
     assert [line[:2] for line in listed] == [[f"item {row}", str(pictures[row])] for row in bad]
-    assert [line[2][:17] for line in listed] == ["the file is empty", "not a picture in ", "cut short or dama"]
+    reasons = ["the file is empty", "not a picture in ", "more than 89,478,", "cut short or dama"]
+    assert [line[2][:17] for line in listed] == reasons
     assert make(missing_content="neutral") == (store, True)
-    with pytest.raises(ContentError, match="3 of 10 pictures cannot be used"):  # of a store that was made before
+    with pytest.raises(ContentError, match="4 of 10 pictures cannot be used"):  # of a store that was made before
         make()
 
 

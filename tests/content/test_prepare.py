@@ -211,3 +211,14 @@ def test_missing_texts_are_found_before_pictures_are_opened(prepare, catalogue, 
 def test_bad_settings(settings: dict, message: str, prepare):
     with pytest.raises(ContentError, match=message):
         prepare(**settings)
+
+
+def test_items_that_an_encoder_cannot_tell_apart_are_named_in_the_log(catalogue, prepare, caplog):
+    prepare()
+    assert "another item" not in caplog.text
+    (catalogue / "images" / "b.png").write_bytes((catalogue / "images" / "a.png").read_bytes())
+    text = (catalogue / "shop.item").read_text()
+    (catalogue / "shop.item").write_text(text.replace("Blue", "Red shoe"))
+    prepare()
+    assert "2 of 3 items have the text of another item, 2 of them 'Red shoe'" in caplog.text
+    assert f"2 of 3 items have the picture {catalogue / 'images' / 'a.png'}" in caplog.text

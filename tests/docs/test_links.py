@@ -37,7 +37,7 @@ def test_files_that_pages_name_exist(page):
 
 def test_architecture_names_every_room_and_its_files():
     rows = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").splitlines()
-    rows = {match[1]: row for row in rows if (match := re.match(r"\| \d \| `(\w+)/` \|", row))}
+    rows = {match[1]: row for row in rows if (match := re.match(r"\| \d+ \| `(\w+)/` \|", row))}
     package = ROOT / "recbole_perpeft"
     rooms = {path.parent.name for path in package.glob("*/__init__.py")}
     assert set(rows) == rooms

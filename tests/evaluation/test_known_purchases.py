@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from recbole_perpeft.evaluation.known_purchases import knowing, reads_purchases
+from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.quick_start import load, run
-from tests.training import scatter_groups
+from tests.training import by_predict, scatter_groups
 
 SMALL = {"embedding_size": 16, "epochs": 2, "mlp_hidden_size": [8]}
 OURS = ["PerPEFTLightGCN", "PerPEFTNGCF", "PerPEFTSGL", "PerPEFTDGCF", "PerPEFTSpectralCF", "PerPEFTFISM",
@@ -119,9 +120,15 @@ def test_sampled_evaluation_knows_the_same(prepare, model):
     mode = {"mode": {"valid": "uni10", "test": "uni10"}}
     _, _, _, _, sampled = prepare(**settings, eval_args=mode)
     with knowing(trainer.model, sampled):
-        for rows, *_ in sampled:
+        for rows, *_ in by_predict(sampled):
             expected = [whole[int(user)][item] for user, item in zip(rows["user_id"], rows["item_id"], strict=True)]
             torch.testing.assert_close(trainer.model.predict(rows), torch.stack(expected), rtol=1e-4, atol=1e-5)
+    with model_scorer(trainer, sampled) as score:
+        for users, scores, *_ in map(score, sampled):
+            for user, own in zip(users["user_id"].tolist(), scores, strict=True):
+                drawn = own > -torch.inf
+                assert 1 < drawn.sum() < 12
+                torch.testing.assert_close(own[drawn], whole[user][drawn], rtol=1e-4, atol=1e-5)
 
 
 def test_training_goes_on_with_its_own_graph_when_a_test_breaks_off(prepare):

@@ -165,6 +165,17 @@ def test_files_that_other_settings_name_count_and_what_cannot_be_read_does_not_s
     assert "pictures" not in Inputs().of("PerPEFTSASRec", "tiny", pictures)
 
 
+def test_pictures_without_an_ending_count_and_the_list_of_failed_downloads_does_not(shop, tmp_path):
+    images = tmp_path / "copy" / "tiny" / "images"
+    (images / "i0.png").rename(images / "i0")
+    before = Inputs().of("PerPEFTSASRec", "tiny", shop)
+    (images / "pictures_failed.tsv").write_text("item\turl\tfailed\treason\n")
+    assert Inputs().of("PerPEFTSASRec", "tiny", shop) == before
+    (images / "i0").write_bytes((images / "i1.png").read_bytes())
+    after = Inputs().of("PerPEFTSASRec", "tiny", shop)
+    assert [key for key in before if before[key] != after[key]] == ["pictures"]
+
+
 def test_a_setting_that_a_variant_does_not_read_is_left_out_of_its_row(common, tmp_path, capsys):
     file = tmp_path / "pairs.yaml"
     file.write_text("loss_type: BPR\n")

@@ -11,14 +11,16 @@ from recbole import data as recbole_data
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.evaluation.popularity import popularity_scorer, purchase_counts
-from recbole_perpeft.evaluation.ranked_rows import ranked_rows
+from recbole_perpeft.evaluation.ranked_rows import model_scorer, ranked_rows
 from recbole_perpeft.evaluation.top_items import top_items
+from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.quick_start import prepare as prepare_run
-from recbole_perpeft.quick_start import run
 from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
+from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.stopwatch import Stopwatch, in_words
-from tests.tiny_data import random_sequences
+from tests.tiny_data import WORDS, random_sequences
+from tests.training import by_predict
 
 GROUPS_PAY = {"seed": 1}  # with which stage 3 beats stage 1 on random purchases
 SAMPLED = {"mode": "uni20", "split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
@@ -78,7 +80,7 @@ def test_popularity_ranks_the_candidates_that_a_sampled_evaluation_drew(tiny, mo
     _, _, train_data, _, test_data = prepare_run(config)
     counts = purchase_counts(train_data._dataset)
     order, gains = most_bought_first(counts), []
-    for interaction, rows, positive_u, positive_i in test_data:
+    for interaction, rows, positive_u, positive_i in by_predict(test_data):
         for row, target in zip(positive_u.tolist(), positive_i.tolist(), strict=True):
             drawn = set(interaction["item_id"][rows == row].tolist())
             gains.append(gain([item for item in order if item in drawn].index(target) + 1))
@@ -100,6 +102,8 @@ def test_a_run_with_groups_says_whether_they_paid(tiny, capfd):
     assert sizes.sum(axis=0).tolist() == [40, 40]
     weighted = sum(group["test"] * group["tested"] for group in result["groups"]) / 40
     assert weighted == pytest.approx(result["test_result"]["ndcg@10"], abs=1e-4)
+    weighted = sum(group["global"] * group["tested"] for group in result["groups"]) / 40
+    assert weighted == pytest.approx(result["global_result"]["ndcg@10"], abs=1e-4)
     # what went on takes time
     seconds = result["seconds"]
     parts = [
@@ -129,13 +133,52 @@ def test_a_run_with_groups_says_whether_they_paid(tiny, capfd):
     assert alone["test_result"] == result["global_result"] != result["test_result"]
     assert alone["best_valid_score"] == result["stages"][1]["best_valid_score"]
     assert alone["groups"] == []
-    # a run that goes on with it knows what stage 1 reached, not what it would reach in the test
+    # a run that goes on with it knows what stage 1 reached, and what it would reach in the test
     file = said.split("checkpoint ")[1].split(",")[0]
     again = run(config_dict=tiny(**GROUPS_PAY, resume=file).settings())
-    for key in ("stages", "best_epoch", "best_stage", "groups", "test_result", "popularity_result"):
+    for key in ("stages", "best_epoch", "best_stage", "groups", "test_result", "popularity_result", "global_result"):
         assert again[key] == result[key], key
-    assert again["global_result"] is None
+    # the checkpoint of a build that did not keep stage 1's state
+    state = checkpoint_file.read(file)
+    del state["stage_1_state_dict"]
+    checkpoint_file.write(file, state)
+    older = run(config_dict=tiny(**GROUPS_PAY, resume=file).settings())
+    assert older["global_result"] is None
+    assert "global" not in older["groups"][0]
     assert "global model: not known" in capfd.readouterr().err
+
+
+def test_each_group_is_told_what_single_modules_would_score(tiny):
+    """Scores by modules are those of evaluations in which all users are in one group."""
+    result = run(config_dict=tiny(**GROUPS_PAY, soft_groups=False).settings())
+    _, trainer, _, _, test_data = load(result["checkpoint"])
+    model, by_module = trainer.model, []
+    groups = model.user_groups.clone()
+    for module in range(3):
+        model.user_groups[1:] = module
+        with torch.no_grad(), model_scorer(trainer, test_data) as score:
+            gains = {}
+            for batch in test_data:
+                interaction, scores, rows, items = score(batch)
+                for row, item in zip(rows.tolist(), items.tolist(), strict=True):
+                    gains[int(interaction["user_id"][row])] = gain(int((scores[row] > scores[row, item]).sum()) + 1)
+        by_module.append(gains)
+    for number, group in enumerate(result["groups"]):
+        users = [user for user in range(1, 41) if groups[user] == number]
+        own = np.mean([by_module[number][user] for user in users])
+        assert group["own"] == group["test"] == pytest.approx(own, abs=1e-4)
+        turns = [(number + 1) % 3, (number + 2) % 3] * 20
+        others = np.mean([by_module[module][user] for module, user in zip(turns, users, strict=False)])
+        assert group["others"] == pytest.approx(others, abs=1e-4)
+
+
+def test_what_groups_buy_is_named(tiny, capfd):
+    result = run(config_dict=tiny(**GROUPS_PAY, epochs=3).settings())
+    said = capfd.readouterr().err
+    for group in result["groups"]:
+        assert set(group["words"]) <= set(WORDS)
+        assert ", ".join(group["words"]) in said
+    assert "explain saved/" in said
 
 
 def test_the_best_epoch_of_a_built_in_model(tiny, capfd):

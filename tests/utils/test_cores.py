@@ -51,8 +51,8 @@ def test_a_share_of_the_cores_counts_a_part_of_one_as_one(monkeypatch):
 
 
 @pytest.mark.parametrize("user", [None, "ACTIVE"])
-def test_threads_wait_without_work_unless_the_user_says_otherwise(monkeypatch, user):
-    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+def test_threads_hardly_wait_busily_unless_the_user_says_otherwise(monkeypatch, user):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "x")  # so that what is set here is undone
         monkeypatch.delenv(name)
     if user:
@@ -61,6 +61,7 @@ def test_threads_wait_without_work_unless_the_user_says_otherwise(monkeypatch, u
     monkeypatch.setattr("recbole_perpeft.utils.cores.n_cores", lambda: 2)
     share_cores()
     assert os.environ["OMP_WAIT_POLICY"] == (user or "PASSIVE")
+    assert ("GOMP_SPINCOUNT" in os.environ) == (user is None)
     assert os.environ["OMP_NUM_THREADS"] == "2"
 
 

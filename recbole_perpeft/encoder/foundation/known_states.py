@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_perpeft.content.store import open_array
+from recbole_perpeft.content.store import note_kind, open_array, stores_beside
 
-_KIND, _CONTENTS, _LENGTHS = "kind.txt", "contents.npy", "lengths.npy"
+_CONTENTS, _LENGTHS = "contents.npy", "lengths.npy"
 
 
 def note_items(folder: Path, kind: str, contents: Sequence[str], lengths: np.ndarray) -> None:
@@ -24,7 +24,7 @@ def note_items(folder: Path, kind: str, contents: Sequence[str], lengths: np.nda
     lengths
         Positions of each item, ``[n_items]``.
     """
-    (folder / _KIND).write_text(kind)
+    note_kind(folder, kind)
     np.save(folder / _CONTENTS, np.array(contents, dtype="S32"))
     np.save(folder / _LENGTHS, np.asarray(lengths, dtype=np.int64))
 
@@ -43,9 +43,7 @@ class KnownStates:
     def __init__(self, folder: Path, kind: str, contents: Sequence[str]):
         self._places: dict[int, tuple[np.ndarray, int, int]] = {}  # of an item: rows, the first, and one after the last
         of_content = {content.encode(): item for item, content in enumerate(contents)}
-        for store in sorted(folder.parent.glob("states-*")):
-            if store.suffix or not (store / _KIND).is_file() or (store / _KIND).read_text() != kind:
-                continue
+        for store in stores_beside(folder, kind):
             known, ends = np.load(store / _CONTENTS), np.load(store / _LENGTHS).cumsum()
             rows, starts = open_array(store / "states.npy"), np.r_[0, ends[:-1]]
             by_content = dict(zip(known.tolist(), zip(starts.tolist(), ends.tolist(), strict=True), strict=True))

@@ -61,11 +61,15 @@ class LastLayer:
     @contextlib.contextmanager
     def trimmed(self, batch: dict[str, torch.Tensor]) -> Iterator[None]:
         """Run the layer so for a while, on ``batch`` (of :meth:`FoundationModel.encode`)."""
-        self._trim.index = position_in(self.position, batch, self._end_token)
+        self._trim.index = self.index(batch)
         try:
             yield
         finally:
             self._trim.index = None
+
+    def index(self, batch: dict[str, torch.Tensor]) -> int | torch.Tensor:
+        """Where the feature of each item of a batch is read: of all items, or ``[n]`` of each."""
+        return position_in(self.position, batch, self._end_token)
 
     def remove(self) -> None:
         """Leave the norm as it was."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from recbole_perpeft.encoder.foundation.feature_checks import check_features
 from recbole_perpeft.encoder.foundation.foundation_model import MODALITIES, FoundationModel
@@ -16,6 +16,7 @@ from recbole_perpeft.encoder.foundation.model_folder import (
 )
 from recbole_perpeft.encoder.foundation.pair import EncoderPair, check_pooling, choose_image_pooling
 from recbole_perpeft.encoder.foundation.processors import (
+    Tokenizer,
     has_fixed_text_length,
     load_image_processor,
     load_tokenizer,
@@ -80,6 +81,51 @@ def load_foundation(
     return _load_dual(encoder, modalities, max_text_length, search_folders)
 
 
+def load_text_reader(
+    *,
+    encoder: str | None = None,
+    text_encoder: str | None = None,
+    max_text_length: int | None = None,
+    search_folders: Sequence[str | Path] = (),
+) -> tuple[Tokenizer, int]:
+    """The tokenizer of :func:`load_foundation`, and the tokens that it reads of a text; no weights are loaded.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be loaded.
+    """
+    setting, checkpoint, config = _open_reader("text", encoder, text_encoder, search_folders)
+    tokenizer = load_tokenizer(setting, checkpoint, config)
+    return tokenizer, text_length(max_text_length, tokenizer, config)
+
+
+def load_image_reader(
+    *, encoder: str | None = None, image_encoder: str | None = None, search_folders: Sequence[str | Path] = ()
+) -> BaseImageProcessor:
+    """The image processor of :func:`load_foundation`; no weights are loaded.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be loaded.
+    """
+    return load_image_processor(*_open_reader("image", encoder, image_encoder, search_folders))
+
+
+def _open_reader(
+    modality: str, encoder: str | None, single: str | None, search_folders: Sequence[str | Path]
+) -> tuple[str, str, PreTrainedConfig]:
+    """The setting that names the encoder of a modality, and what it names."""
+    if encoder is not None:
+        checkpoint, config, _ = _open_dual(encoder, search_folders)
+        return "encoder", checkpoint, config
+    if single is None:
+        raise EncoderError(f"modalities: [{modality}] needs encoder or {modality}_encoder. Set {modality}_encoder.")
+    checkpoint, config, _ = _open_single(modality, single, search_folders)
+    return f"{modality}_encoder", checkpoint, config
+
+
 def _check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
     chosen = [modalities] if isinstance(modalities, str) else list(modalities or [])
     if not chosen or not set(chosen) <= set(MODALITIES):
@@ -90,15 +136,7 @@ def _check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
 def _load_dual(
     name: str, modalities: tuple[str, ...], max_text_length: int | None, search_folders: Sequence[str | Path]
 ) -> FoundationModel:
-    checkpoint = resolve_checkpoint("encoder", name, search_folders)
-    config = load_config("encoder", checkpoint)
-    cls = model_class("encoder", checkpoint, config)
-    if not _is_dual(cls):
-        raise EncoderError(
-            f"encoder: {checkpoint} (type {config.model_type!r}) has no joint space of pictures and texts. "
-            "Set a dual encoder such as openai/clip-vit-base-patch32, "
-            "or image_encoder and text_encoder side by side."
-        )
+    checkpoint, config, cls = _open_dual(name, search_folders)
     image_processor = load_image_processor("encoder", checkpoint, config) if "image" in modalities else None
     tokenizer = load_tokenizer("encoder", checkpoint, config) if "text" in modalities else None
     length = text_length(max_text_length, tokenizer, config) if tokenizer else None
@@ -108,6 +146,19 @@ def _load_dual(
     refuse_missing("encoder", checkpoint, foundation.model, missing)  # what is not used may be missing
     check_features(foundation)
     return foundation
+
+
+def _open_dual(name: str, search_folders: Sequence[str | Path]) -> tuple[str, PreTrainedConfig, type[PreTrainedModel]]:
+    checkpoint = resolve_checkpoint("encoder", name, search_folders)
+    config = load_config("encoder", checkpoint)
+    cls = model_class("encoder", checkpoint, config)
+    if not _is_dual(cls):
+        raise EncoderError(
+            f"encoder: {checkpoint} (type {config.model_type!r}) has no joint space of pictures and texts. "
+            "Set a dual encoder such as openai/clip-vit-base-patch32, "
+            "or image_encoder and text_encoder side by side."
+        )
+    return checkpoint, config, cls
 
 
 def _load_pair(

@@ -1,0 +1,110 @@
+"""The data sets of PerPEFT's authors, in the layout of their public code (github.com/kswoo97/PerPEFT).
+
+``<name>_final.txt`` has a purchase a line, user and item as numbers from 1, each user's oldest first.
+``<name>_item2id_final.pickle`` is, in spite of its name, a dictionary from an item's number to its id;
+``<name>_texts_final.pickle`` one from the id to the title. ``<name>_images/<id>.jpg`` are the pictures.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from logging import getLogger
+from pathlib import Path
+
+from recbole_perpeft.data.sources.atomic import (
+    IMAGES,
+    linked_pictures,
+    make_folder,
+    neutral_if_missing,
+    write_items,
+    write_purchases,
+    write_settings,
+)
+from recbole_perpeft.data.sources.plain_pickle import read_plain_pickle
+from recbole_perpeft.data.sources.purchases import PurchaseCollector, Purchases, filtered
+from recbole_perpeft.data.sources.source import OUT, Argument, Source, name_of
+from recbole_perpeft.utils.errors import DataError
+
+
+def prepare(options: argparse.Namespace) -> Path:
+    """Write the data set; gives its file of settings.
+
+    Purchases and their order are the authors', repeats included. A title that is not there is the words that their
+    code takes for it.
+
+    Raises
+    ------
+    DataError
+        Names the file, and the line or entry, that is not as it should be.
+    """
+    source, folder = options.folder, make_folder(options.out, options.name or options.dataset)
+    purchases = filtered(_purchases(source, options.dataset), f"{options.dataset}_final.txt", repeats=True)
+    write_purchases(folder, purchases)
+    path = source / f"{options.dataset}_texts_final.pickle"
+    titles = {str(item): str(title) for item, title in _dictionary(path).items()}
+    bought = purchases.bought()
+    if untitled := [item for item in bought if not titles.get(item, "").strip()]:
+        getLogger().warning(f"{len(untitled):,} items have no title in {path}, such as {untitled[0]!r}: {_NO_TITLE!r}")
+    write_items(folder, ["title"], ((item, [titles.get(item, "").strip() or _NO_TITLE]) for item in bought))
+    linked_pictures(folder, source / f"{options.dataset}_images")
+    settings = {"text_fields": ["title"], "image_dir": IMAGES, **neutral_if_missing(folder, bought)}
+    return write_settings(folder, settings, NAME)
+
+
+def _purchases(source: Path, dataset: str) -> Purchases:
+    path = source / f"{dataset}_item2id_final.pickle"
+    ids = _dictionary(path)
+    if all(isinstance(key, str) for key in ids):  # as the file's name says
+        ids = {number: item for item, number in ids.items()}
+    try:
+        ids = {int(number): str(item) for number, item in ids.items()}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path} has to lead from an item's number to its id: {error}.") from error
+    users, items, places, next_place = [], [], [], Counter()
+    for line, (user, number) in enumerate(_lines(source / f"{dataset}_final.txt"), 1):
+        if number not in ids:
+            raise DataError(f"{dataset}_final.txt, line {line}: item {number} is not in {path}.")
+        users.append(str(user))
+        items.append(ids[number])
+        places.append(next_place[user])
+        next_place[user] += 1
+    taken = PurchaseCollector({"timestamp": "int64"})
+    taken.add(users, items, timestamp=places)
+    return taken.purchases()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    user, item = map(int, line.split())
+                except ValueError:
+                    raise DataError(f"{path}, line {number}: {line[:60]!r} is no two numbers, user and item.") from None
+                yield user, item
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def _dictionary(path: Path) -> dict:
+    found = read_plain_pickle(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds a {type(found).__name__}, where a dictionary is expected.")
+    return found
+
+
+_NO_TITLE = "No description available."
+NAME = "perpeft"
+SOURCE = Source(
+    NAME,
+    "data sets of PerPEFT's authors",
+    "`<dataset>_final.txt`, `<dataset>_item2id_final.pickle`, `<dataset>_texts_final.pickle` and `<dataset>_images/`, "
+    "which is linked to, not copied",
+    (
+        Argument("FOLDER", "folder of the four", {"type": Path}),
+        Argument("DATASET", "what their names begin with, such as sports_outdoors"),
+        OUT,
+        name_of("DATASET"),
+    ),
+    prepare,
+)

@@ -1,0 +1,70 @@
+"""What a source says of itself: the command line, the errors and the page of sources follow from it."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of the command line.
+
+    Attributes
+    ----------
+    name
+        ``"--k_core"``, or ``"REVIEWS"`` for one that is given by its place.
+    help
+        What it is, with its default.
+    options
+        What ``argparse`` takes beside: ``type``, ``default``, ``nargs``, ``action`` ….
+    """
+
+    name: str
+    help: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Let ``parser`` know of it."""
+        if self.name.startswith("--"):
+            parser.add_argument(self.name, help=self.help, **self.options)
+        else:
+            parser.add_argument(self.name.lower(), metavar=self.name, help=self.help, **self.options)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raw format.
+
+    Attributes
+    ----------
+    name
+        As it is called on the command line.
+    summary
+        What it is, in a line.
+    reads
+        The files and their columns.
+    arguments
+        What it takes.
+    prepare
+        Writes the data set, from the parsed arguments; gives its file of settings.
+    """
+
+    name: str
+    summary: str
+    reads: str
+    arguments: tuple[Argument, ...]
+    prepare: Callable[[argparse.Namespace], Path]
+
+
+OUT = Argument("--out", "folder that the data set's folder is made in", {"type": Path, "required": True})
+PICTURES = Argument("--pictures", "download the pictures too", {"action": "store_true"})
+MIN_RATING = Argument("--min_rating", "purchases rated at least so (default: all)", {"type": float})
+K_CORE = Argument("--k_core", "users and items with at least so many purchases, again and again until all have "
+                  "(default: 0, all)", {"type": int, "default": 0})  # fmt: skip
+
+
+def name_of(default: str) -> Argument:
+    """The argument ``--name``, where ``default`` says what the data set is called without it."""
+    return Argument("--name", f"what the data set is called (default: {default})")

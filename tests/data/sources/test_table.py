@@ -1,0 +1,133 @@
+"""Tables of any shop."""
+
+import gzip
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from recbole_perpeft.utils.errors import DataError, SettingError
+
+ORDERS = """customer,sku,when,stars
+007,a,2024-01-01,5
+007,b,2024-01-01T00:00:01Z,2
+8,a,2024-01-01 01:00:00+01:00,4
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    folder = tmp_path / "shop"
+    (folder / "pics" / "deep").mkdir(parents=True)
+    (folder / "orders.csv").write_text(ORDERS)
+    (folder / "products.csv").write_text(
+        'sku,name,pic,link\na,"Tent, ""big""\nfor two",deep/a.png,https://x/a.jpg\nb,NA,,\nz,other,z.png,https://x/z\n'
+    )
+    Image.new("RGB", (4, 4)).save(folder / "pics" / "deep" / "a.png")
+    return folder
+
+
+COLUMNS = ("--user", "customer", "--item", "sku")
+
+
+def test_dates_become_seconds_and_ids_stay_as_they_are(prepare, shop):
+    written = prepare("orders", "table", shop / "orders.csv", shop / "products.csv", *COLUMNS,
+                      "--time", "when", "--rating", "stars", "--columns", "name")  # fmt: skip
+    assert written.purchases() == [
+        ("007", "a", 1704067200, 5.0), ("007", "b", 1704067201, 2.0), ("8", "a", 1704067200, 4.0),
+    ]  # fmt: skip
+    assert written.texts("name") == {"a": ('Tent, "big" for two',), "b": ("NA",)}
+    assert written.settings == {
+        "dataset": "orders", "data_path": str(prepare.out), "text_fields": ["name"], "modalities": ["text"],
+    }  # fmt: skip
+
+
+def test_the_same_from_tsv_gzip_and_parquet(prepare, shop):
+    table = pd.read_csv(shop / "orders.csv", dtype={"customer": str})
+    table["when"] = pd.to_datetime(table["when"], utc=True, format="mixed")
+    table.to_parquet(shop / "orders.parquet")
+    table.to_csv(shop / "orders.tsv", sep="\t", index=False)
+    (shop / "orders.csv.gz").write_bytes(gzip.compress(ORDERS.encode()))
+    found = [
+        prepare(kind, "table", shop / f"orders.{kind}", *COLUMNS, "--time", "when", "--name", kind).purchases()
+        for kind in ("csv", "parquet", "tsv", "csv.gz")
+    ]
+    assert found[0] == found[1] == found[2] == found[3]
+    assert found[0][2] == ("8", "a", 1704067200)
+
+
+def test_whole_numbers_of_a_parquet_file_have_no_point(prepare, shop):
+    pd.DataFrame({"u": [1.0, 2.0, None], "i": [10, 10, 11], "t": [1.5, 2.5, 3.5]}).to_parquet(shop / "o.parquet")
+    written = prepare("o", "table", shop / "o.parquet", "--user", "u", "--item", "i", "--time", "t")
+    assert written.purchases() == [("1", "10", 1.5), ("2", "10", 2.5)]  # who has no id is named in the log
+    assert "1 user ids of" in prepare.log()
+    assert written.settings["model"] == "SASRec"  # there is nothing to see
+
+
+def test_pictures_by_path_by_id_and_by_address(prepare, shop):
+    products, known = shop / "products.csv", ("--image_dir", shop / "pics")
+    written = prepare("orders", "table", shop / "orders.csv", products, *COLUMNS, "--time", "when", *known,
+                      "--image_paths", "pic", "--image_urls", "link", "--columns", "name")  # fmt: skip
+    assert written.texts("image") == {"a": ("images/deep/a.png",), "b": ("",)}
+    assert (written.folder / "images" / "deep" / "a.png").is_file()
+    assert written.settings["image_field"] == "image"
+    assert written.settings["missing_content"] == "neutral"
+    assert (written.folder / "orders.urls.tsv").read_text() == "a\thttps://x/a.jpg\n"
+    by_id = prepare("ids", "table", shop / "orders.csv", *COLUMNS, *known, "--name", "ids")
+    assert by_id.settings["image_dir"] == "images"
+    assert by_id.settings["modalities"] == ["image"]
+    assert by_id.settings["eval_args"] == {"order": "RO"}  # there are no times
+
+
+def test_a_path_outside_of_the_pictures_is_refused(prepare, shop):
+    (shop / "products.csv").write_text("sku,pic\na,../../secret.png\nb,\n")
+    with pytest.raises(DataError, match=r"'\.\./\.\./secret\.png' lies outside of --image_dir"):
+        prepare("orders", "table", shop / "orders.csv", shop / "products.csv", *COLUMNS,
+                "--image_dir", shop / "pics", "--image_paths", "pic")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--user", "custommer", "--item", "sku"], "no column 'custommer'. Did you mean 'customer'?"),
+        ([*COLUMNS, "--time", "sku"], r"row 1 below the header: --time is to be a number or a date, sku is 'a'"),
+        ([*COLUMNS, "--rating", "when"], r"row 1 below the header: --rating is to be a number, when is '2024-01-01'"),
+    ],
+)
+def test_a_column_that_is_not_there_or_of_another_kind_is_named(prepare, shop, words, message):
+    with pytest.raises(DataError, match=message):
+        prepare("orders", "table", shop / "orders.csv", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--columns", "name"], "--columns names a column of ITEMS"),
+        (["--min_rating", "3"], "tell with --rating"),
+        (["--image_urls", "link"], "--image_urls names a column of ITEMS"),
+        (["--pictures"], "tell with --image_urls"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(prepare, shop, words, message):
+    with pytest.raises(SettingError, match=message):
+        prepare("orders", "table", shop / "orders.csv", *COLUMNS, *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("o.xlsx", b"", "its name has to tell what it is"),
+        ("o.csv", b"", "cannot be read"),
+        ("o.csv", b'customer,sku\na,b\nc,"d\n', "cannot be read: .*"),
+        ("o.csv", b"customer,sku\na,b,c,d\na,b\n1,2,3,4,5\n", "cannot be read: "),
+        ("o.csv", b"customer,sku\n\xff\xfe,b\n", "cannot be read: .*utf-8"),
+        ("o.csv.gz", b"customer,sku\na,b\n", "cannot be read: Not a gzipped file"),
+        ("o.csv.gz", gzip.compress(b"customer,sku\na,b\n" * 1000)[:-20], "cannot be read: .*end"),
+        ("o.parquet", b"PAR1 no", "cannot be read"),
+    ],
+)
+def test_files_of_the_wrong_kind_are_named(prepare, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        prepare("o", "table", tmp_path / name, *COLUMNS)
+    assert name in str(error.value)
