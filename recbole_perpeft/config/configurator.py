@@ -68,7 +68,7 @@ class Config(RecBoleConfig):
     ):
         self._command_line, self.remarks = command_line, []
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
-        self.remarks += without_effect(self)
+        self.remarks += self._without_effect()
 
     # -- where values come from -------------------------------------------------------------------------------------
 
@@ -129,13 +129,19 @@ class Config(RecBoleConfig):
         check_values(self, ours)
         complete_evaluation(self)
         if ours:
-            self.model_class.check_settings(final)
+            self._check_encoder()
         if final["load_col"] is not None:  # of a file that it does not name RecBole would load nothing
             columns = [final[name] for name in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
             final["load_col"] = {"inter": columns, **final["load_col"]}
         self._fit_negatives_to_loss(final)
         self.base_data_path = str(final["data_path"])
         return final
+
+    def _check_encoder(self) -> None:
+        self.model_class.check_settings(self.final_config_dict)
+
+    def _without_effect(self) -> list[str]:
+        return without_effect(self)
 
     def _fit_negatives_to_loss(self, final: dict) -> None:
         """RecBole refuses its own default, one sampled negative, for its own default sequential loss, CE."""

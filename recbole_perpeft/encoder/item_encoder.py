@@ -3,17 +3,19 @@
 import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.content import ItemContent
-from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.state_store import StateStore
 from recbole_perpeft.encoder.item_features import ItemFeatures
 from recbole_perpeft.utils.errors import EncoderError
+
+if TYPE_CHECKING:  # a bundle is opened without transformers
+    from recbole_perpeft.content import ItemContent
+    from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 
 
 class ItemEncoder(nn.Module):
@@ -52,8 +54,8 @@ class ItemEncoder(nn.Module):
 
     def __init__(
         self,
-        foundation: FoundationModel,
-        content: ItemContent,
+        foundation: "FoundationModel",
+        content: "ItemContent",
         num_groups: int,
         dtype: torch.dtype,
         show_progress: bool,
@@ -161,8 +163,8 @@ class FrozenItemEncoder(ItemEncoder):
 
     def __init__(
         self,
-        foundation: FoundationModel,
-        content: ItemContent,
+        foundation: "FoundationModel",
+        content: "ItemContent",
         num_groups: int,
         dtype: torch.dtype = torch.float32,
         show_progress: bool = False,

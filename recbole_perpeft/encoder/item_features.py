@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from recbole_perpeft.content import ItemContent
 from recbole_perpeft.content.store import digest
 from recbole_perpeft.content.uses import note_use
-from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
-from recbole_perpeft.encoder.foundation.hidden_states import TowerStates
 from recbole_perpeft.encoder.foundation.state_store import StateStore, ensure_states
 from recbole_perpeft.encoder.shapes import LENGTH_STEP, length_edges, repeated_size
 from recbole_perpeft.encoder.side_by_side import run_side_by_side
 from recbole_perpeft.utils.device_rows import to_device
+
+if TYPE_CHECKING:  # a bundle is opened without transformers
+    from recbole_perpeft.content import ItemContent
+    from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
+    from recbole_perpeft.encoder.foundation.hidden_states import TowerStates
 
 # Where batches are filled up to sizes and lengths that come again.
 _REPEATS_SHAPES = {"cuda"}
@@ -50,7 +53,7 @@ class ItemFeatures:
         Whether a step's items are encoded in portions whose graph is not kept; towers run one after the other then.
     """
 
-    def __init__(self, foundation: FoundationModel, content: ItemContent, dtype: torch.dtype, show_progress: bool):
+    def __init__(self, foundation: "FoundationModel", content: "ItemContent", dtype: torch.dtype, show_progress: bool):
         self.foundation, self.content = foundation, content
         self.dtype, self.show_progress = dtype, show_progress
         self.items_encoded = self.items_prepared = 0
@@ -90,14 +93,14 @@ class ItemFeatures:
         self.content.rest()  # who reads these reads nothing else of it any more
         return store
 
-    def hidden_states(self, towers: dict[str, TowerStates], number: int) -> dict[str, StateStore]:
+    def hidden_states(self, towers: dict[str, "TowerStates"], number: int) -> dict[str, StateStore]:
         """``number`` hidden states ``[number, widest]`` of every item and modality, computed once ever."""
         self._arrive()
         stores = {modality: self._hidden_states(modality, tower, number) for modality, tower in towers.items()}
         self.content.rest()  # they are all that is read from now on
         return stores
 
-    def _hidden_states(self, modality: str, tower: TowerStates, number: int) -> StateStore:
+    def _hidden_states(self, modality: str, tower: "TowerStates", number: int) -> StateStore:
         def compute(items: torch.Tensor) -> torch.Tensor:
             batch = self.content.batch(items, [modality], LENGTH_STEP)
             with self._autocast():

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch.nn import functional as F
 
 _COMPONENTS = 32  # principal components that coherence looks at
@@ -34,6 +32,9 @@ def kmeans_groups(points: np.ndarray, num_groups: int, seed: int) -> tuple[np.nd
     distinct = len(np.unique(points, axis=0)) if points.shape[1] else 1
     if distinct == 1:
         return np.zeros(len(points), dtype=np.int64), points[:1]
+    from sklearn.cluster import KMeans  # late: only who makes groups waits for it
+    from sklearn.exceptions import ConvergenceWarning
+
     kmeans = KMeans(min(num_groups, distinct), n_init=10, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of points that all but coincide: a group stays empty

@@ -145,6 +145,9 @@ class GroupedUsersMixin:
 
     def shares_of_groups(self, interaction: Interaction) -> torch.Tensor:
         """What each group's module has of the scores of each row's user, ``[n, num_groups]``, rows of sum 1."""
+        if self.only_group is not None:
+            everyone = torch.full((len(interaction),), self.only_group, device=self.device)
+            return F.one_hot(everyone, self.num_groups).float()
         if self.is_soft:
             return self._shares(interaction)
         own = F.one_hot(self._groups_of(interaction), self.num_groups).float()

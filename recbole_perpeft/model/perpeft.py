@@ -9,8 +9,8 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
 
+from recbole_perpeft import encoder as encoders
 from recbole_perpeft.data.user_batch import UserBatch
-from recbole_perpeft.encoder import check_given, check_peft
 from recbole_perpeft.model.content_term import Part
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
@@ -96,8 +96,8 @@ class PerPEFTMixin(GroupedUsersMixin):
         EncoderError
             Names the setting and the cure.
         """
-        check_peft(settings["peft_type"], settings["peft_config"])
-        check_given(settings["item_features"], settings["peft_type"], settings["modalities"])
+        encoders.check_peft(settings["peft_type"], settings["peft_config"])
+        encoders.check_given(settings["item_features"], settings["peft_type"], settings["modalities"])
 
     @classmethod
     def negatives_with(cls, loss_type: str | None) -> str | None:

@@ -2,22 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.content import ItemContent, prepare_content
+from recbole_perpeft import content as item_content
+from recbole_perpeft import encoder as encoders
 from recbole_perpeft.content.cache import cache_folder
-from recbole_perpeft.encoder import ItemEncoder, build_item_encoder, compute_dtype, load_foundation
-from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
-from recbole_perpeft.encoder.foundation.loading import load_image_reader, load_text_reader
 from recbole_perpeft.encoder.given_features import given_encoder
 from recbole_perpeft.model.conditioning import make_conditioning, modules_of
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.item_embedding import MultimodalItemEmbedding
 from recbole_perpeft.utils.errors import EncoderError
+
+if TYPE_CHECKING:  # a bundle is opened without transformers
+    from recbole_perpeft.content import ItemContent
+    from recbole_perpeft.encoder import FoundationModel, ItemEncoder
 
 
 def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> MultimodalItemEmbedding:
@@ -53,19 +56,19 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
     )
 
 
-def adapted_encoder(config, foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
+def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent") -> "ItemEncoder":
     """``foundation`` with the modules that the settings ask for, untrained, to read ``content``."""
     num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
     # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
     with torch.random.fork_rng(devices=[]):
-        encoder = build_item_encoder(
+        encoder = encoders.build_item_encoder(
             foundation,
             content,
             config["peft_type"],
             config["peft_config"],
             num_modules,
             peft_layers=config["peft_layers"],
-            dtype=compute_dtype(config["precision"], torch.device(config["device"])),
+            dtype=encoders.compute_dtype(config["precision"], torch.device(config["device"])),
             show_progress=config["show_progress"],
             iisan_form=config["iisan_form"],
         )
@@ -73,16 +76,18 @@ def adapted_encoder(config, foundation: FoundationModel, content: ItemContent) -
     return encoder
 
 
-def load_encoder(config, dataset) -> ItemEncoder:
+def load_encoder(config, dataset) -> "ItemEncoder":
     """The foundation model as it is, with the content of the catalogue, for the arguments of :func:`make_tower`."""
     if config["item_features"]:
         return given_features(config, dataset.field2id_token[dataset.iid_field], 1)
     foundation, content = _load(config, dataset)
-    dtype = compute_dtype(config["precision"], torch.device(config["device"]))
-    return build_item_encoder(foundation, content, None, None, 1, dtype=dtype, show_progress=config["show_progress"])
+    dtype = encoders.compute_dtype(config["precision"], torch.device(config["device"]))
+    return encoders.build_item_encoder(
+        foundation, content, None, None, 1, dtype=dtype, show_progress=config["show_progress"]
+    )
 
 
-def given_features(config, tokens: Sequence[str], num_groups: int) -> ItemEncoder:
+def given_features(config, tokens: Sequence[str], num_groups: int) -> "ItemEncoder":
     """The features of ``item_features``, for items ``tokens`` in the order of their numbers, padding first."""
     return given_encoder(
         config["item_features"],
@@ -96,14 +101,14 @@ def given_features(config, tokens: Sequence[str], num_groups: int) -> ItemEncode
     )
 
 
-def frozen_features(encoder: ItemEncoder) -> dict[str, torch.Tensor]:
+def frozen_features(encoder: "ItemEncoder") -> dict[str, torch.Tensor]:
     """What an encoder of :func:`load_encoder` sees of all items, by modality: ``[n_items, width]``; row 0 is zeros."""
     widths = encoder.foundation.widths
     features = F.pad(encoder.encode(torch.arange(1, encoder.content.n_items), 0), (0, 0, 1, 0))
     return dict(zip(widths, features.split(list(widths.values()), dim=1), strict=True))
 
 
-def foundation_of(config) -> FoundationModel:
+def foundation_of(config) -> "FoundationModel":
     """The foundation model that the settings name.
 
     Raises
@@ -116,7 +121,7 @@ def foundation_of(config) -> FoundationModel:
             f"item_features: {config['item_features']} are features of the items that there were: without the model "
             "that made them no other item can be read."
         )
-    return load_foundation(
+    return encoders.load_foundation(
         encoder=_dual(config),
         image_encoder=config["image_encoder"],
         text_encoder=config["text_encoder"],
@@ -130,6 +135,8 @@ def foundation_of(config) -> FoundationModel:
 
 def text_reader_of(config) -> tuple:
     """The tokenizer of :func:`foundation_of`, and the tokens that it reads of a text; no weights are loaded."""
+    from recbole_perpeft.encoder.foundation.loading import load_text_reader
+
     return load_text_reader(
         encoder=_dual(config),
         text_encoder=config["text_encoder"],
@@ -140,6 +147,8 @@ def text_reader_of(config) -> tuple:
 
 def image_reader_of(config):
     """The image processor of :func:`foundation_of`; no weights are loaded."""
+    from recbole_perpeft.encoder.foundation.loading import load_image_reader
+
     return load_image_reader(
         encoder=_dual(config), image_encoder=config["image_encoder"], search_folders=(Path(config["data_path"]),)
     )
@@ -151,8 +160,8 @@ def _dual(config) -> str | None:
 
 
 def content_of(
-    config, foundation: FoundationModel, tokens: Sequence[str], folder: Path, item_file: Path
-) -> ItemContent:
+    config, foundation: "FoundationModel", tokens: Sequence[str], folder: Path, item_file: Path
+) -> "ItemContent":
     """Pictures and texts of items, ready for ``foundation``, as the settings say.
 
     Parameters
@@ -164,7 +173,7 @@ def content_of(
     item_file
         The atomic ``.item`` file.
     """
-    return prepare_content(
+    return item_content.prepare_content(
         tokens,
         folder,
         item_file=item_file,
@@ -187,14 +196,14 @@ def content_of(
     )
 
 
-def _given_or_adapted(config, dataset) -> ItemEncoder:
+def _given_or_adapted(config, dataset) -> "ItemEncoder":
     if config["item_features"]:
         num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
         return given_features(config, dataset.field2id_token[dataset.iid_field], num_modules)
     return adapted_encoder(config, *_load(config, dataset))
 
 
-def _load(config, dataset) -> tuple[FoundationModel, ItemContent]:
+def _load(config, dataset) -> tuple["FoundationModel", "ItemContent"]:
     folder, foundation = Path(config["data_path"]), foundation_of(config)
     tokens = dataset.field2id_token[dataset.iid_field]
     return foundation, content_of(config, foundation, tokens, folder, folder / f"{config['dataset']}.item")

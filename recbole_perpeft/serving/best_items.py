@@ -79,7 +79,9 @@ class BestItems:
         self._index = index
         return report
 
-    def of(self, interaction: Interaction, ranking: Ranking, bought: Pairs | None, k: int) -> Pairs:
+    def of(
+        self, interaction: Interaction, ranking: Ranking, bought: Pairs | None, k: int, by_group: int | None = None
+    ) -> Pairs:
         """The k best items of each row, best first, and their scores, ``[n, k]`` each.
 
         Parameters
@@ -88,7 +90,18 @@ class BestItems:
             For so many rows at least; knows which items no list may hold.
         bought
             Row and item ``[n]`` of what each row's list may not hold.
+        by_group
+            The group whose module alone scores; None: those of each user's groups.
         """
+        if by_group is None:
+            return self._of(interaction, ranking, bought, k)
+        self._model.only_group = by_group
+        try:
+            return self._of(interaction, ranking, bought, k)
+        finally:
+            self._model.only_group = None
+
+    def _of(self, interaction: Interaction, ranking: Ranking, bought: Pairs | None, k: int) -> Pairs:
         if not self.multiplies(interaction):
             return ranking.of_scores(self.scores(interaction), bought, k)
         products, rows = products_of(self._model, interaction), len(interaction)

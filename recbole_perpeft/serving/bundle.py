@@ -20,10 +20,7 @@ from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, dataset_class
 from recbole_perpeft.encoder.foundation.precision import PRECISIONS
 from recbole_perpeft.model.content_similarity import LikenessMap
-from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
-from recbole_perpeft.serving.adapter_files import FOLDER as ADAPTERS
-from recbole_perpeft.serving.adapter_files import write_adapters
 from recbole_perpeft.serving.bundle_card import card
 from recbole_perpeft.serving.bundle_data import read_data, write_data
 from recbole_perpeft.serving.bundle_files import (
@@ -35,7 +32,7 @@ from recbole_perpeft.serving.bundle_files import (
     write_array,
     write_tensors,
 )
-from recbole_perpeft.trainer.resuming import config_of
+from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.utils.errors import BundleError, PerPEFTError
 from recbole_perpeft.utils.random_state import random_state_kept
 
@@ -76,6 +73,8 @@ def write_bundle(
     CheckpointError
         As :func:`~recbole_perpeft.quick_start.load`.
     """
+    from recbole_perpeft.quick_start import load  # late: to open a bundle none of this is imported
+
     check_target(folder)
     config, trainer, *loaders = load(checkpoint, settings)
     trainer.tensorboard.close()
@@ -144,6 +143,9 @@ def _metrics(trainer, given: Mapping | None) -> dict[str, dict[str, float]]:
 
 def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
     """Write what the item tower computes, and each group's module; gives what encoder it is."""
+    from recbole_perpeft.serving.adapter_files import FOLDER as ADAPTERS
+    from recbole_perpeft.serving.adapter_files import write_adapters
+
     tower, term, encoder = model.item_tower, model.item_tower.content_term, model.item_tower.encoder
     for group in range(1 if tower.by_user else model.num_groups):  # as users see items, all groups have one table
         with tower.catalogue(group):
@@ -180,6 +182,16 @@ def _own_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return state | {f"{_OTHER}{name}": value for name, value in others if isinstance(value, torch.Tensor)}
 
 
+class _TriedConfig(Config):
+    """Settings that have made an encoder, which is not made again: no library of encoders is asked about them."""
+
+    def _check_encoder(self) -> None:
+        pass
+
+    def _without_effect(self) -> list[str]:
+        return []
+
+
 def open_bundle(folder: str | Path | Bundle, settings: dict | None = None) -> tuple[Config, nn.Module, Dataset]:
     """Make model and data again from a bundle; nothing in it is executed.
 
@@ -214,7 +226,7 @@ def open_bundle(folder: str | Path | Bundle, settings: dict | None = None) -> tu
             "between the two can change numbers."
         )
     saved = as_they_were(bundle.facts["settings"], ours="encoder" in bundle.facts)
-    config = config_of(saved, bundle.folder, settings)
+    config = config_of(saved, bundle.folder, settings, kind=_TriedConfig)
     _check_kind(config)
     changed = differing(saved, config.settings()).keys() - PROTOCOL - CHANGEABLE
     if changed:

@@ -53,7 +53,12 @@ class Catalogue:
             return {**old, **{token: nothing | told[token] for token in tokens}}
 
         columns = dict.fromkeys([*self.columns, *(name for name in there if name != config["ITEM_ID_FIELD"])])
-        return Catalogue([*self.tokens, *tokens], list(columns), read)
+        larger = Catalogue([*self.tokens, *tokens], list(columns), read)
+        told = _read_columns(file, config, [name for name in self._known if name in there])
+        for name, values in self._known.items():  # which need not be read again
+            new = np.array([told[token].get(name, "") for token in tokens], dtype=object)
+            larger._known[name] = np.concatenate([values, new])
+        return larger
 
     def numbers(self, items: Iterable[str]) -> np.ndarray:
         """The numbers of items, ``[n]``.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 
 import numpy as np
+from torch import nn
 
 from recbole_perpeft.data.item_lists import ItemLists
 from recbole_perpeft.serving.catalogue import Catalogue, ids_of
@@ -31,11 +32,13 @@ class ListOptions:
         Columns of the ``.item`` file that are told of each item, such as the title.
     group : bool
         Whether the user's group is told.
+    by_group : int or None
+        The group whose module alone gives the scores, whoever the user is; None: as in the evaluation.
 
     Raises
     ------
     RequestError
-        If k is no number of items.
+        If k is no number of items, or ``by_group`` no number of a group.
     """
 
     k: int = 10
@@ -45,10 +48,13 @@ class ListOptions:
     where: Mapping[str, str | Iterable[str]] = field(default_factory=dict)
     columns: Iterable[str] = ()
     group: bool = False
+    by_group: int | None = None
 
     def __post_init__(self):
         if not isinstance(self.k, Integral) or isinstance(self.k, bool) or self.k < 1:
             raise RequestError(f"k: {self.k!r} is no number of items: give 1 or more.")
+        if self.by_group is not None and not (isinstance(self.by_group, Integral) and self.by_group >= 0):
+            raise RequestError(f"by_group: {self.by_group!r} is no group: give a number from 0 on.")
         if not isinstance(self.where, Mapping):
             raise RequestError(
                 f"where: {self.where!r} is no mapping: write a column and its value, as in {{'brand': 'A'}}."
@@ -89,6 +95,20 @@ class ListOptions:
                 f"columns: lists have a column {own[0]!r} of their own: rename that of the .item file, or leave it out."
             )
         return {name: catalogue.column(name) for name in names}
+
+    def check_groups(self, model: nn.Module) -> None:
+        """Refuse to tell of groups, or to score by one, where there is none.
+
+        Raises
+        ------
+        RequestError
+            If so.
+        """
+        groups = model.num_groups if hasattr(model, "user_groups") else 0
+        if not groups and (self.group or self.by_group is not None):
+            raise RequestError(f"{type(model).__name__} has no groups of users: leave group and by_group out.")
+        if self.by_group is not None and self.by_group >= groups:
+            raise RequestError(f"by_group: {self.by_group} does not exist: give one of 0 to {groups - 1}.")
 
     def check_left(self, bought: ItemLists, rows: np.ndarray, names: np.ndarray, allowed: np.ndarray) -> None:
         """Refuse lists that are longer than the items that are left.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from recbole.data.dataset import Dataset
@@ -11,15 +12,17 @@ from recbole.utils import ModelType
 from torch import nn
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.content import ItemContent
 from recbole_perpeft.data.more_ids import with_more_ids
-from recbole_perpeft.encoder import FoundationModel, ItemEncoder
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.model.tower_factory import adapted_encoder, content_of, foundation_of
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
 from recbole_perpeft.trainer.carry_over import carry_over, tokens_of
 from recbole_perpeft.utils.errors import RequestError
 from recbole_perpeft.utils.random_state import random_state_kept
+
+if TYPE_CHECKING:  # a bundle is opened without transformers
+    from recbole_perpeft.content import ItemContent
+    from recbole_perpeft.encoder import FoundationModel, ItemEncoder
 
 _ENCODER = "item_tower.encoder."
 
@@ -36,8 +39,30 @@ class EncoderSource:
         Makes the encoder of a foundation model and the content to read, with all groups' modules.
     """
 
-    foundation: Callable[[], FoundationModel]
-    adapted: Callable[[FoundationModel, ItemContent], ItemEncoder]
+    foundation: Callable[[], "FoundationModel"]
+    adapted: Callable[["FoundationModel", "ItemContent"], "ItemEncoder"]
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """Items that have been read.
+
+    Attributes
+    ----------
+    file : pathlib.Path
+        The atomic ``.item`` file that tells of them.
+    tokens : list of str
+        Their ids, ``[n]``.
+    features : dict of int to torch.Tensor
+        What each module sees of them, ``[n, content_size]``.
+    fixed : torch.Tensor or None
+        What they are compared by where no module moves it, ``[n, d]``.
+    """
+
+    file: Path
+    tokens: list[str]
+    features: dict[int, torch.Tensor]
+    fixed: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +104,7 @@ def check_takes_items(config: Config, model: nn.Module) -> None:
 def own_encoder(model: PerPEFTMixin, config: Config) -> EncoderSource:
     """That of ``model``, which has an encoder."""
 
-    def adapted(foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
+    def adapted(foundation: "FoundationModel", content: "ItemContent") -> "ItemEncoder":
         encoder = adapted_encoder(config, foundation, content).to(config["device"])
         encoder.load_state_dict(model.item_tower.encoder.state_dict())
         return encoder.eval()
@@ -88,10 +113,8 @@ def own_encoder(model: PerPEFTMixin, config: Config) -> EncoderSource:
 
 
 @torch.no_grad()
-def read_new_items(
-    model: PerPEFTMixin, config: Config, file: str | Path, tokens: Sequence[str], source: EncoderSource
-) -> NewRows:
-    """Read the pictures and texts of new items as each group sees them.
+def read_new_items(config: Config, file: Path, tokens: list[str], source: EncoderSource) -> NewItems:
+    """Read the pictures and texts of new items as each module sees them; the model is not touched.
 
     Parameters
     ----------
@@ -110,30 +133,37 @@ def read_new_items(
     EncoderError
         If the foundation model is not found.
     """
-    _tables(model)  # of which the content term's maps come
-    file, tower = Path(file), model.item_tower
     foundation = source.foundation()
     content = content_of(config, foundation, ["[PAD]", *tokens], file.parent, file)
     encoder, items = source.adapted(foundation, content), torch.arange(1, len(tokens) + 1)
     features = {}
     for module in range(encoder.num_groups):
         with encoder.activate(module):
-            features[module] = encoder.encode(items, module).to(model.device)  # [n, content_size]
+            features[module] = encoder.encode(items, module).to(config["device"])  # [n, content_size]
+    fixed = encoder.fixed_features()
+    return NewItems(file, tokens, features, None if fixed is None else fixed[1:].to(config["device"]))
+
+
+@torch.no_grad()
+def _rows_of(model: PerPEFTMixin, new: NewItems) -> NewRows:
+    """What the item tower makes of new items for each group."""
+    _tables(model)  # of which the content term's maps come
+    tower, features = model.item_tower, new.features
     of_groups = {group: tower.rows_of(features[tower.module_of(group)], group) for group in range(model.num_groups)}
-    term, fixed = tower.content_term, encoder.fixed_features()
-    of_term = {}
+    of_term, term = {}, tower.content_term
     for module, likeness in {} if term is None else term.maps.items():
-        of_term[module] = likeness(features[module] if fixed is None else fixed[1:].to(model.device))
+        of_term[module] = likeness(features[module] if new.fixed is None else new.fixed)
     return NewRows(of_groups, of_term)
 
 
 def with_new_items(
-    model: PerPEFTMixin, config: Config, parts: Sequence[Dataset], tokens: Sequence[str], rows: NewRows
+    model: PerPEFTMixin, config: Config, parts: Sequence[Dataset], items: NewItems
 ) -> tuple[PerPEFTMixin, list[Dataset]]:
-    """A model of the same weights whose catalogue has ``tokens`` at its end, and its data set's parts.
+    """A model of the same weights whose catalogue has new items at its end, and its data set's parts.
 
     The new items are their content alone: nothing was trained on them. All others score as before.
     """
+    tokens, rows = items.tokens, _rows_of(model, items)
     encoder, ids = model.item_tower.encoder, tokens_of(parts[0])
     names = parts[0].field2id_token[parts[0].iid_field]
     ids["untrained"] = [str(names[item]) for item in model.item_tower.untrained if item < len(names)]

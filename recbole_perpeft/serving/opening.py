@@ -2,23 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recbole.data.dataset import Dataset
 from torch import nn
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.content import ItemContent
-from recbole_perpeft.encoder import FoundationModel, ItemEncoder
-from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.bundle import open_bundle
 from recbole_perpeft.serving.bundle_data import catalogue_in
-from recbole_perpeft.serving.bundle_encoder import encoder_of, load_foundation_of
 from recbole_perpeft.serving.bundle_files import Bundle
 from recbole_perpeft.serving.catalogue import Catalogue, catalogue_of
 from recbole_perpeft.serving.new_items import EncoderSource, own_encoder
 from recbole_perpeft.utils.errors import RequestError
+
+if TYPE_CHECKING:  # a bundle is opened without transformers
+    from recbole_perpeft.content import ItemContent
+    from recbole_perpeft.encoder import FoundationModel, ItemEncoder
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Opened:
 def open_trained(file: str | Path, settings: dict | None, new_data: bool) -> Opened:
     """Open a checkpoint, or the folder of a bundle; see :meth:`Recommender.load`."""
     if not Path(file).is_dir():
+        from recbole_perpeft.quick_start import load  # late: a bundle does not wait for the trainers
+
         config, trainer, *loaders = load(file, settings, new_data=new_data)
         trainer.tensorboard.close()
         return Opened.of(config, trainer.model, [loader._dataset for loader in loaders])
@@ -63,12 +65,17 @@ def open_trained(file: str | Path, settings: dict | None, new_data: bool) -> Ope
     config, model, dataset = open_bundle(bundle, settings)
     catalogue = catalogue_in(bundle)
 
-    def adapted(foundation: FoundationModel, content: ItemContent) -> ItemEncoder:
+    def foundation() -> "FoundationModel":
+        from recbole_perpeft.serving.bundle_encoder import load_foundation_of
+
+        return load_foundation_of(file, config)
+
+    def adapted(foundation: "FoundationModel", content: "ItemContent") -> "ItemEncoder":
+        from recbole_perpeft.serving.bundle_encoder import encoder_of
+
         encoder = encoder_of(file, config, foundation, content)
         bundle.check_is_there()
         return encoder
 
     bundle.check_is_there()
-    return Opened(
-        config, model, dataset.parts, catalogue, EncoderSource(partial(load_foundation_of, file, config), adapted)
-    )
+    return Opened(config, model, dataset.parts, catalogue, EncoderSource(foundation, adapted))

@@ -14,6 +14,7 @@ def config_of(
     model: str | type | None = None,
     dataset: str | None = None,
     command_line: Sequence[str] = (),
+    kind: type[Config] = Config,
 ) -> Config:
     """The settings of a checkpoint with what is ``given`` besides; those that this build does not know are a remark.
 
@@ -23,6 +24,8 @@ def config_of(
         The settings in ``file``.
     given, model, dataset, command_line
         As for :class:`~recbole_perpeft.config.Config`; they go before those of the checkpoint.
+    kind
+        What is made of them.
 
     Raises
     ------
@@ -31,7 +34,7 @@ def config_of(
     """
     unknown = saved.keys() - known_settings().keys()
     known = {key: value for key, value in saved.items() if key not in unknown and key != "resume"}
-    config = Config(model, dataset, config_dict=merge_settings(known, given or {}), command_line=command_line)
+    config = kind(model, dataset, config_dict=merge_settings(known, given or {}), command_line=command_line)
     if unknown:
         names = ", ".join(sorted(unknown))
         config.remarks.insert(0, f"{file} has settings that this build does not know: {names}.")

@@ -209,6 +209,7 @@ REFUSED = {
     "empty history": (lambda r: r.recommend_new([["i1"], []]), "History 1 is empty"),
     "no history": (lambda r: r.recommend_new([]), "No history is given"),
     "k": (lambda r: r.recommend(["u1"], k=30), "k: 30 items are more than the"),
+    "by no group": (lambda r: r.recommend(["u1"], by_group=3), "by_group: 3 does not exist: give one of 0 to 2"),
     "no k": (lambda r: r.recommend(["u1"], k=0), "k: 0 is no number of items"),
     "half a k": (lambda r: r.recommend(["u1"], k=2.5), "k: 2.5 is no number of items"),
     "no mapping": (lambda r: r.recommend(["u1"], where=["brand"]), "is no mapping"),
@@ -220,6 +221,44 @@ REFUSED = {
     "nothing left": (lambda r: r.recommend(["u1"], allow=["i1"], deny=["i1"]), "No item is left"),
     "blocks": (lambda r: next(r.blocks(k=29)), "k: 29 items are more"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{}, {"content_term": True, "soft_groups": True}, {"model": "PerPEFTLightGCN"}])
+def test_lists_by_one_group_are_those_of_users_who_are_all_in_it(opened, settings):
+    recommender, *_ = opened(**settings)
+    users, model = recommender.users, recommender.model
+    if hasattr(model, "group_softness"):
+        model.group_softness.fill_(0.5)
+    own = recommender.recommend(users, k=4)
+    lists = [recommender.recommend(users, k=4, by_group=group) for group in range(3)]
+    told = recommender.recommend(users[:6], k=4, by_group=1, group=True)
+    assert told.group.tolist() == model.user_groups[1:7].repeat_interleave(4).tolist()  # the users' own
+    assert recommender.recommend(users, k=4).equals(own)
+    if hasattr(model, "group_softness"):
+        model.group_softness.fill_(0)
+    for group, theirs in enumerate(lists):
+        model.user_groups.fill_(group)
+        expected = recommender.recommend(users, k=4)
+        assert theirs.item_id.tolist() == expected.item_id.tolist()
+        assert np.allclose(theirs.score, expected.score, atol=1e-5)
+    assert len({tuple(theirs.item_id) for theirs in lists}) == 3
+
+
+def test_history_is_what_was_bought(opened, tiny_root):
+    recommender, *_ = opened()
+    assert recommender.history("u3") == bought_by(tiny_root, "u3")
+
+
+def test_arrays_are_the_tables_columns(opened):
+    recommender, *_ = opened()
+    asked = {"k": 3, "columns": ["title"], "group": True}
+    histories = [["i1"], ["i2", "i3"]]
+    (known,) = recommender.lists(["u1", "u2"], **asked)
+    (new,) = recommender.lists_new(histories, **asked)
+    tables = recommender.recommend(["u1", "u2"], **asked), recommender.recommend_new(histories, **asked)
+    for arrays, table in zip((known, new), tables, strict=True):
+        assert list(arrays) == list(table.columns)
+        assert all((values == table[name]).all() for name, values in arrays.items())
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +281,5 @@ def test_general_models_know_no_new_users_and_models_without_groups_tell_none(op
         recommender.recommend_new([["i1"]])
     with pytest.raises(RequestError, match="BPR has no groups"):
         recommender.recommend(["u1"], group=True)
+    with pytest.raises(RequestError, match="BPR has no groups"):
+        recommender.recommend(["u1"], by_group=0)

@@ -77,3 +77,23 @@ def test_anomaly_mode_that_the_application_wants_stays(monkeypatch):
     monkeypatch.undo()
     libraries._end_anomaly_mode()  # RecBole has switched it on
     assert not torch.is_anomaly_enabled()
+
+
+def test_what_recbole_seldom_uses_is_imported_when_it_is_called():
+    code = """
+import sys
+from recbole_perpeft.utils import compat
+compat.apply()
+libraries = [name for name in sys.modules if name.split(".")[0] in ("sklearn", "tensorboard")]
+from recbole.evaluator import metrics
+from recbole.model.general_recommender import nceplrec, slimelastic
+error = metrics.mean_absolute_error([1, 2], [1, 3])
+import sklearn.exceptions, sklearn.linear_model, sklearn.metrics, sklearn.utils.extmath
+print(libraries, error, [
+    metrics.sk_auc is sklearn.metrics.auc, metrics.mean_squared_error is sklearn.metrics.mean_squared_error,
+    slimelastic.ElasticNet is sklearn.linear_model.ElasticNet,
+    slimelastic.ConvergenceWarning is sklearn.exceptions.ConvergenceWarning,
+    nceplrec.randomized_svd is sklearn.utils.extmath.randomized_svd,
+])
+"""
+    assert in_a_fresh_interpreter(code) == "[] 0.5 [True, True, True, True, True]"

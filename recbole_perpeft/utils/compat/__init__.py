@@ -6,17 +6,21 @@ wait for RecBole.
 ``libraries`` lets it run on today's numpy, scipy, pandas and torch. The others repair faults of RecBole's own that
 falsify a number, or never end: ``scores`` how models rank, ``transforms`` what they read in evaluation, ``negatives``
 what is drawn where nothing is left, ``metrics`` what is computed of rankings. And ``optimizers`` lets training begin
-without torch's compiler.
+without torch's compiler, ``late_libraries`` lets a process start without scikit-learn and TensorBoard.
 """
 
-from recbole_perpeft.utils.compat import libraries, metrics, negatives, optimizers, scores, transforms
+from recbole_perpeft.utils.compat import late_libraries
+
+with late_libraries.waiting():
+    from recbole_perpeft.utils.compat import libraries, metrics, negatives, optimizers, scores, transforms
 
 
 def apply() -> None:
     """Make all repairs. Can be called twice."""
-    libraries.apply()  # first: without it the others could not import RecBole's models
-    scores.apply()
-    transforms.apply()
-    negatives.apply()
-    metrics.apply()
-    optimizers.apply()
+    with late_libraries.waiting():
+        libraries.apply()  # first: without it the others could not import RecBole's models
+        scores.apply()
+        transforms.apply()
+        negatives.apply()
+        metrics.apply()
+        optimizers.apply()

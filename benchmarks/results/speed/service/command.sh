@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+set -eu
+mkdir -p results/speed/service
+python benchmarks/service.py --json results/speed/service/table.json

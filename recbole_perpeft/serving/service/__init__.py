@@ -1,0 +1,1 @@
+"""Lists of items over HTTP, with a page that shows them."""
