@@ -49,7 +49,9 @@ def items_in(dom, part):
 
 
 @needs_browser
-@pytest.mark.parametrize("has_pictures", [True, False], ids=["pictures", "tiles"])
+@pytest.mark.parametrize(
+    "has_pictures", [pytest.param(True, id="pictures"), pytest.param(False, id="tiles", marks=pytest.mark.slow)]
+)
 def test_the_page_shows_a_user_and_what_each_group_has_for_them(bundle, tiny_root, tmp_path, has_pictures):
     recommender = Recommender.load(bundle)
     with listening(app_of(bundle, tiny_root if has_pictures else tmp_path)) as port:
@@ -69,6 +71,7 @@ def test_the_page_shows_a_user_and_what_each_group_has_for_them(bundle, tiny_roo
 
 
 @needs_browser
+@pytest.mark.slow
 def test_an_unknown_user_is_told_of_on_the_page_and_in_the_console(bundle, tiny_root, tmp_path):
     with listening(app_of(bundle, tiny_root)) as port:
         dom, said = opened(f"http://127.0.0.1:{port}/?user=nobody", tmp_path / "browser")
@@ -77,6 +80,7 @@ def test_an_unknown_user_is_told_of_on_the_page_and_in_the_console(bundle, tiny_
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_page_of_requests_tells_of_all_of_them(bundle, tiny_root, tmp_path):
     with listening(app_of(bundle, tiny_root)) as port:
         dom, said = opened(f"http://127.0.0.1:{port}/docs", tmp_path / "browser")
