@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import BY_USER, SHARED, registered
+from recbole_perpeft.config.choices import BY_USER, SHARED, encoder_reads, registered
 from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import known_settings
 from recbole_perpeft.config.table import SETTINGS, Setting, values_of
@@ -223,8 +223,7 @@ def _check_ours(config) -> None:
             "every item once for each user of a batch. Set 1 or more."
         )
     if config["batches_per_encoding"] is None:
-        encoder = registered("peft_type").get(str(config["peft_type"] or "NONE").upper())
-        runs_in_steps = encoder is None or "peft_layers" in encoder.reads
+        runs_in_steps = encoder_reads(config, "peft_layers")
         config["batches_per_encoding"] = _ENCODED_TOGETHER if runs_in_steps else 1
     only_epochs = "epochs" in config.external_config_dict and "global_epochs" not in config.external_config_dict
     if config["global_epochs"] is None or only_epochs:

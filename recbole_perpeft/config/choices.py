@@ -26,3 +26,9 @@ def registered(key: str) -> dict[str, Any]:
     """The values of setting ``key`` that have an entry in its registry, and these entries."""
     module, registry = _REGISTRIES[key]
     return getattr(import_module(module), registry)
+
+
+def encoder_reads(config, key: str) -> bool:
+    """Whether the item encoder that ``peft_type`` names reads the setting ``key``."""
+    encoder = registered("peft_type").get(str(config["peft_type"] or "NONE").upper())
+    return encoder is None or key in encoder.reads  # None: a method of peft that is refused, or was registered late

@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import BY_USER, GROUP_VECTOR, SHARED, registered
+from recbole_perpeft.config.choices import BY_USER, GROUP_VECTOR, SHARED, encoder_reads
 from recbole_perpeft.config.registry import is_perpeft, reads_content, settings_files
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, keys_of, shown
 from recbole_perpeft.utils.errors import SettingError
@@ -93,11 +93,6 @@ def _adapts_nothing(config) -> bool:
     return config["peft_type"] is None or str(config["peft_type"]).upper() == "NONE"
 
 
-def _encoder_reads(config, key: str) -> bool:
-    encoder = registered("peft_type").get(str(config["peft_type"] or "NONE").upper())
-    return encoder is None or key in encoder.reads  # None: a method of peft that is refused, or was registered late
-
-
 def _takes_all_epochs(config) -> bool:
     return config["global_epochs"] >= config["epochs"]
 
@@ -134,7 +129,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("correct_sampling",), _when(lambda c: c.model_class.negatives_with(c["loss_type"]) != SHARED, "loss_type")),
     (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),
     ((*_PEFT, "encoding_batch_size"), _NONE),
-    *(((key,), _when(lambda c, key=key: not _encoder_reads(c, key), "peft_type"))
+    *(((key,), _when(lambda c, key=key: not encoder_reads(c, key), "peft_type"))
       for key in ("peft_config", "peft_layers", "iisan_form")),
     (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
     ((*_PEFT, "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
