@@ -70,13 +70,13 @@ class ItemFeatures:
         items
             Internal item ids.
         trained
-            What trains in the tower of each modality, if towers may run at the same time; they do where that is faster.
+            What trains in the tower of each modality, if towers are to run at the same time.
         """
         self._arrive()
         if not len(items):
             return torch.empty(0, self.foundation.feature_dim, device=self._device)
         self.items_encoded += len(items)
-        if trained and self.has_small_products and self._threads > 1 and not self.in_portions:
+        if trained:
             return run_side_by_side([partial(self._in_buckets, m, items) for m in trained], list(trained.values()))
         return self._by_modality(items)
 
@@ -172,6 +172,11 @@ class ItemFeatures:
     def has_small_products(self) -> bool:
         """Whether the threads of torch would take longer to meet than the foundation model's products take."""
         return self.foundation.device.type == "cpu" and self.foundation.num_parameters < _SMALL_MODEL
+
+    @property
+    def gains_from_threads(self) -> bool:
+        """Whether towers that run at the same time, a thread each, are faster than one after the other."""
+        return self.has_small_products and self._threads > 1 and not self.in_portions
 
     def _by_modality(self, items: torch.Tensor) -> torch.Tensor:
         while True:

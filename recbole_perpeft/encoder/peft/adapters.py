@@ -124,7 +124,9 @@ class PeftItemEncoder(ItemEncoder):
         with self.activate(group):
             if self.training:
                 self._masks.follow_torch()
-            return self.item_features.encode(items, self._by_tower(group))
+            return self.item_features.encode(
+                items, self._by_tower(group) if self.item_features.gains_from_threads else None
+            )
 
     @contextlib.contextmanager
     def activate(self, group: int) -> Iterator[None]:
