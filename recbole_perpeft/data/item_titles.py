@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_perpeft.config.atomic_files import read_header
+from recbole_perpeft.content.found import find_texts
 from recbole_perpeft.content.item_file import read_item_texts
-from recbole_perpeft.content.texts import join_texts
 
 _USUAL = ["title"]  # of models that read no texts, whose settings name no columns
 
@@ -27,5 +27,4 @@ def item_titles(config, tokens: Sequence[str]) -> list[str] | None:
         return None
     encoding, separator = config["encoding"] or "utf-8", config["field_separator"]
     rows = read_item_texts(file, config["ITEM_ID_FIELD"], fields, encoding=encoding, separator=separator)
-    texts = [join_texts(rows[token], fields, template) if token in rows else "" for token in map(str, tokens)]
-    return ["", *texts[1:]]
+    return ["", *find_texts([str(token) for token in tokens[1:]], rows, fields, template)]

@@ -184,7 +184,7 @@ def _recommend(subject: Subject, found: Findings, lists: UserLists) -> None:
     other = found.users_map.farthest(lists.group)
     for name, group in ((f"own module ({name_of(lists.group)})", lists.group), (f"{name_of(other)}'s module", other)):
         if group is not None:
-            with subject.seen_by(group):
+            with subject.model.scored_by(group):
                 lists.add(name, subject.scores(lists.user), _BEST)
 
 

@@ -16,7 +16,6 @@ from recbole_perpeft.data.item_titles import item_titles
 from recbole_perpeft.encoder import ItemEncoder
 from recbole_perpeft.quick_start import load
 from recbole_perpeft.serving.catalogue import nearest
-from recbole_perpeft.serving.histories import known_histories
 from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.trainer import checkpoint_file
@@ -72,8 +71,6 @@ class Subject:
         self.tokens = self.recommender.catalogue.tokens
         self.titles = item_titles(config, self.tokens)
         self.sequences = parts[0].training_sequences()
-        self._known = known_histories(parts, before_test=True)
-        self._row_of = {user: row for row, user in enumerate(self._known.users.tolist())}
 
     # -- the model --------------------------------------------------------------------------------------------------
 
@@ -113,15 +110,6 @@ class Subject:
         finally:
             self.model.load_state_dict(own)
 
-    @contextmanager
-    def seen_by(self, group: int) -> Iterator[None]:
-        """Let all users' scores come from one group's module for a while."""
-        before, self.model.only_group = self.model.only_group, group
-        try:
-            yield
-        finally:
-            self.model.only_group = before
-
     # -- users and items --------------------------------------------------------------------------------------------
 
     def name_of_user(self, user: int) -> str:
@@ -145,8 +133,7 @@ class Subject:
 
     def history(self, user: int) -> np.ndarray:
         """What they bought before the test, oldest first, ``[n]``."""
-        _, items = self._known.bought.take(np.array([self._row_of[user]]))
-        return items.numpy()
+        return self.recommender.catalogue.numbers(self.recommender.history(self.name_of_user(user)))
 
     def held_out(self, user: int) -> list[int]:
         """What they bought in the test."""
@@ -194,8 +181,7 @@ def open_subject(checkpoint: str | Path, settings: dict | None = None) -> Subjec
     if trainer.part != "stage 3":
         return Subject(config, trainer.model, parts)
     state = checkpoint_file.read(checkpoint, config["device"])
-    of_stage_1 = trainer.best_valid_result and trainer.global_epochs and trainer.best_epoch < trainer.global_epochs
-    if not of_stage_1:
+    if not trainer.keeps_stage_1:
         return Subject(config, trainer.model, parts, state.get("stage_1_state_dict"))
     remark = (
         f"No epoch of stage 3 beat stage 1 in validation: the model recommends by stage 1's one module for all. What "

@@ -1,7 +1,7 @@
 """The users of a PerPEFT model: their groups, and what the model makes of their purchases."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -128,6 +128,15 @@ class GroupedUsersMixin:
     # -- soft groups ------------------------------------------------------------------------------------------------
 
     only_group: int | None = None
+
+    @contextmanager
+    def scored_by(self, group: int) -> Iterator[None]:
+        """Let all users' scores come from one group's module alone for a while."""
+        before, self.only_group = self.only_group, group
+        try:
+            yield
+        finally:
+            self.only_group = before
 
     @property
     def is_soft(self) -> bool:

@@ -107,9 +107,7 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
 
 def _is_personal(trainer) -> bool:
     """Whether groups see items by modules that have gone ways of their own, and are no copies of stage 1's."""
-    validated = bool(trainer.best_valid_result)
-    of_stage_1 = validated and trainer.global_epochs and trainer.best_epoch < trainer.global_epochs
-    return not of_stage_1 and not trainer.model.item_tower.by_user
+    return not trainer.keeps_stage_1 and not trainer.model.item_tower.by_user
 
 
 def _by_group(trainer, group_of: np.ndarray, valid: RankedRows, test: RankedRows) -> list[dict[str, Any]]:

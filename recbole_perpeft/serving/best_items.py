@@ -1,5 +1,7 @@
 """The best items of users: by inner products or an index of them where scores are such, else by all scores."""
 
+from contextlib import nullcontext
+
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -93,13 +95,8 @@ class BestItems:
         by_group
             The group whose module alone scores; None: those of each user's groups.
         """
-        if by_group is None:
+        with nullcontext() if by_group is None else self._model.scored_by(by_group):
             return self._of(interaction, ranking, bought, k)
-        self._model.only_group = by_group
-        try:
-            return self._of(interaction, ranking, bought, k)
-        finally:
-            self._model.only_group = None
 
     def _of(self, interaction: Interaction, ranking: Ranking, bought: Pairs | None, k: int) -> Pairs:
         if not self.multiplies(interaction):

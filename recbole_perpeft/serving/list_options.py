@@ -14,6 +14,11 @@ from recbole_perpeft.utils.errors import RequestError
 _OWN_COLUMNS = {"user_id", "rank", "item_id", "score", "group"}
 
 
+def number_of_groups(model: nn.Module) -> int:
+    """How many groups of users a model has; 0 of one without."""
+    return model.num_groups if hasattr(model, "user_groups") else 0
+
+
 @dataclass(frozen=True)
 class ListOptions:
     """Of all lists of a request.
@@ -104,7 +109,7 @@ class ListOptions:
         RequestError
             If so.
         """
-        groups = model.num_groups if hasattr(model, "user_groups") else 0
+        groups = number_of_groups(model)
         if not groups and (self.group or self.by_group is not None):
             raise RequestError(f"{type(model).__name__} has no groups of users: leave group and by_group out.")
         if self.by_group is not None and self.by_group >= groups:

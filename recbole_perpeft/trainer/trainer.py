@@ -83,6 +83,11 @@ class PerPEFTTrainer(TellingTrainer):
         return "training" if only_one else f"stage {self.stage.number}"
 
     @property
+    def keeps_stage_1(self) -> bool:
+        """Whether the best state of all is one of stage 1, though stage 3 has begun."""
+        return bool(self.best_valid_result and self.global_epochs) and self.best_epoch < self.global_epochs
+
+    @property
     def saved_model_file(self) -> str:
         """The checkpoint's file, under the name that RecBole's trainers give it."""
         return self.checkpoint.file
@@ -132,7 +137,7 @@ class PerPEFTTrainer(TellingTrainer):
         if self.stage is Stage.PERSONALISED:
             self._fit_stage(self.config["epochs"], *arguments)
             self._soften_groups(train_data, valid_data)
-            if self._validates and self.best_epoch < self.global_epochs and self.global_epochs:
+            if self._validates and self.keeps_stage_1:
                 self.logger.warning(
                     "No epoch of stage 3 beat stage 1 in validation: the model kept is the global one, the same for "
                     "all groups. Train stage 1 to its end first (global_epochs), or set fewer groups or more epochs."

@@ -14,9 +14,9 @@ from PIL import Image
 from recbole_perpeft import quick_start
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.config import Config
+from recbole_perpeft.data.sources.purchases import core
 from recbole_perpeft.report.data_check.check import check_data
 from recbole_perpeft.report.data_check.page import as_html
-from recbole_perpeft.report.data_check.purchases import k_core
 from recbole_perpeft.report.data_check.screen import as_text, verdict
 from recbole_perpeft.utils.errors import PerPEFTError
 from tests.conftest import tiny_config
@@ -117,7 +117,7 @@ def test_a_core_is_what_taking_out_one_by_one_leaves():
             break
         left.remove(weak)
     assert 0 < len(left) < 250
-    assert np.flatnonzero(k_core(users, items, 5)).tolist() == [row for _, _, row in left]
+    assert core(users, items, 5).tolist() == [row for _, _, row in left]
 
 
 def test_all_that_is_wrong_is_said_at_once(checked, shop):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_perpeft.config.atomic_files import read_header
+from recbole_perpeft.data.sources.purchases import core
 from recbole_perpeft.report.data_check.findings import Findings
 from recbole_perpeft.utils.errors import DataError
 
@@ -108,12 +109,12 @@ def describe(purchases: Purchases, findings: Findings, section: str, longest: in
     pairs = users.astype(np.int64) * len(by_item) + items
     add(section, "repeats", _of(n - len(np.unique(pairs)), n) + " are of an item that the user had bought")
     _describe_times(purchases, findings, section)
-    left = k_core(users, items, CORE)
+    left = core(users, items, CORE)
     left_users, left_items = (len(np.unique(of[left])) for of in (users, items))
     add(
         section,
         f"{CORE}-core",
-        f"would leave {left_users:,} users, {left_items:,} items, {int(left.sum()):,} purchases",
+        f"would leave {left_users:,} users, {left_items:,} items, {len(left):,} purchases",
     )
     findings.lengths["purchases of a user"] = by_user.tolist()
     findings.lengths["purchases of an item"] = by_item.tolist()
@@ -148,18 +149,6 @@ def _describe_times(purchases: Purchases, findings: Findings, section: str) -> N
             f"The last two purchases of {_of(last_tied, len(ends))} users have the same time, so the order of the file "
             "decides which of them is the test. Give finer times, if there are any."
         )
-
-
-def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """Which purchases are left when users and items with fewer than ``k`` are taken out until none is left, ``[n]``."""
-    left = np.ones(len(users), dtype=bool)
-    while True:
-        of_user = np.bincount(users[left], minlength=users.max(initial=-1) + 1)
-        of_item = np.bincount(items[left], minlength=items.max(initial=-1) + 1)
-        kept = left & (of_user[users] >= k) & (of_item[items] >= k)
-        if kept.sum() == left.sum():
-            return left
-        left = kept
 
 
 def _spread(counts: np.ndarray) -> str:

@@ -42,7 +42,7 @@ def check_items(items: Sequence[ItemBody], served: Served, limits: Limits) -> No
                 f"{name}: an id is of 1 to {_LONGEST_ID} bytes and the name of a picture: without slashes, control "
                 "characters, and a dot or a space at its ends."
             )
-        if served.knows_item(item.id) or item.id in served.recommender.catalogue or ids.count(item.id) > 1:
+        if item.id in served.recommender.catalogue or ids.count(item.id) > 1:
             raise RequestError(f"{name} is in the catalogue already, or sent twice: each needs an id of its own.")
         texts = item.__pydantic_extra__
         if unknown := sorted(texts.keys() - set(columns) - set(needed)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from recbole_perpeft.serving.list_options import number_of_groups
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.serving.service.pictures import pictures_of
 from recbole_perpeft.utils.errors import RequestError
@@ -47,7 +48,7 @@ class Served:
             catalogue.column(name)
         recommender.recommend(recommender.users[:1], k=1, seen=True)  # what the first list waits for
         texts = [name for name in config["text_fields"] or ["title"] if name in catalogue.columns]
-        groups = recommender.model.num_groups if hasattr(recommender.model, "user_groups") else 0
+        groups = number_of_groups(recommender.model)
         pictures = pictures_of(catalogue, config) if has_page else {}
         users = dict.fromkeys(recommender.users)
         return cls(recommender, users, next(iter(texts), None), groups, pictures, number)
