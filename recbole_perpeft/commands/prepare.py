@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
-from recbole_perpeft.data.sources.registry import SOURCES
+from recbole_perpeft.data.sources.registry import SOURCES, prepare
 
 DESCRIPTION = """Write a data set as RecBole's atomic files, from:
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        settings = SOURCES[options.source].prepare(options)
+        settings = prepare(options)
     except KeyboardInterrupt:
         print("Interrupted. What was written is whole; the same command writes the rest.", file=sys.stderr)
         return 130
@@ -39,7 +40,8 @@ def _next(settings: Path) -> str:
     run = f"python run_recbole_perpeft.py --config_files={quote(str(settings))}"
     folder = settings.parent
     urls = folder / f"{folder.name}.urls.tsv"
-    if urls.is_file() and urls.stat().st_size and not (folder / "images").exists():
+    seen = re.search("^image_(dir|field):", settings.read_text(encoding="utf-8"), re.MULTILINE)
+    if urls.is_file() and urls.stat().st_size and not seen:
         return f"{run}\nOr first, for its pictures: python -m recbole_perpeft prepare pictures {quote(str(folder))}"
     return run
 

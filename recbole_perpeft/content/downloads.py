@@ -26,7 +26,7 @@ from recbole_perpeft.content.picture_names import hashed_stem_of, stem_of
 from recbole_perpeft.content.pictures import TooManyPixels, UnreadablePicture, decode_picture, listing
 from recbole_perpeft.utils.cores import n_cores
 from recbole_perpeft.utils.errors import ContentError
-from recbole_perpeft.utils.files import replacing
+from recbole_perpeft.utils.files import remove_left_behind, replacing
 
 _FIRST_PAUSE = 0.5  # seconds before the second try; twice that before the third
 _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif"}  # of others the format's name
@@ -78,6 +78,7 @@ def download_pictures(
     folder, chosen = Path(folder), DownloadLimits(**limits)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_left_behind(folder)
         report = _Download(urls, folder, chosen, Client).run(show_progress)
     except OSError as error:  # of the disk: those of the net are caught where they come up
         raise ContentError(

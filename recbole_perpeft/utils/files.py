@@ -1,10 +1,13 @@
 """Files of runs that may begin in the same second."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
+
+_TEMPORARY = re.compile(r".+\.(\d+)\.tmp")  # see replacing
 
 
 def reserve(file: str | Path) -> Path:
@@ -35,6 +38,26 @@ def replacing(file: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it may be gone, or have had no place to be in
             temporary.unlink()
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove from ``folder`` the files that :func:`replacing` gave to processes which were killed."""
+    with suppress(OSError):
+        for file in list(folder.iterdir()):
+            name = _TEMPORARY.fullmatch(file.name)
+            if name and not _runs(int(name[1])):
+                with suppress(OSError):
+                    file.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # which sends nothing
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # another user's, or nothing that can be told
+    return True
 
 
 def listed_files(words: str | None) -> list[str]:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from recbole_perpeft import __main__
@@ -44,3 +47,21 @@ def test_a_command_that_is_interrupted_while_it_is_imported_says_so(monkeypatch,
     monkeypatch.setattr(__main__, "import_module", lambda name: raising(KeyboardInterrupt())())
     assert __main__.main(["recommend"]) == 130
     assert capsys.readouterr().err == "Interrupted. Nothing was written.\n"
+
+
+@pytest.mark.parametrize("options", [[], ["-u"]], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_ends_is_no_error(options, lines):
+    code = "import sys; from recbole_perpeft.utils.exit_status import exit_status; sys.stdin.readline()\n"
+    code += f"sys.exit(exit_status(lambda: print(*range({lines}), sep='\\n')))"
+    command = [sys.executable, *options, "-c", code]
+    ours = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ours.stdout.close()
+    ours.stdout = None
+    _, said = ours.communicate("go on\n", timeout=60)
+    assert (ours.returncode, said) == (141, "")
+
+
+def test_another_pipe_that_breaks_is_an_error():
+    with pytest.raises(BrokenPipeError):
+        exit_status(raising(BrokenPipeError()))

@@ -1,6 +1,9 @@
 """Runs that begin in the same second have files of their own."""
 
-from recbole_perpeft.utils.files import remove_empty, reserve
+import os
+import subprocess
+
+from recbole_perpeft.utils.files import remove_empty, remove_left_behind, replacing, reserve
 
 
 def test_a_name_is_given_once(tmp_path):
@@ -22,3 +25,17 @@ def test_a_name_is_given_back_only_where_nothing_was_written(tmp_path):
     for name in (empty, written, tmp_path / "gone.pth"):
         remove_empty(name)
     assert list(tmp_path.iterdir()) == [written]
+
+
+def test_only_what_killed_processes_have_left_is_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    others = [tmp_path / name for name in ("run.tmp", "run.1a.tmp", f"run.{ended.pid}", f"run.{ended.pid}.tmp.txt")]
+    for file in (*others, tmp_path / f"run.pth.{ended.pid}.tmp"):
+        file.touch()
+    with replacing(tmp_path / "run.pth") as ours:
+        ours.touch()
+        remove_left_behind(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([*others, ours])
+        assert ours.name == f"run.pth.{os.getpid()}.tmp"
+    remove_left_behind(tmp_path / "nowhere")

@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 
 from recbole_perpeft.data.sources.atomic import (
+    URLS,
+    bought_items,
     make_folder,
     write_items,
     write_purchases,
@@ -21,6 +23,7 @@ from recbole_perpeft.data.sources.fetching import fetch_pictures
 from recbole_perpeft.data.sources.json_lines import records
 from recbole_perpeft.data.sources.purchases import PurchaseCollector, Purchases, filtered
 from recbole_perpeft.data.sources.source import K_CORE, MIN_RATING, OUT, PICTURES, Argument, Source, name_of
+from recbole_perpeft.data.sources.stages import Stages
 
 COLUMNS = ("title", "features", "description", "categories", "store")
 _SIZES = ("hi_res", "large", "thumb")  # the best first
@@ -45,31 +48,58 @@ class Picture(msgspec.Struct, gc=False):
     thumb: str | None = None
 
 
-def prepare(options: argparse.Namespace) -> Path:
-    """Write the data set; gives its file of settings.
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
+    """Write the data set into ``folder``; gives its file of settings. What was done before is not done again.
 
     Raises
     ------
     DataError
         If a file is damaged or of another kind, nothing is left, or the disk is full.
     """
-    folder = make_folder(options.out, options.name or options.reviews.name.partition(".")[0])
-    purchases = filtered(
-        _purchases(options.reviews, options.min_rating, options.verified_only), options.reviews, options.k_core
-    )
-    write_purchases(folder, purchases)
-    wanted, urls, blank = set(purchases.bought()), {}, []
-    number = write_items(folder, options.columns, _products(options.meta, options.columns, wanted, urls, blank))
-    if missing := len(wanted) - number:
-        getLogger().warning(f"{missing:,} of {len(wanted):,} products are not in {options.meta}.")
-    if blank:
-        getLogger().warning(f"{len(blank):,} products have none of {', '.join(options.columns)}, such as {blank[0]!r}.")
-    write_urls(folder, urls)
+    stages = Stages(folder)
+    wanted = _write_purchases(options, folder, stages)
+    facts = _write_products(options, folder, stages, wanted)
+    if missing := facts["bought"] - facts["written"]:
+        getLogger().warning(f"{missing:,} of {facts['bought']:,} products are not in {options.meta}.")
+    if blank := facts["blank"]:
+        getLogger().warning(
+            f"{blank:,} products have none of {', '.join(options.columns)}, such as {facts['such as']!r}."
+        )
     settings = {"text_fields": list(options.columns)}
     if missing or blank:
         settings["missing_content"] = "neutral"
     settings_file = write_settings(folder, {"modalities": ["text"], **settings}, NAME)
     return fetch_pictures(folder) if options.pictures else settings_file
+
+
+def _write_purchases(options: argparse.Namespace, folder: Path, stages: Stages) -> set[str]:
+    """Write the purchases, unless that is done; gives the ids of their products."""
+    wanted: set[str] = set()
+
+    def write() -> dict[str, object]:
+        read = _purchases(options.reviews, options.min_rating, options.verified_only)
+        purchases = filtered(read, options.reviews, options.k_core)
+        write_purchases(folder, purchases)
+        wanted.update(purchases.bought())
+        return {}
+
+    given = {name: getattr(options, name) for name in ("min_rating", "verified_only", "k_core")}
+    stages.do("purchases", options.reviews, given, [folder / f"{folder.name}.inter"], write)
+    return wanted or bought_items(folder)
+
+
+def _write_products(options: argparse.Namespace, folder: Path, stages: Stages, wanted: set[str]) -> dict[str, object]:
+    """Write products and addresses, unless that is done; gives what is to be said of them."""
+
+    def write() -> dict[str, object]:
+        urls: dict[str, list[str]] = {}
+        blank: list[str] = []
+        written = write_items(folder, options.columns, _products(options.meta, options.columns, wanted, urls, blank))
+        write_urls(folder, urls)
+        return {"bought": len(wanted), "written": written, "blank": len(blank), "such as": next(iter(blank), None)}
+
+    files = [folder / f"{folder.name}.item", folder / f"{folder.name}{URLS}"]
+    return stages.do("products", options.meta, {"columns": options.columns}, files, write)
 
 
 def _purchases(path: Path, min_rating: float | None, verified_only: bool) -> Purchases:
@@ -123,6 +153,10 @@ def main_picture(pictures: Sequence[Picture]) -> list[str]:
     return [address for address in found if address and not any(map(str.isspace, address))]
 
 
+def _folder(options: argparse.Namespace) -> Path:
+    return make_folder(options.out, options.name or options.reviews.name.partition(".")[0])
+
+
 NAME = "amazon2023"
 SOURCE = Source(
     NAME,
@@ -141,5 +175,6 @@ SOURCE = Source(
                  {"nargs": "+", "choices": COLUMNS, "default": ["title"]}),
         PICTURES,
     ),
+    _folder,
     prepare,
 )  # fmt: skip

@@ -108,6 +108,13 @@ def write_purchases(folder: Path, purchases: Purchases, part: str = "") -> None:
     getLogger().info(f"Written: {path}, {len(purchases):,} purchases")
 
 
+def bought_items(folder: Path) -> set[str]:
+    """Ids of the items that were bought, in what :func:`write_purchases` wrote."""
+    with open(folder / f"{folder.name}.inter", encoding="utf-8", newline="\n") as file:
+        next(file)
+        return {line.rstrip("\n").split("\t", 2)[1] for line in file}
+
+
 def write_items(folder: Path, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> int:
     """Write ``<name>.item`` of item ids and their texts; gives the number of items.
 

@@ -1,12 +1,13 @@
 """Downloading the pictures of a data set whose addresses were written with it: the source ``pictures``."""
 
 import argparse
+from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 
 import yaml
 
-from recbole_perpeft.data.sources.atomic import IMAGES, read_urls, write_settings
+from recbole_perpeft.data.sources.atomic import IMAGES, bought_items, read_urls, write_settings
 from recbole_perpeft.data.sources.source import Argument, Source
 from recbole_perpeft.utils.errors import DataError
 
@@ -26,7 +27,11 @@ def fetch_pictures(folder: Path) -> Path:
     from recbole_perpeft.content.downloads import download_pictures
 
     urls, settings = read_urls(folder), _settings(folder)
-    report = download_pictures(urls, folder / IMAGES)
+    try:
+        report = download_pictures(urls, folder / IMAGES)
+    finally:
+        with suppress(OSError):  # something is in it
+            (folder / IMAGES).rmdir()
     if not report.files:
         reason = next(iter(report.failed.values()), "there are no addresses")
         raise DataError(f"No picture of {folder.name} could be downloaded: {reason}. Look at {folder.name}.urls.tsv.")
@@ -36,15 +41,14 @@ def fetch_pictures(folder: Path) -> Path:
     settings.pop("modalities", None)
     if not settings.get("text_fields"):
         settings["modalities"] = ["image"]
-    lacking = _number_of_items(folder) > len(report.files)
+    lacking = len(bought_items(folder)) > len(report.files)
     neutral = {"missing_content": "neutral"} if lacking else {}
     return write_settings(folder, {**settings, "image_dir": IMAGES, **neutral}, "pictures")
 
 
-def prepare(options: argparse.Namespace) -> Path:
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
     """As :func:`fetch_pictures`, for the data set that was prepared before."""
-    folder = options.folder
-    return fetch_pictures(folder.resolve() if folder.name in ("", "..") else folder)  # its name is the data set's
+    return fetch_pictures(folder)
 
 
 def _settings(folder: Path) -> dict:
@@ -58,11 +62,11 @@ def _settings(folder: Path) -> dict:
     return {key: value for key, value in found.items() if key not in ("dataset", "data_path")}
 
 
-def _number_of_items(folder: Path) -> int:
-    """Of those that were bought, in the .inter file."""
-    with open(folder / f"{folder.name}.inter", encoding="utf-8") as file:
-        next(file)
-        return len({line.split("\t", 2)[1] for line in file})
+def _folder(options: argparse.Namespace) -> Path:
+    folder = options.folder
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: give the one of a data set that was prepared.")
+    return folder.resolve() if folder.name in ("", "..") else folder  # its name is the data set's
 
 
 SOURCE = Source(
@@ -70,5 +74,6 @@ SOURCE = Source(
     "pictures of a data set that was prepared without them",
     "`<name>.urls.tsv` in the data set's folder: on a line an item id and the addresses of its picture, the best first",
     (Argument("FOLDER", "the data set's folder, as prepared", {"type": Path}),),
+    _folder,
     prepare,
 )

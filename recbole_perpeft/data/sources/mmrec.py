@@ -21,8 +21,8 @@ FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
 PARTS = ("train", "valid", "test")
 
 
-def prepare(options: argparse.Namespace) -> Path:
-    """Write the data set; gives its file of settings.
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
+    """Write the data set into ``folder``; gives its file of settings.
 
     Raises
     ------
@@ -32,7 +32,6 @@ def prepare(options: argparse.Namespace) -> Path:
     inter = options.folder / f"{options.dataset}.inter"
     kept = ["x_label"] if options.keep_split else []
     purchases = filtered(_purchases(inter, kept), inter, repeats=True)
-    folder = make_folder(options.out, options.name or options.dataset)
     files = {kind: file for kind, file in FEATURES.items() if (options.folder / file).is_file()}
     if not files:
         raise DataError(f"{options.folder} has neither {' nor '.join(FEATURES.values())}: features are what it is for.")
@@ -68,6 +67,12 @@ def _write_parts(folder: Path, purchases: Purchases) -> dict[str, object]:
     if not np.isin(part, range(len(PARTS))).all():
         raise DataError(f"x_label of {folder.name} has other values than 0, 1 and 2: {np.unique(part)[:5].tolist()}.")
     for number, name in enumerate(PARTS):
+        if not (part == number).any():
+            raise DataError(
+                f"--keep_split: no purchase is in the part {name!r} (x_label {number}), which a run needs. Leave "
+                "--keep_split out: purchases are split by eval_args then."
+            )
+    for number, name in enumerate(PARTS):
         write_purchases(folder, purchases.take(part == number), name)
     return {"model": _GENERAL, "benchmark_filename": list(PARTS)}
 
@@ -100,6 +105,10 @@ def _rows(path: Path) -> int:
     return len(features)
 
 
+def _folder(options: argparse.Namespace) -> Path:
+    return make_folder(options.out, options.name or options.dataset)
+
+
 _GENERAL = "PerPEFTLightGCN"
 NAME = "mmrec"
 SOURCE = Source(
@@ -115,5 +124,6 @@ SOURCE = Source(
         Argument("--keep_split", "keep MMRec's split, for general models (default: split by eval_args)",
                  {"action": "store_true"}),
     ),
+    _folder,
     prepare,
 )  # fmt: skip

@@ -7,7 +7,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from logging import getLogger
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from recbole_perpeft.data.sources.source import OUT, Argument, Source, name_of
 from recbole_perpeft.utils.errors import DataError
 
 
-def prepare(options: argparse.Namespace) -> Path:
-    """Write the data set; gives its file of settings.
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
+    """Write the data set into ``folder``; gives its file of settings.
 
     Purchases and their order are the authors', repeats included. A title that is not there is the words that their
     code takes for it.
@@ -37,7 +37,7 @@ def prepare(options: argparse.Namespace) -> Path:
     DataError
         Names the file, and the line or entry, that is not as it should be.
     """
-    source, folder = options.folder, make_folder(options.out, options.name or options.dataset)
+    source = options.folder
     purchases = filtered(_purchases(source, options.dataset), f"{options.dataset}_final.txt", repeats=True)
     write_purchases(folder, purchases)
     path = source / f"{options.dataset}_texts_final.pickle"
@@ -59,12 +59,15 @@ def _title(found: object) -> str:
 def _purchases(source: Path, dataset: str) -> Purchases:
     path = source / f"{dataset}_item2id_final.pickle"
     ids = _dictionary(path)
+    pairs = list(ids.items())
     if all(isinstance(key, str) for key in ids):  # as the file's name says
-        ids = {number: item for item, number in ids.items()}
+        pairs = [(number, item) for item, number in ids.items()]
     try:
-        ids = {int(number): str(item) for number, item in ids.items()}
+        pairs = [(int(number), str(item)) for number, item in pairs]
     except (TypeError, ValueError) as error:
         raise DataError(f"{path} has to lead from an item's number to its id: {error}.") from error
+    _refuse_twice(path, pairs)
+    ids = dict(pairs)
     users, items, places, next_place = [], [], [], Counter()
     for line, (user, number) in enumerate(_lines(source / f"{dataset}_final.txt"), 1):
         if number not in ids:
@@ -76,6 +79,22 @@ def _purchases(source: Path, dataset: str) -> Purchases:
     taken = PurchaseCollector({"timestamp": "int64"})
     taken.add(users, items, timestamp=places)
     return taken.purchases()
+
+
+def _refuse_twice(path: Path, pairs: Sequence[tuple[int, str]]) -> None:
+    """Purchases of two items would become those of one."""
+    number_of, item_of = {}, {}
+    for number, item in pairs:
+        if number_of.setdefault(item, number) != number:
+            raise DataError(
+                f"{path}: the numbers {number_of[item]} and {number} both stand for the item {item!r}. Give each item "
+                "one number, here and in the purchases."
+            )
+        if item_of.setdefault(number, item) != item:
+            raise DataError(
+                f"{path}: the number {number} stands for the items {item_of[number]!r} and {item!r}. Give each item a "
+                "number of its own, here and in the purchases."
+            )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int]]:
@@ -98,6 +117,10 @@ def _dictionary(path: Path) -> dict:
     return found
 
 
+def _folder(options: argparse.Namespace) -> Path:
+    return make_folder(options.out, options.name or options.dataset)
+
+
 _NO_TITLE = "No description available."
 NAME = "perpeft"
 SOURCE = Source(
@@ -111,5 +134,6 @@ SOURCE = Source(
         OUT,
         name_of("DATASET"),
     ),
+    _folder,
     prepare,
 )

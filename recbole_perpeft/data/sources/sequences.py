@@ -14,8 +14,8 @@ from recbole_perpeft.utils.errors import DataError
 USERS, ITEMS = "users.tsv", "items.tsv"
 
 
-def prepare(options: argparse.Namespace) -> Path:
-    """Write the data set; gives its file of settings.
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
+    """Write the data set into ``folder``; gives its file of settings.
 
     There are no dates: a purchase's timestamp is its place among the user's, line after line. Repeats stay
     in the file, for ``rm_dup_inter`` decides about them.
@@ -25,7 +25,6 @@ def prepare(options: argparse.Namespace) -> Path:
     DataError
         Names the file and the line that is not as it should be.
     """
-    folder = make_folder(options.out, options.name or options.folder.resolve().name)
     users = options.folder / USERS
     purchases = filtered(_purchases(users), users, options.k_core, repeats=True)
     write_purchases(folder, purchases)
@@ -60,6 +59,10 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
 
+def _folder(options: argparse.Namespace) -> Path:
+    return make_folder(options.out, options.name or options.folder.resolve().name)
+
+
 NAME = "sequences"
 SOURCE = Source(
     NAME,
@@ -67,5 +70,6 @@ SOURCE = Source(
     f"`{USERS}` (user, tab, item ids, oldest first, separated by blanks) and `{ITEMS}` (item id, tab, title), without "
     "headers",
     (Argument("FOLDER", "folder of the two files", {"type": Path}), OUT, name_of("the folder's name"), K_CORE),
+    _folder,
     prepare,
 )

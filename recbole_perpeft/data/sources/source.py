@@ -47,22 +47,33 @@ class Source:
         The files and their columns.
     arguments
         What it takes.
+    folder
+        The data set's folder, from the parsed arguments; made if it is not there.
     prepare
-        Writes the data set, from the parsed arguments; gives its file of settings.
+        Writes the data set into it; gives its file of settings.
     """
 
     name: str
     summary: str
     reads: str
     arguments: tuple[Argument, ...]
-    prepare: Callable[[argparse.Namespace], Path]
+    folder: Callable[[argparse.Namespace], Path]
+    prepare: Callable[[argparse.Namespace, Path], Path]
 
 
 OUT = Argument("--out", "folder that the data set's folder is made in", {"type": Path, "required": True})
 PICTURES = Argument("--pictures", "download the pictures too", {"action": "store_true"})
 MIN_RATING = Argument("--min_rating", "purchases rated at least so (default: all)", {"type": float})
+
+
+def _from_0(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: it must be a whole number from 0 up.")
+    return int(text)
+
+
 K_CORE = Argument("--k_core", "users and items with at least so many purchases, again and again until all have "
-                  "(default: 0, all)", {"type": int, "default": 0})  # fmt: skip
+                  "(default: 0, all)", {"type": _from_0, "default": 0})  # fmt: skip
 
 
 def name_of(default: str) -> Argument:

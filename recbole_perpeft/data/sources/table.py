@@ -27,8 +27,8 @@ from recbole_perpeft.utils.errors import DataError, SettingError
 _OF_ITEMS = ("columns", "item_id", "image_paths", "image_urls")
 
 
-def prepare(options: argparse.Namespace) -> Path:
-    """Write the data set; gives its file of settings.
+def prepare(options: argparse.Namespace, folder: Path) -> Path:
+    """Write the data set into ``folder``; gives its file of settings.
 
     Repeats stay in the file, for ``rm_dup_inter`` decides about them.
 
@@ -36,11 +36,7 @@ def prepare(options: argparse.Namespace) -> Path:
     ------
     DataError
         If a file cannot be read, lacks a column, or has a value that is no number or date; names the row.
-    SettingError
-        If options do not go together.
     """
-    _check(options)
-    folder = make_folder(options.out, options.name or options.interactions.name.partition(".")[0])
     purchases = filtered(_purchases(options), options.interactions, options.k_core, repeats=True)
     write_purchases(folder, purchases)
     settings: dict[str, object] = {}
@@ -65,6 +61,7 @@ def prepare(options: argparse.Namespace) -> Path:
 
 
 def _check(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
     given = [f"--{name}" for name in _OF_ITEMS if getattr(options, name)]
     if given and not options.items:
         raise SettingError(f"{given[0]} names a column of ITEMS: give that file too.")
@@ -135,6 +132,11 @@ def _within(folder: Path, path: str) -> str:
     return f"{IMAGES}/{inner}" if inner else ""
 
 
+def _folder(options: argparse.Namespace) -> Path:
+    _check(options)
+    return make_folder(options.out, options.name or options.interactions.name.partition(".")[0])
+
+
 _PATH = "image"
 NAME = "table"
 SOURCE = Source(
@@ -160,5 +162,6 @@ SOURCE = Source(
         K_CORE,
         PICTURES,
     ),
+    _folder,
     prepare,
 )  # fmt: skip

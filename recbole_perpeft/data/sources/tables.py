@@ -1,8 +1,12 @@
 """Tables in CSV, TSV and Parquet files, as pandas has them."""
 
+import csv
+import gzip
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -12,7 +16,9 @@ from recbole_perpeft.utils.errors import DataError, first_line, nearest_name
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 _PARQUET = (".parquet", ".pq")
 _TWO_NUMBERS = r"^\s*(\d{1,2})[./-](\d{1,2})[./-]\d"  # as dates begin that have no year in front
+_DATE_OF_DIGITS = r"\s*(\d{4}|\d{8})\s*"  # 2023, 20230131
 _MONTHS, _LARGEST = 12, 2**63
+_QUOTED = r'"(?:[^"]|"")*"'
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -23,7 +29,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If it cannot be read, or lacks a column; the message names the nearest.
+        If it cannot be read, names the line where a text has no end; or if it lacks a column, names the nearest.
     """
     kind = next((suffix for suffix in map(str.lower, path.suffixes[::-1]) if suffix != ".gz"), "")
     if kind not in _SEPARATORS and kind not in _PARQUET:
@@ -42,11 +48,77 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def _text(path: Path, separator: str) -> pd.DataFrame:
     """All columns: where only some are asked for, pandas passes over rows of too many values."""
+    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # which is of such rows, too
-        return pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig"
-        )  # fmt: skip
+        try:
+            table = pd.read_csv(
+                path, sep=separator, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig",
+                quoting=quoting,
+            )  # fmt: skip
+        except pd.errors.ParserError as error:
+            if "EOF inside string" in str(error):
+                raise DataError(
+                    f"{path}, line {_last_row(path)}: a quotation mark opens a text that has no end. Write a quotation "
+                    'mark of a text as two, in a text that is in quotation marks: "a 12"" disc".'
+                ) from error
+            raise
+    return _without_quotes(path, table) if separator == "\t" else table
+
+
+def _last_row(path: Path) -> int:
+    """The line in which the last row of a CSV file begins."""
+    begins = ends = 0
+    with _opened(path) as file:
+        rows = csv.reader(file)
+        for _ in rows:
+            begins, ends = ends + 1, rows.line_num
+    return begins
+
+
+def _opened(path: Path) -> TextIO:
+    return (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="")
+
+
+def _without_quotes(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Texts of a TSV file, which some programs write in quotation marks. Others write a quotation mark as it is.
+
+    Raises
+    ------
+    DataError
+        Names the line where such a text goes on in the next.
+    """
+    table = table.rename(columns=_unquoted)
+    some_open = False
+    for column in table:
+        texts = table[column]
+        begun = texts.str.startswith('"', na=False)
+        if begun.any():
+            some_open |= not texts[begun].str.fullmatch(_QUOTED).all()
+            table[column] = texts.where(~begun, texts.map(_unquoted, na_action="ignore"))
+    if some_open:
+        _refuse_more_lines(path)
+    return table
+
+
+def _refuse_more_lines(path: Path) -> None:
+    """A text in quotation marks that has line breaks, and so is in rows of too few values."""
+    with _opened(path) as file:
+        n_columns, open_line = len(next(file).split("\t")), 0
+        for number, line in enumerate(file, 2):
+            values = line.rstrip("\r\n").split("\t")
+            is_open = any(value.startswith('"') and not re.fullmatch(_QUOTED, value) for value in values)
+            if len(values) < n_columns and line.strip() and (is_open or open_line == number - 1):
+                raise DataError(
+                    f"{path}, line {number if is_open else open_line}: a text begins with a quotation mark and seems "
+                    "to go on in the next line. In a TSV file a text is on one line: write a CSV file, or take the "
+                    "line breaks out."
+                )
+            open_line = number if is_open else 0
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace('""', '"') if re.fullmatch(_QUOTED, text) else text
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -97,11 +169,12 @@ def seconds(path: Path, column: pd.Series) -> np.ndarray:
     Raises
     ------
     DataError
-        Names the first line that has neither, or a date that could be of two days.
+        Names the first line that has neither, or a date that could be of two days, or a number among dates.
     """
     if not pd.api.types.is_datetime64_any_dtype(column):
-        found = pd.to_numeric(column, errors="coerce")
-        if found.notna().sum() > len(found) / 2:
+        is_number = pd.to_numeric(column, errors="coerce").notna().to_numpy()
+        _refuse_mixture(path, column, is_number)
+        if is_number.sum() > len(column) / 2:
             return numbers(path, column, "--time")
     dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
     if dates.isna().any():
@@ -111,6 +184,21 @@ def seconds(path: Path, column: pd.Series) -> np.ndarray:
     _refuse(path, column, dates.notna().to_numpy(), "--time is to be a number or a date")
     whole = dates.astype("datetime64[us, UTC]").astype("int64").to_numpy()
     return whole // 1_000_000 if not (whole % 1_000_000).any() else whole / 1e6
+
+
+def _refuse_mixture(path: Path, column: pd.Series, is_number: np.ndarray) -> None:
+    """Numbers may be seconds, days or anything; beside dates they cannot be told."""
+    seconds_ = is_number & ~column.astype(str).str.fullmatch(_DATE_OF_DIGITS).to_numpy()
+    if not seconds_.any() or is_number.all():
+        return
+    dates = ~is_number & pd.to_datetime(column, errors="coerce", utc=True, format="mixed").notna().to_numpy()
+    if dates.any():
+        number, date = int(seconds_.argmax()), int(dates.argmax())
+        raise DataError(
+            f"{path}, rows {number + 1} and {date + 1} below the header: --time: {column.name} is "
+            f"{column.iloc[number]!r}, a number, and {column.iloc[date]!r}, a date. Write all as dates, or "
+            "all as seconds."
+        )
 
 
 def _begin_with_days(path: Path, column: pd.Series) -> bool:

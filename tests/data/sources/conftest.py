@@ -1,6 +1,11 @@
 """What the tests of sources share: the command as it is given, and what was written as the package reads it."""
 
+import json
 import logging
+import multiprocessing
+import os
+import time
+from contextlib import contextmanager
 
 import pandas as pd
 import pytest
@@ -47,3 +52,44 @@ def prepare(tmp_path, caplog, capsys):
     run.printed = lambda: capsys.readouterr().out
     run.out = out
     return run
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A pair of files as Amazon Reviews 2023 has them: reviews and products."""
+    reviews = [
+        {"user_id": user, "parent_asin": item, "rating": 5.0, "timestamp": time}
+        for time, (user, item) in enumerate([("ann", "B1"), ("ann", "B2"), ("bob", "B1")])
+    ]
+    products = [{"parent_asin": item, "title": f"Tent {item}", "images": []} for item in ("B1", "B2")]
+    files = tmp_path / "Camp.jsonl", tmp_path / "meta_Camp.jsonl"
+    for file, rows in zip(files, (reviews, products), strict=True):
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return files
+
+
+@pytest.fixture
+def stuck_at_products(prepare, shop):
+    """A context, in which another process has written ``shop``'s purchases and waits for its products; then killed."""
+
+    @contextmanager
+    def start():
+        reviews, meta = shop
+        products = meta.read_bytes()
+        meta.unlink()
+        os.mkfifo(meta)  # into which nobody writes
+        words = ["amazon2023", *map(str, shop), "--out", str(prepare.out)]
+        process = multiprocessing.get_context("fork").Process(target=main, args=(words,))
+        process.start()
+        try:
+            until = time.monotonic() + 60
+            while not list(prepare.out.glob("Camp/Camp.item.*.tmp")) and time.monotonic() < until:
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.kill()
+            process.join()
+            meta.unlink()
+            meta.write_bytes(products)
+
+    return start

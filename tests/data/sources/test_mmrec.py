@@ -110,3 +110,12 @@ def test_what_does_not_fit_is_named(prepare, source):
     (source / "text_feat.npy").unlink()
     with pytest.raises(DataError, match="has neither image_feat.npy nor text_feat.npy"):
         prepare("baby", "mmrec", source, "baby")
+
+
+@pytest.mark.parametrize(("label", "part"), [("0", "train"), ("1", "valid"), ("2", "test")])
+def test_a_split_without_one_of_its_parts_is_not_kept(prepare, source, label, part):
+    lines = (source / "baby.inter").read_text().splitlines()
+    (source / "baby.inter").write_text("".join(f"{line}\n" for line in lines if not line.endswith(f"\t{label}")))
+    with pytest.raises(DataError, match=rf"--keep_split: no purchase is in the part '{part}' \(x_label {label}\)"):
+        prepare("baby", "mmrec", source, "baby", "--keep_split")
+    assert not list((prepare.out / "baby").glob("*.inter"))

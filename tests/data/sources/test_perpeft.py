@@ -52,6 +52,20 @@ def test_a_line_that_does_not_fit_is_named(prepare, source, line, message):
         prepare("toys", "perpeft", source, "toys")
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({1: "B1", 2: "B1"}, "the numbers 1 and 2 both stand for the item 'B1'"),
+        ({"B1": 1, "B2": 1}, "the number 1 stands for the items 'B1' and 'B2'"),
+        ({1: 7, 2: "7"}, "the numbers 1 and 2 both stand for the item '7'"),
+    ],
+)
+def test_two_items_that_would_become_one_are_named(prepare, source, ids, message):
+    (source / "toys_item2id_final.pickle").write_bytes(pickle.dumps(ids))
+    with pytest.raises(DataError, match=f"toys_item2id_final.pickle: {message}"):
+        prepare("toys", "perpeft", source, "toys")
+
+
 class Program:
     """Unpickling it makes a folder."""
 

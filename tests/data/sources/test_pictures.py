@@ -32,6 +32,17 @@ def test_where_no_picture_can_be_had_the_settings_stay(shop):
     with pytest.raises(DataError, match="No picture of orders could be downloaded"):
         main(["pictures", str(shop.folder)])
     assert shop.settings == before
+    assert [file.name for file in (shop.folder / "images").iterdir()] == ["pictures_failed.tsv"]
+
+
+def test_where_there_is_nothing_to_fetch_no_empty_folder_is_left(shop, tmp_path):
+    (shop.folder / "orders.urls.tsv").write_text("")
+    with pytest.raises(DataError, match="No picture of orders could be downloaded: there are no addresses"):
+        main(["pictures", str(shop.folder)])
+    assert not (shop.folder / "images").exists()
+    with pytest.raises(DataError, match="nowhere is no folder: give the one of a data set that was prepared"):
+        main(["pictures", str(tmp_path / "nowhere")])
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_the_folder_one_stands_in_is_the_data_set(shop, monkeypatch):

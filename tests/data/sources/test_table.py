@@ -121,7 +121,8 @@ def test_options_that_do_not_go_together_are_refused(prepare, shop, words, messa
     [
         ("o.xlsx", b"", "its name has to tell what it is"),
         ("o.csv", b"", "cannot be read"),
-        ("o.csv", b'customer,sku\na,b\nc,"d\n', "cannot be read: .*"),
+        ("o.csv", b'customer,sku\n"a\nx",b\n\nc,"d\nf,g\n', "o.csv, line 5: a quotation mark opens a text that has no"),
+        ("o.csv.gz", gzip.compress(b'customer,sku\na,b\nc,"d\n'), "o.csv.gz, line 3: a quotation mark opens a text"),
         ("o.csv", b"customer,sku\na,b,c,d\na,b\n1,2,3,4,5\n", "cannot be read: "),
         ("o.csv", b"customer,sku\n\xff\xfe,b\n", "cannot be read: .*utf-8"),
         ("o.csv.gz", b"customer,sku\na,b\n", "cannot be read: Not a gzipped file"),
@@ -191,3 +192,62 @@ def test_the_command_that_is_printed_runs_where_a_folder_has_blanks(prepare, sho
     assert listed_files(word.partition("=")[2]) == [str(tmp_path / "my shop" / "orders" / "orders.yaml")]
     assert listed_files("a.yaml b.yaml") == ["a.yaml", "b.yaml"]
     assert listed_files(None) == []
+
+
+def test_a_quotation_mark_of_a_tsv_file_is_one_of_its_text(prepare, shop):
+    (shop / "orders.tsv").write_text("u\ti\n1\ta\n1\tb\n1\tc\n1\td\n1\te\n")
+    rows = ['"Golf" bag', '"12 inch disc', 'a 12" disc', '"quoted ""by"" pandas"', '"']
+    lines = "".join(f"{item}\t{title}\n" for item, title in zip("abcde", rows, strict=True))
+    (shop / "items.tsv").write_text(f'i\t"name"\n{lines}')
+    written = prepare("orders", "table", shop / "orders.tsv", shop / "items.tsv", "--user", "u", "--item", "i",
+                      "--columns", "name")  # fmt: skip
+    texts = ['"Golf" bag', '"12 inch disc', 'a 12" disc', 'quoted "by" pandas', '"']
+    assert written.texts("name") == {item: (text,) for item, text in zip("abcde", texts, strict=True)}
+
+
+def test_tables_that_pandas_writes_with_quotation_marks_are_the_same_as_csv_and_tsv(prepare, shop):
+    items = pd.DataFrame({"sku": ["a", "b"], "name": ['Tent, "big"', '"'], "empty": ["", '""']})
+    items.to_csv(shop / "i.csv", index=False)
+    items.to_csv(shop / "i.tsv", sep="\t", index=False)
+    found = [
+        prepare(kind, "table", shop / "orders.csv", shop / f"i.{kind}", *COLUMNS, "--name", kind,
+                "--columns", "name", "empty").texts("name", "empty")
+        for kind in ("csv", "tsv")
+    ]  # fmt: skip
+    assert found[0] == found[1] == {"a": ('Tent, "big"', ""), "b": ('"', '""')}
+
+
+@pytest.mark.parametrize("line", ['b\t"Tent\nfor two"\n', 'b\t"Tent\nfor\ttwo"\tx\n'])
+def test_a_text_of_a_tsv_file_that_goes_on_in_the_next_line_is_named(prepare, shop, line):
+    header = "sku\tname\n" if line.count("\t") == 1 else "sku\tname\tcolour\n"
+    (shop / "i.tsv").write_text(header + "a\tx" + "\ty" * (line.count("\t") > 1) + "\n" + line)
+    with pytest.raises(DataError, match=r"i\.tsv, line 3: a text begins with a quotation mark and seems to go on"):
+        prepare("o", "table", shop / "orders.csv", shop / "i.tsv", *COLUMNS, "--columns", "name")
+
+
+@pytest.mark.parametrize(
+    "times", ["1700000000,2023-01-02", "2023-01-02,1700000000,1700000001", "2023-01-02,13.02.2023,5"]
+)
+def test_numbers_among_dates_are_refused_with_a_row_of_each(prepare, shop, times):
+    rows = times.split(",")
+    (shop / "d.csv").write_text("u,i,t\n" + "".join(f"a,x{n},{time}\n" for n, time in enumerate(rows)))
+    number = next(n for n, time in enumerate(rows, 1) if time.isdigit())
+    date = next(n for n, time in enumerate(rows, 1) if not time.isdigit())
+    with pytest.raises(DataError, match=f"rows {number} and {date} below the header: .* a number, and .* a date"):
+        prepare("d", "table", shop / "d.csv", "--user", "u", "--item", "i", "--time", "t")
+
+
+def test_years_and_days_without_dashes_are_dates_among_dates(prepare, shop):
+    (shop / "d.csv").write_text("u,i,t\na,x,2023\na,y,2023-01-02\na,z,20230113\na,w,2023-01-13\n")
+    written = prepare("d", "table", shop / "d.csv", "--user", "u", "--item", "i", "--time", "t")
+    new_year = 1672531200
+    days = [DAYS["2023-01-02"], DAYS["2023-01-13"], DAYS["2023-01-13"]]
+    assert [time for *_, time in written.purchases()] == [new_year, *days]
+
+
+@pytest.mark.parametrize("number", ["-3", "2.5", "five", ""])
+def test_a_core_of_no_whole_number_from_0_up_is_refused(prepare, shop, capsys, number):
+    with pytest.raises(SystemExit) as ended:
+        prepare("d", "table", shop / "orders.csv", *COLUMNS, f"--k_core={number}")
+    assert ended.value.code == 2
+    assert f"--k_core: {number!r} is not possible: it must be a whole number from 0 up" in capsys.readouterr().err
