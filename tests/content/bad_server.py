@@ -111,6 +111,14 @@ class Handler(BaseHTTPRequestHandler):
             return self._png()
         self._truncated()
 
+    def _stalled_once(self):
+        if self.server.asked["stalled_once"] > 1:
+            return self._png()
+        self.close_connection = True
+        self.answer(picture()[:200], Content_Length=str(len(picture())))
+        self.server.stalled.set()
+        self.server.leave.wait(60)
+
     def _cut_without_length(self):
         self.send_response(200)
         self.end_headers()
@@ -172,6 +180,8 @@ class BadServer(ThreadingHTTPServer):
         How often each path was asked for.
     hosts : list of str
         The Host header of each request.
+    stalled : threading.Event
+        Set when half a picture was sent, after which nothing follows.
     """
 
     daemon_threads = True
@@ -179,6 +189,7 @@ class BadServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked, self.hosts, self.lock, self.leave = Counter(), [], threading.Lock(), threading.Event()
+        self.stalled = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self):

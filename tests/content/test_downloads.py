@@ -1,6 +1,7 @@
 """Pictures from URLs, of a server on this machine that does all that servers on the net do."""
 
 import csv
+import multiprocessing
 import os
 import shutil
 import socket
@@ -152,6 +153,38 @@ def test_an_interrupted_call_ends_its_threads_and_keeps_what_it_has(fetch, serve
     assert (tmp_path / "images" / "a.png").is_file()
     assert [failed.url for failed in read_list(tmp_path / "images" / FILE_NAME)] == [server.url("nowhere")]
     assert not list((tmp_path / "images").glob("*.tmp"))
+
+
+def test_who_is_killed_amid_a_picture_fetches_the_rest_and_nothing_twice(fetch, server, tmp_path):
+    paths = {item: "stalled_once" if item == "d" else "png" for item in "abcdxyz"}
+    limits = {"workers": 1, "read_timeout": 50, "total_timeout": 50}
+    process = multiprocessing.get_context("fork").Process(target=fetch, args=(limits,), kwargs=paths)
+    process.start()
+    try:
+        assert server.stalled.wait(30)
+    finally:
+        process.kill()
+        process.join()
+    folder = tmp_path / "images"
+    assert process.exitcode == -9
+    whole = dict.fromkeys(("a.png", "b.png", "c.png"), picture())
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+    assert server.asked == {"png": 3, "stalled_once": 1}
+    (folder / f"x.png.{process.pid}.tmp").write_bytes(picture()[:200])  # as of one that is killed while it writes
+    report = fetch(limits, **paths)
+    assert (report.fetched, report.failed) == (4, {})
+    assert server.asked == {"png": 6, "stalled_once": 2}
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {f"{item}.png": picture() for item in paths}
+
+
+def test_what_broke_off_at_every_try_is_fetched_by_the_next_call(fetch, server, tmp_path):
+    first = fetch({"retries": 0}, a="png", b="truncated_once")
+    assert "IncompleteRead" in first.failed["b"]
+    assert [file.name for file in (tmp_path / "images").iterdir() if file.suffix != ".tsv"] == ["a.png"]
+    second = fetch({"retries": 0}, a="png", b="truncated_once")
+    assert (second.fetched, second.failed) == (1, {})
+    assert server.asked == {"png": 1, "truncated_once": 2}
+    assert (tmp_path / "images" / "b.png").read_bytes() == picture()
 
 
 def test_redirects_are_followed_as_far_as_is_allowed(fetch, server):
