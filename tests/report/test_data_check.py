@@ -19,6 +19,7 @@ from recbole_perpeft.report.data_check.check import check_data
 from recbole_perpeft.report.data_check.page import as_html
 from recbole_perpeft.report.data_check.screen import as_text, verdict
 from recbole_perpeft.utils.errors import PerPEFTError
+from tests.browser import needs_browser, opened
 from tests.conftest import tiny_config
 from tests.tiny_data import write_purchases
 
@@ -274,6 +275,32 @@ def test_the_page_needs_no_other_file_and_shows_titles_as_words(checked, shop):
     assert page.tags["figure"] == len(findings.sample)
     assert page.words.count(evil) == 24
     assert verdict(findings) in page.words
+
+
+_MEASURES = """<script>
+addEventListener("load", () => {
+  const loaded = [...document.images].filter(image => image.complete && image.naturalWidth > 0).length;
+  const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+  document.body.dataset.seen = `${loaded} of ${document.images.length} pictures` + (wide ? ", too wide" : "");
+});
+</script>"""
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_browser_shows_the_page_with_its_pictures_and_nothing_is_wide_of_it(checked, shop, tmp_path):
+    rename(shop, lambda row: "long" * 100 if row % 2 else "")
+    (shop / "images" / "i3.png").write_bytes(b"no picture")
+    findings = checked(missing_content="neutral")
+    page = as_html(findings)
+    allowed = page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'", 1)  # to measure
+    assert allowed != page
+    (tmp_path / "page.html").write_text(allowed + _MEASURES, encoding="utf-8")
+    dom, said = opened((tmp_path / "page.html").as_uri(), tmp_path / "browser", "window-size=600,800")
+    assert said == []
+    shown = sum(item.picture is not None and item.picture.name != "i3.png" for item in findings.sample)
+    assert f'data-seen="{shown} of {shown} pictures"' in dom
+    assert shown > 20
 
 
 def test_histograms_count_everything(checked):

@@ -2,8 +2,6 @@
 
 import html
 import re
-import shutil
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -12,10 +10,8 @@ import pytest
 import uvicorn
 
 from recbole_perpeft.serving.recommender import Recommender
+from tests.browser import needs_browser, opened
 from tests.serving.services import app_of, client_of
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed, which opens the pages")
 
 
 @contextmanager
@@ -32,15 +28,6 @@ def listening(app):
     finally:
         server.should_exit = True
         thread.join(20)
-
-
-def opened(address, folder):
-    """What a browser makes of a page, and what it says in its console."""
-    options = ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "enable-logging=stderr", "dump-dom")
-    options += (f"user-data-dir={folder}", "virtual-time-budget=20000")
-    command = [BROWSER, *(f"--{option}" for option in options), address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def items_in(dom, part):

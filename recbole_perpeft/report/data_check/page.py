@@ -19,18 +19,23 @@ _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; }}
-th {{ text-align: left; font-weight: normal; color: #555; padding-right: 2em; vertical-align: top; }}
+body {{ overflow-wrap: anywhere; }}
+th {{ text-align: left; font-weight: normal; color: #555; width: 11em; padding-right: 1em; }}
+th, td {{ vertical-align: top; }}
+svg {{ max-width: 100%; display: block; }}
 .problem {{ white-space: pre-wrap; border-left: 4px solid; padding: 0.3em 1em; margin: 0.5em 0; }}
 .error {{ border-color: #b00020; background: #fdecee; }}
 .warning {{ border-color: #b26a00; background: #fff5e5; }}
 .items {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: 1em; }}
 .items img {{ max-width: 160px; max-height: 160px; display: block; }}
-figure {{ margin: 0; overflow-wrap: anywhere; }}
-figcaption small {{ color: #555; }}
+figure {{ margin: 0; }}
+figcaption span {{ display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 5; overflow: hidden; }}
+small {{ color: #555; }}
 </style>
 </head>
 <body>
@@ -85,8 +90,15 @@ def _histogram(name: str, values: Sequence[int]) -> str:
         for height in [_HEIGHT * count / counts.max()]
     )
     ends = f"{values.min():,} to {highest:,}{' and more' if highest < values.max() else ''}"
-    size = f'width="{len(counts) * _BAR_WIDTH}" height="{_HEIGHT}"'
-    return f"<h3>{_text(name.capitalize())}: {ends}</h3>\n<svg {size} role='img'>{bars}</svg>"
+    length = len(counts) * _BAR_WIDTH
+    attributes = f'viewBox="0 0 {length} {_HEIGHT + 1}" width="{length}" role="img" aria-label="{_text(name)}"'
+    ground = f'<path d="M0 {_HEIGHT + 0.5}H{length - 2}" stroke="#888"></path>'
+    highest_bar = int(counts.argmax())
+    most = f"{_range(values.min() + highest_bar * width, width)}: {counts[highest_bar]:,} of {len(values):,}"
+    return (
+        f"<h3>{_text(name.capitalize())}: {ends}</h3>\n<svg {attributes}>{bars}{ground}</svg>\n"
+        f"<small>The highest bar is of {most}.</small>"
+    )
 
 
 def _range(first: int, width: int) -> str:
@@ -94,7 +106,8 @@ def _range(first: int, width: int) -> str:
 
 
 def _item(item: SampleItem) -> str:
-    words = f"{_text(item.text) or '<i>no text</i>'}<br><small>{_text(item.item_id)}</small>"
+    text = f'<span title="{_text(item.text)}">{_text(item.text)}</span>' if item.text else "<i>no text</i><br>"
+    words = f"{text}<small>{_text(item.item_id)}</small>"
     return f"<figure>{_picture(item.picture)}<figcaption>{words}</figcaption></figure>"
 
 
