@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from recbole_perpeft.data.sources.atomic import IMAGES, bought_items, read_urls, write_settings
+from recbole_perpeft.data.sources.atomic import IMAGES, URLS, bought_items, read_urls, write_settings
 from recbole_perpeft.data.sources.source import Argument, Source
 from recbole_perpeft.utils.errors import DataError
 
@@ -64,9 +64,10 @@ def _settings(folder: Path) -> dict:
 
 def _folder(options: argparse.Namespace) -> Path:
     folder = options.folder
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: give the one of a data set that was prepared.")
-    return folder.resolve() if folder.name in ("", "..") else folder  # its name is the data set's
+    folder = folder.resolve() if folder.name in ("", "..") else folder  # its name is the data set's
+    if not (urls := folder / f"{folder.name}{URLS}").is_file():  # before anything is written there
+        raise DataError(f"{urls} does not exist. Give the folder of a data set that was prepared with addresses.")
+    return folder
 
 
 SOURCE = Source(

@@ -35,14 +35,19 @@ def test_where_no_picture_can_be_had_the_settings_stay(shop):
     assert [file.name for file in (shop.folder / "images").iterdir()] == ["pictures_failed.tsv"]
 
 
-def test_where_there_is_nothing_to_fetch_no_empty_folder_is_left(shop, tmp_path):
+def test_where_there_is_nothing_to_fetch_no_empty_folder_is_left(shop):
     (shop.folder / "orders.urls.tsv").write_text("")
     with pytest.raises(DataError, match="No picture of orders could be downloaded: there are no addresses"):
         main(["pictures", str(shop.folder)])
     assert not (shop.folder / "images").exists()
-    with pytest.raises(DataError, match="nowhere is no folder: give the one of a data set that was prepared"):
-        main(["pictures", str(tmp_path / "nowhere")])
-    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "other"])
+def test_another_folder_is_refused_and_left_as_it_is(tmp_path, name):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match=rf"{name}/{name}\.urls\.tsv does not exist. Give the folder of a data set"):
+        main(["pictures", str(tmp_path / name)])
+    assert [file.name for file in tmp_path.rglob("*")] == ["other"]
 
 
 def test_the_folder_one_stands_in_is_the_data_set(shop, monkeypatch):
