@@ -49,3 +49,9 @@ def test_a_user_on_two_lines_bought_what_is_on_the_second_later(prepare, source)
     (source / "users.tsv").write_text("ann\tx y\nbob\ty\nann\tz x\n")
     bought = [(item, time) for user, item, time in prepare("camp", "sequences", source).purchases() if user == "ann"]
     assert bought == [("x", 0), ("y", 1), ("z", 2), ("x", 3)]
+
+
+def test_a_quotation_mark_at_the_start_of_a_title_takes_no_other_rows(prepare, source):
+    (source / "items.tsv").write_text('y\t"Tent\nx\tBag\nz\t"Golf" ball\n')
+    titles = prepare("camp", "sequences", source).texts("title")
+    assert titles == {"y": ('"Tent',), "x": ("Bag",), "z": ('"Golf" ball',)}
