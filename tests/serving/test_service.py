@@ -278,6 +278,7 @@ from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.serving.service.app import create_app
 create_app(lambda: Recommender.load({str(bundle)!r}))
 unused = ("transformers", "peft", "sklearn", "tensorboard", "torch._dynamo", "recbole_perpeft.trainer.trainer")
+unused += ("pandas", "pyarrow", "matplotlib", "ray", "scipy.sparse")  # most of the memory that can be done without
 print([name for name in unused if name in sys.modules])
 """
     assert in_a_fresh_interpreter(code, bundle.parent).splitlines()[-1] == "[]"
