@@ -73,6 +73,7 @@ REFUSED = [
     ({"user": "u1", "deny": ["../../etc/passwd"]}, 422, "Unknown item '../../etc/passwd'"),
     ({"user": "u1", "allow": []}, 422, "No item is left"),
     ({"user": "u1", "where": {"brand": "x"}}, 422, "no item has brand 'x'"),
+    ({"user": "u1", "where": {"brand": []}}, 422, "where: no value of brand is given"),
     ({"user": "u1", "where": {"colour": "x"}}, 422, "no column 'colour'"),
     ({"user": "u1", "columns": ["score"]}, 422, "a column 'score' of their own"),
     ({"user": "u1", "by_group": 3}, 422, "by_group: 3 does not exist: give one of 0 to 2"),

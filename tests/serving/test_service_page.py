@@ -2,8 +2,6 @@
 
 import html
 import re
-import shutil
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -12,10 +10,8 @@ import pytest
 import uvicorn
 
 from recbole_perpeft.serving.recommender import Recommender
+from tests.browser import is_blank, needs_browser, opened
 from tests.serving.services import app_of, client_of
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed, which opens the pages")
 
 
 @contextmanager
@@ -34,15 +30,6 @@ def listening(app):
         thread.join(20)
 
 
-def opened(address, folder):
-    """What a browser makes of a page, and what it says in its console."""
-    options = ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "enable-logging=stderr", "dump-dom")
-    options += (f"user-data-dir={folder}", "virtual-time-budget=20000")
-    command = [BROWSER, *(f"--{option}" for option in options), address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def items_in(dom, part):
     """Ids of the items below the element with the id ``part``, up to the next section."""
     return re.findall(r"<b>([^<]+)</b>", dom.split(f'id="{part}"')[1].split("</section>")[0])
@@ -55,8 +42,9 @@ def items_in(dom, part):
 def test_the_page_shows_a_user_and_what_each_group_has_for_them(bundle, tiny_root, tmp_path, has_pictures):
     recommender = Recommender.load(bundle)
     with listening(app_of(bundle, tiny_root if has_pictures else tmp_path)) as port:
-        dom, said = opened(f"http://127.0.0.1:{port}/?user=u7", tmp_path / "browser")
+        dom, said, photograph = opened(f"http://127.0.0.1:{port}/?user=u7", tmp_path / "browser")
     assert said == []
+    assert not is_blank(photograph)
     assert 'data-shown="u7"' in dom
     own = recommender.recommend(["u7"], k=12, columns=["title"], group=True)
     assert items_in(dom, "history") == recommender.history("u7")
@@ -74,7 +62,7 @@ def test_the_page_shows_a_user_and_what_each_group_has_for_them(bundle, tiny_roo
 @pytest.mark.slow
 def test_an_unknown_user_is_told_of_on_the_page_and_in_the_console(bundle, tiny_root, tmp_path):
     with listening(app_of(bundle, tiny_root)) as port:
-        dom, said = opened(f"http://127.0.0.1:{port}/?user=nobody", tmp_path / "browser")
+        dom, said, _ = opened(f"http://127.0.0.1:{port}/?user=nobody", tmp_path / "browser")
     assert "Unknown user 'nobody'" in dom
     assert any("Unknown user 'nobody'" in line for line in said)
 
@@ -83,7 +71,7 @@ def test_an_unknown_user_is_told_of_on_the_page_and_in_the_console(bundle, tiny_
 @pytest.mark.slow
 def test_the_page_of_requests_tells_of_all_of_them(bundle, tiny_root, tmp_path):
     with listening(app_of(bundle, tiny_root)) as port:
-        dom, said = opened(f"http://127.0.0.1:{port}/docs", tmp_path / "browser")
+        dom, said, _ = opened(f"http://127.0.0.1:{port}/docs", tmp_path / "browser")
     assert said == []
     for request in ("POST /recommend", "POST /items", "POST /reload", "GET /health", "GET /metrics"):
         assert f"<code>{request}</code>" in dom
