@@ -68,33 +68,33 @@ def explain(
     """
     figures.check_matplotlib()
     out = Path(out)
-    with _new_figures(out) as folder:
+    temporary = out / f".{FIGURES}.{os.getpid()}.tmp"
+    try:
+        with _writing(out):
+            temporary.mkdir(parents=True)
+            (out / FIGURES).mkdir(exist_ok=True)
         subject = open_subject(checkpoint, settings)
         found = find(subject, items, users, tell)
         tell("the report")
         kind = "bundle" if Path(checkpoint).is_dir() else "checkpoint"
-        text = Report(subject, found, folder).text(f"{kind} {Path(checkpoint).name}")
-        with replacing(out / FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        with _writing(out), replacing(out / FILE) as new_page:
+            text = Report(subject, found, temporary).text(f"{kind} {Path(checkpoint).name}")
+            new_page.write_text(text, encoding="utf-8")
+            for file in temporary.iterdir():
+                os.replace(file, out / FIGURES / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return out / FILE
 
 
 @contextmanager
-def _new_figures(out: Path) -> Iterator[Path]:
-    """Give a folder to draw in, whose files come into ``out``'s figures at the end, each as a whole."""
-    temporary = out / f".{FIGURES}.{os.getpid()}.tmp"
+def _writing(out: Path) -> Iterator[None]:
     try:
-        temporary.mkdir(parents=True)
-        (out / FIGURES).mkdir(exist_ok=True)
-        yield temporary
-        for file in temporary.iterdir():
-            os.replace(file, out / FIGURES / file.name)
+        yield
     except OSError as error:
         raise RequestError(
             f"--out: {out} cannot be written: {error}. Free the disk, or name another folder."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class Report:

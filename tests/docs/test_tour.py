@@ -32,7 +32,7 @@ def test_the_notebook_runs_and_shows_pictures(monkeypatch, tmp_path, capsys):
     assert Path.cwd().is_relative_to(tmp_path)
     purchases = len(names["recommender"].history(names["user"])[-8:])
     assert [html.count("<img") for html in shown if "<img" in html] == [purchases + 5 * 8, 3 + 8, 1 + 8]
-    assert "ndcg@10" in shown[2]
+    assert "ndcg@20" in shown[2]
     assert "q_proj" in shown[-1]
     assert "rank" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import threading
 
 import pytest
@@ -211,8 +212,10 @@ def test_a_bundle_that_does_not_open_leaves_the_old_one_serving(bundle, tiny_roo
         assert answer.status_code == 409
         assert "what was served goes on" in answer.json()["error"]
         assert "model.safetensors" in answer.json()["error"]
+        shutil.rmtree(bundle)
+        assert client.post("/reload").status_code == 409
         assert client.post("/recommend", json={"user": "u1"}).json() == before
-        assert 'reloads_total{result="refused"} 1' in client.get("/metrics").text
+        assert 'reloads_total{result="refused"} 2' in client.get("/metrics").text
         assert client.get("/health").json()["served"] == 1
 
 

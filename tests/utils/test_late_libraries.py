@@ -1,5 +1,7 @@
 """RecBole without pandas and scipy until it uses them, in fresh interpreters."""
 
+import pytest
+
 from tests.interpreter import in_a_fresh_interpreter
 
 
@@ -24,6 +26,7 @@ print(found)
     assert in_a_fresh_interpreter(code) == str(expected)
 
 
+@pytest.mark.slow
 def test_what_the_application_has_imported_first_stays_and_is_repaired():
     code = """
 import pandas
