@@ -34,7 +34,7 @@ def test_the_notebook_runs_and_shows_pictures(monkeypatch, tmp_path, capsys):
     assert [html.count("<img") for html in shown if "<img" in html] == [purchases + 5 * 8, 3 + 8, 1 + 8]
     assert "ndcg@20" in shown[2]
     assert "q_proj" in shown[-1]
-    assert "rank" in capsys.readouterr().out
+    assert "it has rank" in capsys.readouterr().out
 
 
 def test_the_notebook_is_kept_without_outputs():
