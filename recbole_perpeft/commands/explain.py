@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m recbole_perpeft explain", description=DESCRIPTION, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("checkpoint", type=Path, help="of a PerPEFT model or one of RecBole's")
+    parser.add_argument("checkpoint", type=Path, help="of a PerPEFT model or one of RecBole's; or a bundle")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets report.html and figures/")
     parser.add_argument("--item", nargs="+", default=[], metavar="ITEM", help="ids of items to show")
     parser.add_argument("--user", nargs="+", default=[], metavar="USER", help="ids of users to show")

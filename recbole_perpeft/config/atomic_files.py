@@ -3,12 +3,15 @@
 import codecs
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
 from recbole_perpeft.utils.errors import DataError
+
+if TYPE_CHECKING:  # a bundle is served without pandas
+    import pandas as pd
 
 _TYPES = [kind.value for kind in FeatureType]
 _SEPARATORS = {"\t": "a tab", ",": "','", ";": "';'", "|": "'|'", " ": "a blank"}
@@ -124,6 +127,8 @@ def _without_types(file: Path, columns: dict[str, str | None], config) -> str:
 
 def unreadable(file: Path, config, error: Exception) -> DataError:
     """The error for a file that pandas cannot read: the first value that is no number, where there is one."""
+    import pandas as pd
+
     columns = read_header(file, config)
     try:
         table = pd.read_csv(
@@ -170,7 +175,7 @@ def check_lines(file: Path, config) -> None:
             raise _not_in(encoding, file, error) from error
 
 
-def check_times(file: Path, config, purchases: pd.DataFrame, kind: FeatureType) -> None:
+def check_times(file: Path, config, purchases: "pd.DataFrame", kind: FeatureType) -> None:
     """Refuse purchases whose order in time is not known.
 
     Parameters

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import torch
 
 from recbole_perpeft.config.table import Kind, of_kind
@@ -42,7 +41,7 @@ def _columns(feat) -> dict:
 
 
 def _update(digest, values) -> None:
-    if isinstance(values, pd.Series):
+    if hasattr(values, "to_numpy"):
         values = values.to_numpy()
     if isinstance(values, torch.Tensor):
         values = values.numpy()

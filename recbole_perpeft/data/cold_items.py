@@ -1,14 +1,18 @@
 """Cold items: a share of the items that nobody buys in training, for a test of how new items are ranked."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # a bundle is served without pandas
+    import pandas as pd
 
 LEAST_PURCHASES = 4  # two to train on (a first one and a target), one to validate, one to test
 
 
 def hold_out(
-    purchases: pd.DataFrame, user: str, item: str, time: str, share: float, seed: int
-) -> tuple[pd.DataFrame, np.ndarray]:
+    purchases: "pd.DataFrame", user: str, item: str, time: str, share: float, seed: int
+) -> tuple["pd.DataFrame", np.ndarray]:
     """Draw cold items and take their purchases out, but for a user's last.
 
     Parameters

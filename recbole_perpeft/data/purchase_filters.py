@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from recbole.utils.enum_type import FeatureType
 
 from recbole_perpeft.config.atomic_files import check_header, check_lines, check_times, unreadable
 from recbole_perpeft.config.data_settings import check_interval
 from recbole_perpeft.utils.errors import SettingError
+
+if TYPE_CHECKING:  # a bundle is served without pandas
+    import pandas as pd
 
 
 class PurchaseFilters:

@@ -18,6 +18,7 @@ from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.encoder.foundation.last_layer import at_position
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.peft.adapters import PeftItemEncoder
+from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
 
 _MOST_PREFIX = 8  # positions before the patches: a class token, registers
 _CLOSE = 0.05  # of 1, sums of attention in bf16
@@ -40,9 +41,11 @@ class Tokens:
 
 
 def why_no_attention(encoder: ItemEncoder) -> str | None:
-    """Why no module moves what the foundation model attends to; None if modules do."""
+    """Why there is no attention that a module moves; None if there is."""
     if isinstance(encoder, PeftItemEncoder):
         return None
+    if isinstance(encoder, AbsentItemEncoder):
+        return "a bundle holds no foundation model. Give the checkpoint that it was exported from."
     return (
         f"{type(encoder).__name__} leaves the foundation model's layers as they are: they attend to the same for every "
         "group. What differs is what is made of their states."

@@ -244,12 +244,19 @@ def _say_what_is_missing(subject: Subject, found: Findings) -> None:
     if not subject.has_tower:
         say(f"Groups, items and modules: PerPEFT models have them, and {name} is none.")
         return
+    if subject.is_bundle:
+        say("Pictures: a bundle holds none.")
     if not subject.groups:
         say("Groups: all users have one module. Set num_groups to more than 1, and epochs beyond global_epochs.")
         return
     if subject.titles is None:
         say("Words: the .item file has none of the columns of text_fields.")
-    if not subject.has_stage_1:
+    if subject.is_bundle:
+        say(
+            "The global module: a bundle holds what groups ended with, and nothing of stage 1. How far modules moved "
+            "from it, and what it would recommend, the checkpoint tells."
+        )
+    elif not subject.has_stage_1:
         say(
             "The global module: the checkpoint does not hold what stage 1 ended with (an older build wrote "
             "it, or training began after it). How far modules moved from it, and what it would recommend, is not known."

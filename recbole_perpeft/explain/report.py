@@ -1,6 +1,9 @@
 """The report: findings as a page and as figures in a folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from recbole_perpeft.explain.findings import GLOBAL, Findings, ItemFinding, find
 from recbole_perpeft.explain.subject import Subject, open_subject
 from recbole_perpeft.explain.users import UserLists, principal_components
 from recbole_perpeft.utils.errors import RequestError
+from recbole_perpeft.utils.files import replacing
 
 FILE, FIGURES = "report.html", "figures"
 _HISTORY = 10  # purchases shown, the newest
@@ -40,7 +44,7 @@ def explain(
     Parameters
     ----------
     checkpoint
-        What the run wrote.
+        What the run wrote, or a bundle of it.
     out
         A folder, which gets ``report.html`` and ``figures/``; those of before are replaced.
     settings
@@ -58,22 +62,39 @@ def explain(
     Raises
     ------
     RequestError
-        If an item or a user is unknown, the checkpoint is a bundle, or the folder cannot be written.
-    CheckpointError
-        As :func:`~recbole_perpeft.quick_start.load`.
+        If an item or a user is unknown, or the folder cannot be written.
+    BundleError, CheckpointError
+        As :meth:`~recbole_perpeft.serving.recommender.Recommender.load`.
     """
     figures.check_matplotlib()
     out = Path(out)
+    temporary = out / f".{FIGURES}.{os.getpid()}.tmp"
     try:
-        (out / FIGURES).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"--out: {out} cannot be made: {error}. Name a folder.") from error
-    subject = open_subject(checkpoint, settings)
-    found = find(subject, items, users, tell)
-    tell("the report")
-    text = Report(subject, found, out / FIGURES).text(Path(checkpoint).name)
-    (out / FILE).write_text(text, encoding="utf-8")
+        with _writing(out):
+            temporary.mkdir(parents=True)
+            (out / FIGURES).mkdir(exist_ok=True)
+        subject = open_subject(checkpoint, settings)
+        found = find(subject, items, users, tell)
+        tell("the report")
+        kind = "bundle" if Path(checkpoint).is_dir() else "checkpoint"
+        with _writing(out), replacing(out / FILE) as new_page:
+            text = Report(subject, found, temporary).text(f"{kind} {Path(checkpoint).name}")
+            new_page.write_text(text, encoding="utf-8")
+            for file in temporary.iterdir():
+                os.replace(file, out / FIGURES / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return out / FILE
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(
+            f"--out: {out} cannot be written: {error}. Free the disk, or name another folder."
+        ) from error
 
 
 class Report:
@@ -93,7 +114,7 @@ class Report:
         self._subject, self._found, self._folder = subject, found, folder
 
     def text(self, name: str) -> str:
-        """The page of a checkpoint called ``name``."""
+        """The page of what is called ``name``."""
         config = self._subject.config
         sections = {
             "Groups": self._groups(),
@@ -113,9 +134,11 @@ class Report:
 
     def _facts(self, name: str) -> str:
         subject, config = self._subject, self._subject.config
-        facts = [f"checkpoint {name}", f"{len(subject.sequences):,} users", f"{len(subject.tokens) - 1:,} items"]
+        facts = [name, f"{len(subject.sequences):,} users", f"{len(subject.tokens) - 1:,} items"]
         if subject.has_tower:
-            facts += [f"{config['peft_type']} ({subject.encoder.reach})", f"encoder {subject.encoder.foundation.name}"]
+            encoder = subject.encoder
+            reach, name = ("", encoder.name) if subject.is_bundle else (f" ({encoder.reach})", encoder.foundation.name)
+            facts += [f"{config['peft_type']}{reach}", f"encoder {name}"]
         if subject.groups:
             facts.append(f"{len(subject.groups)} groups by {config['grouping']}")
         return " · ".join(facts)

@@ -6,17 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recbole.data.dataset import Dataset
-from torch import nn
 
-from recbole_perpeft.config import Config
 from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.content import ItemContent
-from recbole_perpeft.data.item_titles import item_titles
 from recbole_perpeft.encoder import ItemEncoder
 from recbole_perpeft.quick_start import load
+from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
 from recbole_perpeft.serving.catalogue import nearest
-from recbole_perpeft.serving.opening import Opened
+from recbole_perpeft.serving.opening import Opened, open_trained
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import RequestError
@@ -27,12 +24,8 @@ class Subject:
 
     Parameters
     ----------
-    config
-        The settings of its run.
-    model
-        With its trained weights.
-    parts
-        The data set's training, validation and test part.
+    opened
+        The model, its data and its catalogue.
     stage_1
         The state of the best epoch of stage 1, if it is known.
     remarks
@@ -56,21 +49,20 @@ class Subject:
 
     def __init__(
         self,
-        config: Config,
-        model: nn.Module,
-        parts: Sequence[Dataset],
+        opened: Opened,
         stage_1: dict[str, torch.Tensor] | None = None,
         remarks: Sequence[str] = (),
     ):
-        self.config, self.model, self.parts, self.remarks = config, model, parts, list(remarks)
-        self._stage_1 = stage_1
+        self.config, self.model, self.parts = opened.config, opened.model, opened.parts
+        self._stage_1, self.remarks = stage_1, list(remarks)
+        model = self.model
         grouped = self.has_tower and model.is_grouped
         self.groups = list(range(model.num_groups)) if grouped else []
         self.groups_of_users = model.user_groups.cpu().numpy().copy() if grouped else None
-        self.recommender = Recommender(Opened.of(config, model, parts), before_test=True)
-        self.tokens = self.recommender.catalogue.tokens
-        self.titles = item_titles(config, self.tokens)
-        self.sequences = parts[0].training_sequences()
+        self.recommender = Recommender(opened, before_test=True)
+        self.tokens = opened.catalogue.tokens
+        self.titles = opened.catalogue.texts(self.config["text_fields"] or ["title"], self.config["text_template"])
+        self.sequences = self.parts[0].training_sequences()
 
     # -- the model --------------------------------------------------------------------------------------------------
 
@@ -94,6 +86,11 @@ class Subject:
         """Pictures and texts as the encoder is given them."""
         encoder = self.encoder or getattr(self.model, "encoder", None)  # content neighbours have one and no tower
         return getattr(encoder, "content", None)
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether all that is known of the items are numbers: no encoder, no picture, nothing of stage 1."""
+        return isinstance(self.encoder, AbsentItemEncoder)
 
     @property
     def has_stage_1(self) -> bool:
@@ -157,36 +154,31 @@ def open_subject(checkpoint: str | Path, settings: dict | None = None) -> Subjec
     Parameters
     ----------
     checkpoint
-        Of one of RecBole's own models it is a pickle, which can run any code when it is read.
+        Or a bundle's folder. Of one of RecBole's own models it is a pickle, which can run any code when it is read.
     settings
         Those that have changed since, such as a moved ``data_path``.
 
     Raises
     ------
-    RequestError
-        If it is a bundle, which holds no foundation model to look into.
-    CheckpointError
-        As :func:`~recbole_perpeft.quick_start.load`.
+    BundleError, CheckpointError
+        As :meth:`~recbole_perpeft.serving.recommender.Recommender.load`.
     """
     if Path(checkpoint).is_dir():
-        raise RequestError(
-            f"{checkpoint} is a folder. A bundle holds tables of numbers, and no foundation model whose attention "
-            "could be shown: give the checkpoint that it was exported from."
-        )
+        return Subject(open_trained(checkpoint, settings, new_data=False))
     config, trainer, *loaders = load(checkpoint, settings)
     trainer.tensorboard.close()
-    parts = [loader._dataset for loader in loaders]
+    opened = Opened.of(config, trainer.model, [loader._dataset for loader in loaders])
     if not is_perpeft(config.model_class):
-        return Subject(config, trainer.model, parts)
+        return Subject(opened)
     if trainer.part != "stage 3":
-        return Subject(config, trainer.model, parts)
+        return Subject(opened)
     state = checkpoint_file.read(checkpoint, config["device"])
     if not trainer.keeps_stage_1:
-        return Subject(config, trainer.model, parts, state.get("stage_1_state_dict"))
+        return Subject(opened, state.get("stage_1_state_dict"))
     remark = (
         f"No epoch of stage 3 beat stage 1 in validation: the model recommends by stage 1's one module for all. What "
         f"is shown of groups is as they stood after the last epoch ({state['epoch']})."
     )
     stage_1 = state["state_dict"]  # of which every group has a copy
     trainer.checkpoint.load(state["last_state_dict"], checkpoint)
-    return Subject(config, trainer.model, parts, stage_1, [remark])
+    return Subject(opened, stage_1, [remark])

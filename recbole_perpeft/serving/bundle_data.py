@@ -4,9 +4,9 @@ import csv
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -20,6 +20,9 @@ from recbole_perpeft.data.preparation import create_dataset
 from recbole_perpeft.serving.bundle_files import Bundle, write_array, write_json, write_tensors
 from recbole_perpeft.serving.catalogue import Catalogue, catalogue_of
 from recbole_perpeft.utils.errors import BundleError
+
+if TYPE_CHECKING:  # a bundle is served without pandas
+    import pandas as pd
 
 ITEMS, USERS, PURCHASES = "items.tsv", "users/ids.json", "purchases"
 _FIELDS, _COLUMNS = "fields.json", "columns.safetensors"
@@ -91,8 +94,10 @@ def _numbers(rows: Interaction, parts: Sequence[Dataset]) -> list[np.ndarray]:
     return np.split(numbers.to_numpy(np.int64), np.cumsum([len(part) for part in parts])[:-1])
 
 
-def _table(feats: Sequence[Interaction], columns: Sequence[str]) -> pd.DataFrame:
+def _table(feats: Sequence[Interaction], columns: Sequence[str]) -> "pd.DataFrame":
     """Rows of ``feats`` one below the other; a sequence has a column for each of its positions."""
+    import pandas as pd  # late: only an export needs it
+
     table = {}
     for field in columns:
         values = np.concatenate([feat[field].flatten(1) if feat[field].dim() > 1 else feat[field] for feat in feats])

@@ -8,6 +8,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.atomic_files import read_header
+from recbole_perpeft.content.found import find_texts
 from recbole_perpeft.content.item_file import read_item_texts
 from recbole_perpeft.utils.errors import RequestError, nearest_name
 
@@ -95,6 +96,16 @@ class Catalogue:
             values = self._read([name])
             self._known[name] = np.array([values.get(token, {}).get(name, "") for token in self.tokens], dtype=object)
         return self._known[name]
+
+    def texts(self, fields: Sequence[str], template: str | None) -> list[str] | None:
+        """Each item's text as a text encoder is given it, ``[n_items]``; None if a column of ``fields`` is missing."""
+        if not set(fields) <= set(self.columns):
+            return None
+        columns = [self.column(name) for name in fields]
+        rows = {
+            token: dict(zip(fields, values, strict=True)) for token, *values in zip(self.tokens, *columns, strict=True)
+        }
+        return ["", *find_texts(self.tokens[1:].tolist(), rows, fields, template)]
 
 
 def catalogue_of(config: Config, dataset: Dataset) -> Catalogue:

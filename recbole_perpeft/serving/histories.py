@@ -108,13 +108,14 @@ def new_rows(dataset: Dataset, histories: Sequence[np.ndarray], users: np.ndarra
 
 def _last_rows(parts: Sequence[Dataset]) -> tuple[Interaction, np.ndarray]:
     """Of all parts' rows each user's last, and whose each is, ascending."""
-    dataset = parts[-1]
-    rows = cat_interactions([part.inter_feat for part in parts])
-    users, targets = (rows[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
-    ends = np.array([dataset.sequences[user][-1] for user in users.tolist()])
-    found = np.flatnonzero(targets == ends)
-    of_last, first = np.unique(users[found][::-1], return_index=True)  # of repeats the later
-    return rows[torch.from_numpy(found[::-1][first].copy())], of_last
+    dataset, some = parts[-1], []
+    for rows in (part.inter_feat for part in parts):
+        users, targets = (rows[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+        ends = np.array([dataset.sequences[user][-1] for user in users.tolist()])
+        some.append(rows[torch.from_numpy(np.flatnonzero(targets == ends))])
+    rows = cat_interactions(some)
+    of_last, first = np.unique(rows[dataset.uid_field].numpy()[::-1], return_index=True)  # of repeats the later
+    return rows[torch.from_numpy(len(rows) - 1 - first)], of_last
 
 
 def _with_target(dataset: Dataset, rows: Interaction) -> Interaction:

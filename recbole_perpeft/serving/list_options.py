@@ -149,6 +149,8 @@ def _has(values: np.ndarray, column: str, wanted: str | Iterable[str]) -> np.nda
     """Which of ``values [n_items]`` are wanted, bool."""
     values_of = wanted if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
     wanted = {str(value) for value in values_of}
+    if not wanted:
+        raise RequestError(f"where: no value of {column} is given: give one or more, or leave it out.")
     found = np.isin(values, list(wanted))
     if not found[1:].any():
         there = sorted(set(values[1:]))

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -26,6 +26,9 @@ from recbole_perpeft.serving.new_items import NewItems, check_takes_items, read_
 from recbole_perpeft.serving.opening import Opened, open_trained
 from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.utils.errors import RequestError
+
+if TYPE_CHECKING:  # a bundle is served without pandas
+    import pandas as pd
 
 _MEASURED = 1000  # users by whom an index is measured
 
@@ -54,15 +57,17 @@ class Recommender:
 
     def __init__(self, opened: Opened, before_test: bool = False):
         self.config, parts = opened.config, opened.parts
+        self._is_sequential = isinstance(parts[0], SequencePurchases)
+        self._histories = known_histories(parts, before_test)
+        if self._is_sequential:  # a row tells the columns; those of all prefixes of all users are no longer needed
+            parts = [part.copy(part.inter_feat[torch.arange(len(part))[:1]]) for part in parts]
         self._take(opened.model.eval(), parts)
         self.catalogue, self._encoder = opened.catalogue, opened.encoder
-        self._histories = known_histories(parts, before_test)
         tokens = self._dataset.field2id_token[self._dataset.uid_field]
         self.users = [str(token) for token in tokens[self._histories.users]]
         self._names = np.array(self.users, dtype=object)
         self._row_of = {user: row for row, user in enumerate(self.users)}
         self._transform = construct_transform(self.config)
-        self._is_sequential = isinstance(self._dataset, SequencePurchases)
         self._stack = ExitStack()
         if not self._is_sequential and self.config["grow_history"]:
             known = SimpleNamespace(config=self.config, known=purchases_of(parts, before_test))
@@ -158,7 +163,7 @@ class Recommender:
 
     # -- lists ------------------------------------------------------------------------------------------------------
 
-    def recommend(self, users: Iterable[str], **options) -> pd.DataFrame:
+    def recommend(self, users: Iterable[str], **options) -> "pd.DataFrame":
         """The best items for users who are known, k for each.
 
         Parameters
@@ -179,9 +184,9 @@ class Recommender:
         RequestError
             If a user, item or column is unknown, or fewer than k items are left for a user.
         """
-        return pd.concat(self.blocks(users, **options), ignore_index=True)
+        return _one_table(self.lists(users, **options))
 
-    def recommend_new(self, histories: Sequence[Iterable[str]], **options) -> pd.DataFrame:
+    def recommend_new(self, histories: Sequence[Iterable[str]], **options) -> "pd.DataFrame":
         """The best items for users of whom nothing is known but what they bought.
 
         Their group is found by the rule by which the groups were made. To a backbone that learns each user they are the
@@ -205,7 +210,7 @@ class Recommender:
             As :meth:`recommend`; if a history is empty; and of models that are no sequential recommenders, which know
             users by what they have learnt of each.
         """
-        return pd.concat(map(pd.DataFrame, self.lists_new(histories, **options)), ignore_index=True)
+        return _one_table(self.lists_new(histories, **options))
 
     def lists_new(self, histories: Sequence[Iterable[str]], **options) -> Iterator[dict[str, np.ndarray]]:
         """As :meth:`recommend_new`, some users at a time, each column an array."""
@@ -225,12 +230,14 @@ class Recommender:
         rows = np.arange(len(numbers))
         return self._lists(known, rows.astype(str).astype(object), rows, ListOptions(**options))
 
-    def blocks(self, users: Iterable[str] | None = None, **options) -> Iterator[pd.DataFrame]:
+    def blocks(self, users: Iterable[str] | None = None, **options) -> "Iterator[pd.DataFrame]":
         """As :meth:`recommend`, some users at a time, in bounded memory.
 
         By default for all users who are known, group by group. A request that cannot be met is refused before the first
         block is computed.
         """
+        import pandas as pd
+
         return map(pd.DataFrame, self.lists(users, **options))
 
     def lists(self, users: Iterable[str] | None = None, **options) -> Iterator[dict[str, np.ndarray]]:
@@ -353,3 +360,9 @@ class Recommender:
                 if isinstance(module, nn.Embedding) and name.startswith("user") and module.num_embeddings == n_users:
                     module.weight[0] = module.weight[1:].mean(dim=0)
         self._has_new = True
+
+
+def _one_table(lists: Iterable[dict[str, np.ndarray]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.concat(map(pd.DataFrame, lists), ignore_index=True)

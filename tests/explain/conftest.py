@@ -3,6 +3,7 @@
 import pytest
 
 from recbole_perpeft.explain.subject import Subject
+from recbole_perpeft.serving.opening import Opened
 from tests.training import move_modules, scatter_groups
 
 
@@ -16,6 +17,6 @@ def subject(prepare):
         move_modules(model, 1, seed=3)
         stage_1 = {name: value.clone() for name, value in model.state_dict().items()}
         scatter_groups(model, loaders[0])
-        return Subject(trainer.config, model, [loader._dataset for loader in loaders], stage_1)
+        return Subject(Opened.of(trainer.config, model, [loader._dataset for loader in loaders]), stage_1)
 
     return make

@@ -1,7 +1,6 @@
 """The report: it opens offline, escapes what catalogues call their items, and says what it cannot show."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,13 +11,14 @@ from PIL import Image
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.explain.findings import GLOBAL, find
 from recbole_perpeft.explain.movement import changes_of, relative
-from recbole_perpeft.explain.report import Report
+from recbole_perpeft.explain.report import Report, explain
 from recbole_perpeft.explain.subject import open_subject
 from recbole_perpeft.explain.users import UserLists, principal_components
 from recbole_perpeft.explain.views import agreement, nearest, seen_most_differently
 from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import RequestError
+from tests.browser import is_blank, needs_browser, opened
 from tests.training import same
 
 pytest.importorskip("matplotlib")
@@ -216,11 +216,26 @@ def test_one_module_for_all_and_models_of_recbole(recorded, prepare, tmp_path, c
     assert "held out" in text
 
 
-def test_a_bundle_is_refused(file, tmp_path, capsys):
+def test_of_a_bundle_all_is_shown_but_what_its_checkpoint_alone_knows(file, tmp_path, capsys):
     write_bundle(file, tmp_path / "bundle")
-    shutil.rmtree(tmp_path / "explained", ignore_errors=True)
-    assert main(["explain", str(tmp_path / "bundle"), "--out", "explained"]) == 2
-    assert "give the checkpoint that it was exported from" in capsys.readouterr().err
+    own = open_subject("bundle"), open_subject(file)
+    found = [find(subject, ["i2"], ["u3"], lambda part: None) for subject in own]
+    for of_bundle, of_file in zip(*(each.items for each in found), strict=True):
+        assert of_bundle.nearest == {name: near for name, near in of_file.nearest.items() if name != GLOBAL}
+    assert found[0].groups == found[1].groups
+    assert own[0].titles == own[1].titles
+    assert main(["explain", "bundle", "--out", "explained", "--item", "i2", "--user", "u3"]) == 0
+    shown, _, left_out = Page((tmp_path / "explained" / "report.html").read_text()).text.rpartition("Not shown")
+    assert "bundle bundle" in shown
+    assert "training purchases" in shown
+    assert "Attention over" not in shown
+    for part in ("Attention", "Pictures", "The global module"):
+        assert f"{part}: " in left_out
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path, capsys):
+    assert main(["explain", str(tmp_path), "--out", "explained"]) == 2
+    assert "is no bundle" in capsys.readouterr().err
 
 
 def test_groups_that_did_not_pay_are_shown_as_they_ended(file):
@@ -238,3 +253,45 @@ def test_groups_that_did_not_pay_are_shown_as_they_ended(file):
     del state["stage_1_state_dict"]
     checkpoint_file.write(file, {**state, "best_epoch": 2})
     assert not open_subject(file).has_stage_1
+
+
+@needs_browser
+def test_the_page_in_a_browser_shows_its_pictures_and_says_nothing(subject, tmp_path):
+    text, _ = written(subject(), tmp_path / "figures")
+    count = "for (const i of document.images) i.dataset.width = i.naturalWidth"  # for which the page lets a script run
+    text = text.replace("style-src", "script-src 'unsafe-inline'; style-src", 1)
+    (tmp_path / "report.html").write_text(f"{text}<script>onload = () => {{ {count} }}</script>")
+    dom, said, photograph = opened(f"file://{tmp_path / 'report.html'}", tmp_path / "browser")
+    assert said == []
+    assert not is_blank(photograph)
+    assert photograph.std(axis=-1).max() > 20  # pictures have colours, which the page itself hardly has
+    widths = [int(width) for width in re.findall(r'<img[^>]* data-width="(\d+)"', dom)]
+    assert len(widths) == text.count("<img") > 10
+    assert min(widths) > 0
+
+
+def test_a_report_that_is_not_finished_leaves_the_old_one_whole(file, tmp_path, capsys):
+    out = tmp_path / "explained"
+    (out / "figures").mkdir(parents=True)
+    (out / "figures" / "own.png").write_text("a figure of somebody else")
+    (out / "report.html").write_text("the old one")
+
+    def files():
+        return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def stop(part):
+        if part == "the report":
+            raise KeyboardInterrupt
+
+    before = files()
+    with pytest.raises(RequestError, match="Unknown item 'nobody'"):
+        explain(file, out, items=["nobody"], tell=stop)
+    with pytest.raises(KeyboardInterrupt):
+        explain(file, out, tell=stop)
+    assert files() == before
+    assert main(["explain", file, "--out", str(out)]) == 0
+    assert len(list((out / "figures").glob("item_*.png"))) == 6
+    assert (out / "figures" / "own.png").read_text() == "a figure of somebody else"
+    assert "PerPEFTSASRec" in (out / "report.html").read_text()
+    assert main(["explain", file, "--out", str(out / "report.html")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

@@ -296,7 +296,8 @@ def test_a_browser_shows_the_page_with_its_pictures_and_nothing_is_wide_of_it(ch
     allowed = page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'", 1)  # to measure
     assert allowed != page
     (tmp_path / "page.html").write_text(allowed + _MEASURES, encoding="utf-8")
-    dom, said = opened((tmp_path / "page.html").as_uri(), tmp_path / "browser", "window-size=600,800")
+    page = (tmp_path / "page.html").as_uri()
+    dom, said, _ = opened(page, tmp_path / "browser", width=600, height=800)
     assert said == []
     shown = sum(item.picture is not None and item.picture.name != "i3.png" for item in findings.sample)
     assert f'data-seen="{shown} of {shown} pictures"' in dom

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import threading
 
 import pytest
@@ -73,6 +74,7 @@ REFUSED = [
     ({"user": "u1", "deny": ["../../etc/passwd"]}, 422, "Unknown item '../../etc/passwd'"),
     ({"user": "u1", "allow": []}, 422, "No item is left"),
     ({"user": "u1", "where": {"brand": "x"}}, 422, "no item has brand 'x'"),
+    ({"user": "u1", "where": {"brand": []}}, 422, "where: no value of brand is given"),
     ({"user": "u1", "where": {"colour": "x"}}, 422, "no column 'colour'"),
     ({"user": "u1", "columns": ["score"]}, 422, "a column 'score' of their own"),
     ({"user": "u1", "by_group": 3}, 422, "by_group: 3 does not exist: give one of 0 to 2"),
@@ -210,8 +212,10 @@ def test_a_bundle_that_does_not_open_leaves_the_old_one_serving(bundle, tiny_roo
         assert answer.status_code == 409
         assert "what was served goes on" in answer.json()["error"]
         assert "model.safetensors" in answer.json()["error"]
+        shutil.rmtree(bundle)
+        assert client.post("/reload").status_code == 409
         assert client.post("/recommend", json={"user": "u1"}).json() == before
-        assert 'reloads_total{result="refused"} 1' in client.get("/metrics").text
+        assert 'reloads_total{result="refused"} 2' in client.get("/metrics").text
         assert client.get("/health").json()["served"] == 1
 
 
@@ -278,6 +282,7 @@ from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.serving.service.app import create_app
 create_app(lambda: Recommender.load({str(bundle)!r}))
 unused = ("transformers", "peft", "sklearn", "tensorboard", "torch._dynamo", "recbole_perpeft.trainer.trainer")
+unused += ("pandas", "pyarrow", "matplotlib", "ray", "scipy.sparse")  # most of the memory that can be done without
 print([name for name in unused if name in sys.modules])
 """
     assert in_a_fresh_interpreter(code, bundle.parent).splitlines()[-1] == "[]"

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from recbole_perpeft.serving.recommender import Recommender
-from tests.browser import needs_browser, opened
+from tests.browser import is_blank, needs_browser, opened
 from tests.serving.services import app_of, client_of
 
 
@@ -42,8 +42,9 @@ def items_in(dom, part):
 def test_the_page_shows_a_user_and_what_each_group_has_for_them(bundle, tiny_root, tmp_path, has_pictures):
     recommender = Recommender.load(bundle)
     with listening(app_of(bundle, tiny_root if has_pictures else tmp_path)) as port:
-        dom, said = opened(f"http://127.0.0.1:{port}/?user=u7", tmp_path / "browser")
+        dom, said, photograph = opened(f"http://127.0.0.1:{port}/?user=u7", tmp_path / "browser")
     assert said == []
+    assert not is_blank(photograph)
     assert 'data-shown="u7"' in dom
     own = recommender.recommend(["u7"], k=12, columns=["title"], group=True)
     assert items_in(dom, "history") == recommender.history("u7")
@@ -61,7 +62,7 @@ def test_the_page_shows_a_user_and_what_each_group_has_for_them(bundle, tiny_roo
 @pytest.mark.slow
 def test_an_unknown_user_is_told_of_on_the_page_and_in_the_console(bundle, tiny_root, tmp_path):
     with listening(app_of(bundle, tiny_root)) as port:
-        dom, said = opened(f"http://127.0.0.1:{port}/?user=nobody", tmp_path / "browser")
+        dom, said, _ = opened(f"http://127.0.0.1:{port}/?user=nobody", tmp_path / "browser")
     assert "Unknown user 'nobody'" in dom
     assert any("Unknown user 'nobody'" in line for line in said)
 
@@ -70,7 +71,7 @@ def test_an_unknown_user_is_told_of_on_the_page_and_in_the_console(bundle, tiny_
 @pytest.mark.slow
 def test_the_page_of_requests_tells_of_all_of_them(bundle, tiny_root, tmp_path):
     with listening(app_of(bundle, tiny_root)) as port:
-        dom, said = opened(f"http://127.0.0.1:{port}/docs", tmp_path / "browser")
+        dom, said, _ = opened(f"http://127.0.0.1:{port}/docs", tmp_path / "browser")
     assert said == []
     for request in ("POST /recommend", "POST /items", "POST /reload", "GET /health", "GET /metrics"):
         assert f"<code>{request}</code>" in dom

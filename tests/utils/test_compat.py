@@ -37,9 +37,9 @@ def test_a_run_beside_may_make_the_folders_first(tiny, tmp_path, monkeypatch):
 def test_names_that_recbole_reads_are_back():
     assert np.float is np.float64
     assert np.zeros(1, dtype=np.long).dtype == np.int_
-    from scipy.sparse import dok_matrix
+    from recbole.model.general_recommender import lightgcn
 
-    matrix = dok_matrix((2, 2))
+    matrix = lightgcn.sp.dok_matrix((2, 2))
     matrix._update({(0, 1): 3.0})
     assert matrix.toarray().tolist() == [[0, 3], [0, 0]]
 

@@ -46,7 +46,7 @@ class Served:
         catalogue, config = recommender.catalogue, recommender.config
         for name in catalogue.columns:
             catalogue.column(name)
-        recommender.recommend(recommender.users[:1], k=1, seen=True)  # what the first list waits for
+        next(recommender.lists(recommender.users[:1], k=1, seen=True))  # what the first list waits for
         texts = [name for name in config["text_fields"] or ["title"] if name in catalogue.columns]
         groups = number_of_groups(recommender.model)
         pictures = pictures_of(catalogue, config) if has_page else {}

@@ -6,7 +6,7 @@ wait for RecBole.
 ``libraries`` lets it run on today's numpy, scipy, pandas and torch. The others repair faults of RecBole's own that
 falsify a number, or never end: ``scores`` how models rank, ``transforms`` what they read in evaluation, ``negatives``
 what is drawn where nothing is left, ``metrics`` what is computed of rankings. And ``optimizers`` lets training begin
-without torch's compiler, ``late_libraries`` lets a process start without scikit-learn and TensorBoard.
+without torch's compiler, ``late_libraries`` lets a process start without scikit-learn, TensorBoard, pandas and scipy.
 """
 
 from recbole_perpeft.utils.compat import late_libraries
@@ -18,6 +18,9 @@ with late_libraries.waiting():
 def apply() -> None:
     """Make all repairs. Can be called twice."""
     with late_libraries.waiting():
+        import recbole.data.dataset  # pandas and scipy of these wait too
+        import recbole.model.knowledge_aware_recommender  # noqa: F401
+
         libraries.apply()  # first: without it the others could not import RecBole's models
         scores.apply()
         transforms.apply()

@@ -1,4 +1,4 @@
-"""What RecBole 1.2 needs to run on today's numpy, scipy, pandas and torch.
+"""What RecBole 1.2 needs to run on today's numpy, pandas and torch.
 
 RecBole 1.2.1 was written for numpy 1, scipy 1.7, pandas 1 and torch 1. The repairs do nothing where an older library
 still has the name.
@@ -12,7 +12,6 @@ import warnings
 
 import numpy as np
 import torch
-from scipy.sparse import dok_matrix
 
 _REMOVED_NUMPY_NAMES = {
     "bool": np.bool_,
@@ -30,10 +29,9 @@ _REMOVED_NUMPY_NAMES = {
 
 
 def apply() -> None:
-    """Repair what RecBole 1.2 uses of numpy, scipy, pandas and torch, and a missing package."""
+    """Repair what RecBole 1.2 uses of numpy and torch, and a missing package."""
     _do_without_kmeans_pytorch()
     _restore_numpy_names()
-    _restore_dok_update()
     _trust_own_checkpoints()
     _quiet_warnings()
     _end_anomaly_mode()
@@ -62,17 +60,6 @@ def _restore_numpy_names() -> None:
             setattr(np, name, value)
     # RecBole's own version of the same repair fails on numpy 2, where np.float_ is gone too
     Config.compatibility_settings = lambda self: None
-
-
-def _restore_dok_update() -> None:
-    """Give back ``dok_matrix._update``, gone from scipy 1.13, with which LightGCN and others fill the graph."""
-    if hasattr(dok_matrix, "_update"):
-        return
-
-    def _update(self, data):
-        self._dict.update(data)
-
-    dok_matrix._update = _update
 
 
 def _trust_own_checkpoints() -> None:
