@@ -24,7 +24,7 @@ _TRANSFORMS = {  # of sequences, with the shares that each reads
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 _LAST_SEED = 2**32 - 1  # numpy's
-_ENCODED_TOGETHER = 4  # batches, where the foundation model is the cost of a step (docs/speed.md)
+_ENCODED_TOGETHER = 8  # batches, where the foundation model is the cost of a step (docs/speed.md)
 
 
 def check_values(config, is_ours: bool) -> None:

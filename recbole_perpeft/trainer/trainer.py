@@ -113,6 +113,7 @@ class PerPEFTTrainer(TellingTrainer):
         """
         self.checkpoint.refuse_other_protocol()
         self._saved, self._validates = saved, bool(valid_data) and self.eval_step > 0
+        self._train_data = train_data
 
         def after_validation(epoch, score):
             self._write(epoch)
@@ -204,10 +205,13 @@ class PerPEFTTrainer(TellingTrainer):
 
     def _regroup(self, train_data, epoch: int) -> None:
         """Let users change their group, every ``regroup_epochs``."""
-        every, since = self.config["regroup_epochs"], epoch - self.global_epochs
-        if self.stage is Stage.PERSONALISED and every and since and since % every == 0:
+        if self._regroups_before(epoch):
             with self.steps.averaged():
                 self.groups.change(train_data)
+
+    def _regroups_before(self, epoch: int) -> bool:
+        every, since = self.config["regroup_epochs"], epoch - self.global_epochs
+        return self.stage is Stage.PERSONALISED and bool(every) and since > 0 and since % every == 0
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 
@@ -239,7 +243,10 @@ class PerPEFTTrainer(TellingTrainer):
         with self.steps.averaged():
             if self.model.item_tower.content_term is not None:
                 find_content_weight(self, valid_data)
-            return super()._valid_epoch(valid_data, show_progress=show_progress)
+            found = super()._valid_epoch(valid_data, show_progress=show_progress)
+            if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):
+                self.groups.foresee(self._train_data)
+        return found
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

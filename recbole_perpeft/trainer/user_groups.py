@@ -24,6 +24,7 @@ class UserGroups:
     def __init__(self, config, model: nn.Module):
         self._config, self._model = config, model
         self._remarks: list[str] = []
+        self._foreseen: tuple[np.ndarray, np.ndarray] | None = None
 
     def find(self, loader: UserBatchLoader) -> None:
         """Stage 2: group the users by their training purchases, and start every group from the global module."""
@@ -32,9 +33,13 @@ class UserGroups:
         self.use(loader)
         getLogger().info(grouping_report(self._config["grouping"], self._sizes(groups), loader.group_pools))
 
+    def foresee(self, loader: UserBatchLoader) -> None:
+        """Find what :meth:`change` is to do, by the item tables that a validation has made and that are still there."""
+        self._foreseen = best_groups(self._model, loader)
+
     def change(self, loader: UserBatchLoader) -> None:
         """Move users to the group whose module predicts their training purchases best."""
-        users, groups = best_groups(self._model, loader)
+        users, groups = self._foreseen or best_groups(self._model, loader)
         moved = self._model.regroup(users, groups)
         self.use(loader)
         getLogger().info(f"{moved} users changed their group, sizes now {self._sizes(groups)}")
@@ -43,6 +48,7 @@ class UserGroups:
         """Let ``loader`` make batches of the model's groups; those that are too small are named, if they are new."""
         groups = self._model.user_groups.cpu().numpy().copy()  # which a state that is loaded would overwrite
         loader.set_groups(groups, self._config["group_negatives"])
+        self._foreseen = None
         remarks = small_groups_report(groups, self._config["num_groups"], loader.pools.too_small)
         for remark in remarks:
             if remark not in self._remarks:  # as they were before the last regrouping

@@ -76,6 +76,16 @@ def test_all_prefixes_give_the_outputs_of_one_causal_pass(prepare):
         torch.testing.assert_close(outputs, causal[rows["item_length"] - 1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("act", ["gelu", "swish"])
+def test_activations_are_those_of_recbole(prepare, act):
+    model = prepare(hidden_act=act)[1].model
+    layer, values = model.trm_encoder.layer[0].feed_forward, torch.linspace(-6, 6, 301)
+    assert (layer.intermediate_act_fn is F.gelu) == (act == "gelu")
+    torch.testing.assert_close(
+        layer.intermediate_act_fn(values), layer.get_hidden_act(act)(values), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_sequences_cut_to_the_longest_of_a_batch_give_the_same_loss(prepare):
     _, trainer, train_data, _, _ = prepare(**NO_DROPOUT, MAX_ITEM_LIST_LENGTH=20)
     short = next(iter(train_data))
