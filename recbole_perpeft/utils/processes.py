@@ -1,6 +1,6 @@
 """What processes that train one model together tell each other; with one process all of it is free.
 
-A process group of :mod:`torch.distributed` is used, gloo between CPUs and nccl between GPUs. All processes make the same
+It is a process group of :mod:`torch.distributed`, gloo between CPUs and nccl between GPUs. All processes make the same
 calls in the same order, but for what they do :func:`alone`.
 """
 

@@ -6,7 +6,8 @@ wait for RecBole.
 ``libraries`` lets it run on today's numpy, scipy, pandas and torch. The others repair faults of RecBole's own that
 falsify a number, or never end: ``scores`` how models rank, ``transforms`` what they read in evaluation, ``negatives``
 what is drawn where nothing is left, ``metrics`` what is computed of rankings. And ``optimizers`` lets training begin
-without torch's compiler, ``distributed`` lets RecBole's trainers run in several processes on CPUs, ``late_libraries`` lets a process start without scikit-learn and TensorBoard.
+without torch's compiler, ``distributed`` lets several processes train on CPUs, ``late_libraries`` lets a process start
+without scikit-learn and TensorBoard.
 """
 
 from recbole_perpeft.utils.compat import late_libraries
