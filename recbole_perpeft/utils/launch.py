@@ -3,10 +3,12 @@
 They are told as ``torchrun`` tells those that it starts: by the environment.
 """
 
+import math
 import multiprocessing
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +19,8 @@ from multiprocessing.connection import Connection, wait
 from recbole_perpeft.utils.cores import n_cores
 from recbole_perpeft.utils.errors import ProcessError, SettingError
 
-_GRACE = 15  # seconds for the others to end by themselves once one has
+_GRACE = 10  # seconds for the others to end by themselves once one has
+_ADDRESS_OF_INTERFACE = 0x8915  # Linux' SIOCGIFADDR
 _PORT = 5678  # RecBole's, where the processes of several machines meet
 
 
@@ -129,6 +132,26 @@ def _free_port() -> int:
         return found.getsockname()[1]
 
 
+def interface_towards(address: str) -> str | None:
+    """The network interface by which this machine reaches another; None: it cannot be told."""
+    try:
+        import fcntl  # of Unix
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
+            found.connect((address, 9))  # sends nothing
+            own = socket.inet_aton(found.getsockname()[0])
+            for _, name in socket.if_nameindex():
+                request = struct.pack("256s", name.encode())
+                try:
+                    if fcntl.ioctl(found.fileno(), _ADDRESS_OF_INTERFACE, request)[20:24] == own:
+                        return name
+                except OSError:  # it has no address
+                    continue
+    except (ImportError, OSError):
+        pass
+    return None
+
+
 def start(where: list[Place], function: str, arguments: Mapping[str, object]) -> object:
     """Call a function in a process for each place, and wait for them all.
 
@@ -181,7 +204,7 @@ class _Worker:
     """A process that was started, and what it has sent."""
 
     def __init__(self, context, where: Place, function: str, arguments: Mapping[str, object]):
-        self.place, self.result, self.error = where, None, None
+        self.place, self.result, self.error, self.ended = where, None, None, math.inf
         self.pipe, its_end = context.Pipe(duplex=False)
         self.process = context.Process(target=_work, args=(its_end, function, dict(arguments)))
         self.process.start()
@@ -205,11 +228,11 @@ class _Worker:
         return ProcessError(f"Process {number} of {self.place.count} {how}.")
 
 
-def _followed_from_another(worker: _Worker) -> int:
-    """The error that says most comes first: a mistake, a process that was killed, one that lost the others."""
+def _followed_from_another(worker: _Worker) -> tuple[int, float]:
+    """The error that says most comes first: a mistake, the first that was killed, one that lost the others."""
     if isinstance(worker.error, ProcessError):
-        return 2
-    return 0 if worker.error is not None else 1
+        return 2, worker.ended
+    return 0 if worker.error is not None else 1, worker.ended
 
 
 def _wait_for(workers: list[_Worker], deadline: float | None = None) -> None:
@@ -220,6 +243,8 @@ def _wait_for(workers: list[_Worker], deadline: float | None = None) -> None:
         wait([worker.process.sentinel for worker in running], timeout=0.5)
         for worker in workers:
             worker.read()
+            if worker.process.exitcode is not None:
+                worker.ended = min(worker.ended, time.monotonic())
             if deadline is None and worker.process.exitcode:
                 deadline = time.monotonic() + _GRACE
     for worker in workers:

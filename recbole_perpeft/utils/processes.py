@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from recbole_perpeft.utils.errors import ProcessError, SettingError, first_line
-from recbole_perpeft.utils.launch import Place
+from recbole_perpeft.utils.errors import PerPEFTError, ProcessError, SettingError, first_line
+from recbole_perpeft.utils.launch import Place, interface_towards
 
 _ANSWER = timedelta(minutes=10)  # between two who are both at work
 _PREPARED = timedelta(days=2)  # content may be prepared on one machine while others wait
@@ -63,8 +63,11 @@ def joined(place: Place | None, device: torch.device) -> Iterator[None]:
         _join(place, device)
         yield
         dist.destroy_process_group()
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, SettingError | ProcessError) or not _is_of_processes(error):
+    except BaseException as error:
+        if handler is not None:  # this process ends, and has a word to say before
+            handler = signal.SIG_IGN
+            signal.signal(signal.SIGTERM, handler)
+        if isinstance(error, PerPEFTError) or not (isinstance(error, RuntimeError) and _is_of_processes(error)):
             raise
         raise _lost(error) from error
     finally:
@@ -82,6 +85,8 @@ def _join(place: Place, device: torch.device) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if place.count > place.local_count and (name := interface_towards(place.address)):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # it would go by the host's name, which may be of this host only
     group = dist.PrefixStore("group", store)
     dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.count, timeout=_ANSWER)
 
