@@ -48,7 +48,6 @@ class PerPEFTConvNCF(GeneralMixin, ConvNCF):
     """ConvNCF (He et al., IJCAI 2018)."""
 
     backbone_name = "ConvNCF"
-    loss_is_mean = True
 
 
 class PerPEFTNNCF(GeneralMixin, NNCF):

@@ -86,7 +86,9 @@ def _join(place: Place, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if place.count > place.local_count and (name := interface_towards(place.address)):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # it would go by the host's name, which may be of this host only
+        os.environ.setdefault(
+            "GLOO_SOCKET_IFNAME", name
+        )  # it would go by the host's name, which may be of this host only
     group = dist.PrefixStore("group", store)
     dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.count, timeout=_ANSWER)
 
