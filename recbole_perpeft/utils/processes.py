@@ -6,6 +6,7 @@ calls in the same order, but for what they do :func:`alone`.
 
 import hashlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,9 +87,7 @@ def _join(place: Place, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if place.count > place.local_count and (name := interface_towards(place.address)):
-        os.environ.setdefault(
-            "GLOO_SOCKET_IFNAME", name
-        )  # it would go by the host's name, which may be of this host only
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # gloo goes by the host's name, which may mean localhost
     group = dist.PrefixStore("group", store)
     dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.count, timeout=_ANSWER)
 
@@ -111,8 +110,9 @@ def _is_of_processes(error: BaseException) -> bool:
 
 
 def _lost(error: BaseException) -> ProcessError:
+    said = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". ")[0]  # without a line of torch's sources
     lost = ProcessError(
-        f"{_named()} no longer hears from the others: one of them has ended or cannot be reached ({first_line(error)})."
+        f"{_named()} no longer hears from the others: one of them has ended or cannot be reached ({said})."
     )
     for note in getattr(error, "__notes__", []):
         lost.add_note(note)

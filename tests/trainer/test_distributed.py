@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_perpeft.utils.errors import ProcessError, SettingError
 from tests import together
 from tests.matrix import slow
 from tests.together import PLAIN
 
-SASREC = {**PLAIN, "batches_per_encoding": 2, "users_per_batch": 7}  # a group's last batch is of one user
-GRAPH = {**PLAIN, "model": "PerPEFTLightGCN", "reg_weight": 0.01, "group_negatives": False, "embedding_size": 16}
+SHORT = {"epochs": 3, "global_epochs": 1}
+SASREC = {**PLAIN, **SHORT, "batches_per_encoding": 2, "users_per_batch": 13}  # a group's last batch is of one user
+GRAPH = {
+    **PLAIN,
+    **SHORT,
+    "model": "PerPEFTLightGCN",
+    "reg_weight": 0.01,
+    "group_negatives": False,
+    "embedding_size": 16,
+}
 QUICK = {"lora": SASREC, "graph": GRAPH}
 SLOW = {
     "portions, averages and regrouping": {
@@ -55,7 +62,7 @@ def place(tiny_root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def killed_alone(place):
     """The checkpoint of one process that has died in stage 3."""
-    return shutil.copy(in_one(place, **SASREC, stop_after=2)["file"], "killed.pth")
+    return shutil.copy(in_one(place, **SASREC, stop_after=1)["file"], "killed.pth")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,7 @@ def two(place, killed_alone):
     runs = {
         **QUICK,
         "resumed": {**SASREC, "resumed": killed_alone},
-        "killed": {**SASREC, "stop_after": 2},
+        "killed": {**SASREC, "stop_after": 1},
     }
     found = together.in_processes(2, "matrix", root=place, runs=list(runs.values()))
     return {**found, "runs": dict(zip(runs, found["runs"], strict=True))}
