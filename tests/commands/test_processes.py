@@ -47,7 +47,8 @@ def children_with_rank(rank, parent):
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             below = parent == int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if below and f"RANK={rank}" in (folder / "environ").read_text().split("\0"):
+            trains = "resource_tracker" not in (folder / "cmdline").read_text()
+            if below and trains and f"RANK={rank}" in (folder / "environ").read_text().split("\0"):
                 yield int(folder.name)
         except OSError:
             continue
