@@ -165,7 +165,7 @@ def start(where: list[Place], function: str, arguments: Mapping[str, object]) ->
     Returns
     -------
     object
-        What the first of them returns.
+        What the first of those here returns.
 
     Raises
     ------
@@ -277,7 +277,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _work(pipe: Connection, function: str, arguments: dict) -> None:
-    """What a process does: call ``function`` and send what it gives."""
+    """What a process does: call ``function`` and send what it gives or raises."""
     module, name = function.split(":")
     try:
         result = getattr(import_module(module), name)(**arguments)
@@ -288,4 +288,4 @@ def _work(pipe: Connection, function: str, arguments: dict) -> None:
             raise
         pipe.send((None, error))
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
-    pipe.send((result if place().rank == 0 else None, None))
+    pipe.send((result, None))
