@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def work(model: str, words: list[str], windows: int, folder: str) -> dict[str, float]:
-    """In one process, seconds of a batch of stage 3 and of a validation, and this one's processor seconds of a batch."""
+    """In one process, seconds of a batch of stage 3, the processor's of it, and seconds of a validation."""
     import numpy as np
     import torch
 
@@ -47,7 +47,8 @@ def work(model: str, words: list[str], windows: int, folder: str) -> dict[str, f
 
     os.chdir(folder)
     torch.set_num_threads(1)
-    with processes.joined(place(), torch.device("cpu")):
+    with processes.joined(place()):
+        processes.connect(torch.device("cpu"))
         places = [f"--content_cache={folder}/content", "--show_progress=False", "--use_gpu=False"]
         config = Config(model, "demo", command_line=[*places, *words])
         _, trainer, train_data, valid_data, _ = quick_start.prepare(config)

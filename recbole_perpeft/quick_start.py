@@ -93,10 +93,11 @@ def run(
         arguments = {"model": model, "dataset": dataset, "saved": saved, **settings}
         return start(several, "recbole_perpeft.quick_start:run", arguments)
     watch = Stopwatch()
-    config = make_config(model, dataset, **settings)
-    together = processes.joined(place(), config["device"])
-    with together, random_state_kept(), run_log(config) as log_file, _naming_packages(config):
-        return _train_and_test(config, saved, log_file, watch)
+    with processes.joined(place()):
+        config = make_config(model, dataset, **settings)
+        processes.connect(config["device"])
+        with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
+            return _train_and_test(config, saved, log_file, watch)
 
 
 def objective_function(

@@ -22,7 +22,8 @@ def in_processes(number, work, **arguments):
 def _call(work, arguments):
     """In a process of several, ``work(**arguments)``, which must give the same in each."""
     torch.set_num_threads(1)
-    with processes.joined(place(), torch.device("cpu")):
+    with processes.joined(place()):
+        processes.connect(torch.device("cpu"))
         found = globals()[work](**arguments)
         first, *others = processes.of_all(_sums(found))
         assert all(other == first for other in others), "processes differ"

@@ -22,8 +22,9 @@ from recbole_perpeft.config.settings import (
     read_yaml,
 )
 from recbole_perpeft.config.table import check_known
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
-from recbole_perpeft.utils.launch import Place, place
+from recbole_perpeft.utils.launch import Place
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
 _DERIVED_KEYS = {
@@ -153,7 +154,7 @@ class Config(RecBoleConfig):
             final["train_neg_sample_args"] = None
 
     def _init_device(self):
-        final, here = self.final_config_dict, place()
+        final, here = self.final_config_dict, processes.here()
         if here and "gpu_id" not in self.external_config_dict:
             final["gpu_id"] = ",".join(map(str, range(here.local_count)))
         super()._init_device()

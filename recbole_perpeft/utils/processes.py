@@ -41,15 +41,13 @@ _state = _State()
 
 
 @contextmanager
-def joined(place: Place | None, device: torch.device) -> Iterator[None]:
-    """Work together with the other processes for a while.
+def joined(place: Place | None) -> Iterator[None]:
+    """Be one of several processes for a while; they work together from :func:`connect` on.
 
     Parameters
     ----------
     place
         Of this process; None: it is alone.
-    device
-        Where its tensors are.
 
     Raises
     ------
@@ -61,9 +59,10 @@ def joined(place: Place | None, device: torch.device) -> Iterator[None]:
         return
     handler = _ending_with_a_word()
     try:
-        _join(place, device)
+        _state.place, _state.store, _state.alone = place, None, False
         yield
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
     except BaseException as error:
         if handler is not None:  # this process ends, and has a word to say before
             handler = signal.SIG_IGN
@@ -77,12 +76,22 @@ def joined(place: Place | None, device: torch.device) -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-def _join(place: Place, device: torch.device) -> None:
+def connect(device: torch.device) -> None:
+    """Meet the other processes; nothing to do for one that is alone.
+
+    Parameters
+    ----------
+    device
+        Where the tensors of this one are.
+    """
+    place = _state.place
+    if place is None:
+        return
     kept_elsewhere = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun itself
     is_master = place.rank == 0 and not kept_elsewhere
     store = dist.TCPStore(place.address, place.port, place.count, is_master, timeout=_ANSWER)
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    _state.place, _state.store, _state.device, _state.alone = place, store, device, False
+    _state.store, _state.device = store, device
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -121,6 +130,11 @@ def _lost(error: BaseException) -> ProcessError:
 
 def _named() -> str:
     return f"Process {_state.place.rank} of {_state.place.count}" if _state.place else "This process"
+
+
+def here() -> Place | None:
+    """Where this process stands among those that it has joined; None: it is alone."""
+    return _state.place
 
 
 def rank() -> int:
