@@ -25,6 +25,10 @@ class TellingTrainer(Trainer):
         with processes.alone():  # the others have other users
             return super()._full_sort_batch_eval(batched_data)
 
+    def _neg_sample_batch_eval(self, batched_data):
+        with processes.alone():
+            return super()._neg_sample_batch_eval(batched_data)
+
 
 @cache
 def telling(trainer_class: type[Trainer]) -> type[TellingTrainer]:

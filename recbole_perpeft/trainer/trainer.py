@@ -206,10 +206,9 @@ class PerPEFTTrainer(TellingTrainer):
             self.restore_best()
 
     def _together(self, find: Callable, *data) -> None:
-        """Let ``find(self, *data)`` set numbers of the model, those of the first process; all encode items for it."""
+        """Let ``find(self, *data)`` set numbers of the model; of several processes, those of the first."""
         self.model.encode_catalogues()
-        with processes.alone():
-            find(self, *data)
+        find(self, *data)
         self.model.take_from_first()
 
     def _regroup(self, train_data, epoch: int) -> None:

@@ -200,6 +200,11 @@ def share(n: int) -> Share | None:
     return Share(slice(n * rank() // number, n * (rank() + 1) // number), 1.0)
 
 
+def is_own(number: int) -> bool:
+    """Whether, of things that are done one by one, this process does the one with this number."""
+    return number % count() == rank() % count()
+
+
 def gather_rows(own: torch.Tensor, n: int) -> torch.Tensor:
     """All ``n`` rows, of which each process has its :func:`share`, ``[n, ...]``; without gradient."""
     number = count()
@@ -220,9 +225,9 @@ def total(own: torch.Tensor) -> torch.Tensor:
     """The sum of every process's tensor."""
     if count() == 1:
         return own
-    summed = own.clone()
+    summed = own.to(_state.device, copy=True)
     dist.all_reduce(summed)
-    return summed
+    return summed.to(own.device)
 
 
 def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
