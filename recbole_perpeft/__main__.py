@@ -6,6 +6,7 @@ from importlib import import_module
 from recbole_perpeft.utils.cores import share_cores
 from recbole_perpeft.utils.exit_status import exit_status
 from recbole_perpeft.utils.late_imports import without_garbage_collection
+from recbole_perpeft.utils.launch import refuse_several
 
 # each a module of commands/ with a main; only the one that is asked for is imported
 COMMANDS = ("cache", "check", "compare", "explain", "export", "prepare", "recommend", "serve", "tune")
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> int:
     share_cores()
 
     def command() -> int | None:
+        refuse_several(arguments[0])
         with without_garbage_collection():  # imports take seconds, in which it may be interrupted too
             module = import_module(f"recbole_perpeft.commands.{arguments[0]}")
         return module.main(arguments[1:])

@@ -12,7 +12,7 @@ from torch import nn
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.evaluation_settings import check_topk_fits
-from recbole_perpeft.config.identity import data_identity, encoder_identity
+from recbole_perpeft.config.identity import counting, data_identity, encoder_identity
 from recbole_perpeft.config.registry import is_perpeft, missing_package, reads_content
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
@@ -31,7 +31,9 @@ from recbole_perpeft.trainer.resuming import make_config, naming_checkpoint, rea
 from recbole_perpeft.trainer.telling_trainer import telling
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
+from recbole_perpeft.utils.launch import place, places, start
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
 from recbole_perpeft.utils.stopwatch import Stopwatch
@@ -44,6 +46,11 @@ def run(
     config_dict: dict | None = None,
     saved: bool = True,
     command_line: Sequence[str] = (),
+    nproc: int = 1,
+    world_size: int = -1,
+    ip: str | None = None,
+    port: int | None = None,
+    group_offset: int = 0,
 ) -> dict:
     """Train ``model`` on ``dataset`` and test it once, with the state that was best in validation.
 
@@ -56,6 +63,9 @@ def run(
         only what differs needs to be given.
     saved
         Whether to write checkpoints.
+    nproc, world_size, ip, port, group_offset
+        RecBole's words for training in several processes: see :func:`~recbole_perpeft.utils.launch.places`. Under
+        ``torchrun`` none of them is needed.
 
     Returns
     -------
@@ -70,16 +80,24 @@ def run(
     ------
     PerPEFTError
         On input that cannot be used; the message says what to change.
+    ProcessError
+        If one of several processes has ended.
 
     Notes
     -----
     The process is left as it was: the root logger's handlers and level, the states of the random generators, cuDNN's
     flags. What stays is RecBole's: ``CUDA_VISIBLE_DEVICES`` is ``gpu_id``, and its warnings are hidden.
     """
+    settings = {"config_file_list": config_file_list, "config_dict": config_dict, "command_line": tuple(command_line)}
+    if several := places(nproc, world_size, ip, port, group_offset):
+        arguments = {"model": model, "dataset": dataset, "saved": saved, **settings}
+        return start(several, "recbole_perpeft.quick_start:run", arguments)
     watch = Stopwatch()
-    config = make_config(model, dataset, config_file_list, config_dict, command_line)
-    with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
-        return _train_and_test(config, saved, log_file, watch)
+    with processes.joined(place()):
+        config = make_config(model, dataset, **settings)
+        processes.connect(config["device"])
+        with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
+            return _train_and_test(config, saved, log_file, watch)
 
 
 def objective_function(
@@ -162,7 +180,7 @@ def prepare(config: Config, watch: Stopwatch | None = None) -> tuple:
         else:
             trainer = _make_trainer(telling(get_trainer(config["MODEL_TYPE"], config["model"])), config, model)
         trainer.eval_collector = RankingCollector(config)
-        trainer.saved_model_file = name_of(config)
+        trainer.saved_model_file = processes.of_first(name_of(config))
     trainer.eval_collector.data_collect(train_data)  # for an evaluation without training too
     without_sequences = config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
     if (
@@ -209,11 +227,13 @@ def _make_trainer(kind: type[Trainer], config: Config, model: nn.Module) -> Trai
 
 def _train_and_test(config: Config, saved: bool, log_file: str | None = None, watch: Stopwatch | None = None) -> dict:
     """A run; without ``watch`` it says nothing, and measures nothing beside what RecBole returns."""
-    logger, verbose, watch = getLogger(), watch is not None, watch or Stopwatch()
+    logger, watch, verbose = getLogger(), watch or Stopwatch(), watch is not None and processes.is_first()
     if verbose:
         logger.info(sys.argv)
         logger.info(config)
     dataset, trainer, *loaders = prepare(config, watch)
+    processes.meet()
+    processes.refuse_differences(_what_counts(config, trainer))
     if verbose:
         logger.info(dataset)
         logger.info(trainer.model)
@@ -230,11 +250,13 @@ def _fit_and_test(
     elif config["warm_start"]:
         start_from(trainer, config["warm_start"], train_data)
         take_start(trainer, valid_data, saved)
-    check_scores(trainer, valid_data)
+    with processes.alone():
+        check_scores(trainer, valid_data)
     show = config["show_progress"] and verbose
     trainer.watch, progress = watch, Progress(trainer, watch)
     with naming_checkpoint(trainer):
         score, result = trainer.fit(train_data, valid_data, verbose=verbose, saved=saved, show_progress=show)
+    trainer.saved_model_file = processes.of_first(trainer.saved_model_file)  # which it has written by now
     if not _has_best(trainer, saved):
         logger.warning("Without checkpoints (saved) RecBole's trainers keep no best state: the last epoch's is tested.")
     with watch.part("test"):
@@ -251,7 +273,7 @@ def _fit_and_test(
         logger.info(set_color("best valid ", "yellow") + f": {found['best_valid_result']}")
         logger.info(set_color("test result", "yellow") + f": {found['test_result']}")
         found |= training_summary(trainer, progress)
-        with watch.part("comparison"):
+        with watch.part("comparison"), processes.alone():
             found |= comparison_summary(trainer, *loaders)
         found["seconds"] = watch.seconds()
         logger.info(run_report(found, config, next_steps(config, trainer, saved)))
@@ -259,6 +281,13 @@ def _fit_and_test(
             logger.warning(sentence)
         _say_where(trainer, saved, log_file)
     return found
+
+
+def _what_counts(config: Config, trainer: Trainer) -> dict[str, object]:
+    """What several processes must have alike, by name."""
+    identity = trainer.checkpoint.identity if is_perpeft(config.model_class) else config.identity
+    counts = {**counting(config.settings()), **identity}
+    return {key: str(value) for key, value in counts.items() if key != "encoder"}  # wherever it lies
 
 
 def _plain(result: dict | None) -> dict:

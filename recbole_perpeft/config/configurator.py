@@ -11,7 +11,7 @@ from recbole_perpeft.config.checks import check_values
 from recbole_perpeft.config.data_settings import check_data_settings
 from recbole_perpeft.config.evaluation_settings import complete_evaluation
 from recbole_perpeft.config.load_columns import check_labels, columns_to_load, with_item_ids
-from recbole_perpeft.config.registry import find_model, is_perpeft, settings_files
+from recbole_perpeft.config.registry import find_model, is_perpeft, reads_content, settings_files
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
     PROPERTIES,
@@ -22,11 +22,14 @@ from recbole_perpeft.config.settings import (
     read_yaml,
 )
 from recbole_perpeft.config.table import check_known
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import PerPEFTError, SettingError
+from recbole_perpeft.utils.launch import Place
 
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
 _DERIVED_KEYS = {
-    "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "valid_metric_bigger",
+    "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "world_size",
+    "valid_metric_bigger",
     "valid_neg_sample_args", "test_neg_sample_args", "train_neg_sample_args", "data_path",
     "INVERSE_ITEM_SEQ", "MASK_ITEM_SEQ", "MASK_INDEX", "POS_ITEMS", "NEG_ITEMS",  # by a backbone's transform
 }  # fmt: skip
@@ -151,9 +154,30 @@ class Config(RecBoleConfig):
             final["train_neg_sample_args"] = None
 
     def _init_device(self):
+        final, here = self.final_config_dict, processes.here()
+        if here and "gpu_id" not in self.external_config_dict:
+            final["gpu_id"] = ",".join(map(str, range(here.local_count)))
         super()._init_device()
-        if not self["use_gpu"] and self["single_spec"]:  # RecBole goes by gpu_id alone, and takes a GPU nevertheless
-            self.final_config_dict["device"] = torch.device("cpu")
+        if not self["use_gpu"]:  # RecBole goes by gpu_id alone, and takes a GPU nevertheless
+            final["device"] = torch.device("cpu")
+        if here:
+            self._take(here)
+
+    def _take(self, here: Place) -> None:
+        """Of several processes, what is this one's."""
+        final, gpus = self.final_config_dict, self["gpu_id"].split(",")
+        if final["device"].type == "cuda":
+            number = min(len(gpus), torch.cuda.device_count())
+            if number < here.local_count:
+                raise SettingError(
+                    f"gpu_id: {self['gpu_id']} gives {number} GPUs to the {here.local_count} processes of this "
+                    "machine, each of which needs its own. Name as many, start fewer processes, or set use_gpu: False."
+                )
+            final["device"] = torch.device("cuda", here.local_rank)
+        if here.rank:
+            final["show_progress"] = final["log_wandb"] = False
+        if not reads_content(self.model_class) and final["MODEL_TYPE"] != ModelType.TRADITIONAL:
+            final |= {"single_spec": False, "local_rank": here.local_rank, "world_size": here.count}
 
     def _set_default_parameters(self):
         try:

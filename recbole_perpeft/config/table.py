@@ -222,6 +222,8 @@ _BEFORE_THERE_WERE = {"grow_history": False}
 _OF_OURS = {"content_term": False, "soft_groups": False}
 _OF_MODELS = {"PerPEFTLightGCN": {"loss_type": "BPR", "similar_items": None}}
 
+_OF_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset")  # of the start of a run, not of the run
+
 GONE = {  # what to do without them
     "batches_per_step": "Leave it out; users_per_batch makes a step of more users.",
     "share_items": "Leave it out; batches_per_encoding encodes fewer items.",
@@ -240,11 +242,16 @@ def check_known(keys: Iterable[str], known: Mapping[str, object]) -> None:
     Raises
     ------
     SettingError
-        Names the nearest; of a setting that is gone, what to do without it.
+        Names the nearest; of a setting that is gone, what to do without it; of what starts processes, where it goes.
     """
     for key in keys:
         if key in GONE:
             raise SettingError(f"{key} is gone. {GONE[key]} docs/changelog.md has more.")
+        if key in _OF_PROCESSES:
+            raise SettingError(
+                f"{key} is no setting, it says which processes to start: give --{key} to run_recbole_perpeft.py, or "
+                f"{key} to quick_start.run."
+            )
         if key not in known:
             raise SettingError.unknown("setting", key, known)
 

@@ -39,8 +39,12 @@ def barred_rows(items: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarra
     """
     barred = np.zeros((len(histories), len(items) + 1), dtype=bool)
     barred[:, 0] = True
-    for of_user, history in zip(barred, histories, strict=True):
-        of_user[1:] = np.isin(items, history)
+    bought = np.concatenate(histories)  # [purchases]
+    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    row = np.searchsorted(items, bought)
+    there = row < len(items)
+    there[there] = items[row[there]] == bought[there]
+    barred[users[there], row[there] + 1] = True
     return barred
 
 

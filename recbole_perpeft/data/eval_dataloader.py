@@ -1,15 +1,16 @@
 """Ranking every item for every user, in blocks of users: the loader of full-ranking evaluation."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from recbole.data.dataloader import FullSortEvalDataLoader
 
 from recbole_perpeft.data.item_lists import ItemLists, rows_of_a_block
+from recbole_perpeft.utils import processes
 
 
 class FullRankingLoader(FullSortEvalDataLoader):
     """RecBole's full-ranking loader, with blocks that fit a memory budget and a mask that is a setting.
+
+    Of several processes each gives some of the blocks.
 
     RecBole masks the history of general models always, that of sequential ones never. Here ``mask_history`` decides
     for both. A sequential model's history is all that the user had bought before: held-out purchases too once they are
@@ -59,16 +60,19 @@ class FullRankingLoader(FullSortEvalDataLoader):
         """
         self._groups = groups
 
-    def _blocks(self) -> Iterator[np.ndarray]:
+    def _blocks(self) -> list[np.ndarray]:
         """Rows of each block; those of a group are spread evenly."""
-        rows = np.fromiter(self.sampler, dtype=np.int64)  # a process' own share, where there are several
-        groups = self._groups[self._users[rows]]
+        number = processes.count()
+        step = min(self.step, -(-len(self._users) // number))  # a block for each process at least
+        groups = self._groups[self._users]
+        blocks = []
         for group in np.unique(groups):
-            members = rows[groups == group]
-            yield from np.array_split(members, -(-len(members) // self.step))
+            members = np.flatnonzero(groups == group)
+            blocks += np.array_split(members, -(-len(members) // step))
+        return blocks[processes.rank() :: number] if number > 1 else blocks
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._blocks())
+        return len(self._blocks())
 
     def __iter__(self):
         for rows in self._blocks():

@@ -69,6 +69,22 @@ class UserBatch(Interaction):
         """What is no candidate of a row's softmax, ``[n, columns of the table]``; its own target is one."""
         return self.barred[self.owner].scatter_(1, self.interaction[self.id_fields[1]][:, None], False)
 
+    def of_users(self, users: slice) -> "UserBatch":
+        """The rows of some of the batch's users, with the same items."""
+        first, last, _ = users.indices(len(self.users))
+        kept = (self.owner >= first) & (self.owner < last)  # [n]
+        passes_kept = kept[self.passes]  # [passes], which are of the same user as the rows that they hold
+        of_rows = {
+            "owner": self.owner[kept] - first,
+            "barred": self.barred[users],
+            "log_weights": self.log_weights,
+            "users": self.users[users],
+            "passes": (kept.cumsum(0) - 1)[self.passes[passes_kept]],
+            "pass_of": (passes_kept.cumsum(0) - 1)[self.pass_of[kept]],
+        }
+        fields = {key: value[kept] for key, value in self.interaction.items()}
+        return UserBatch(fields, self.items, self.group, self.whole, self.id_fields, **of_rows)
+
     def by_user(self) -> "UserBatch":
         """The batch for a table that holds its items once for each user: user ``k`` reads rows ``k m + 1`` and on."""
         m, n_users = len(self.items), len(self.users)

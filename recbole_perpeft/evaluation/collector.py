@@ -9,6 +9,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 
 from recbole_perpeft.config.metric_checks import OF_PROBABILITIES
 from recbole_perpeft.evaluation.top_items import refuse_nan, top_items
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import SettingError
 
 
@@ -17,7 +18,14 @@ class RankingCollector(Collector):
 
     Lists end where no item is left to be ranked (:func:`~recbole_perpeft.evaluation.top_items.top_items`). What
     other metrics need is collected by RecBole's own.
+
+    Attributes
+    ----------
+    of_all_processes : bool
+        Whether several processes collect some of the blocks each, and are to have all of them.
     """
+
+    of_all_processes = False
 
     def __init__(self, config):
         super().__init__(config)
@@ -70,9 +78,11 @@ class RankingCollector(Collector):
                 del self.data_struct[key]
             else:
                 struct.set(key, value)
-        for key, blocks in self._collected.items():
-            struct.set(key, torch.cat(blocks).cpu())
+        own = {key: torch.cat(blocks).cpu() for key, blocks in self._collected.items()}
         self._collected.clear()
+        parts = processes.of_all(own) if self.of_all_processes else [own]
+        for key in dict.fromkeys(key for part in parts for key in part):
+            struct.set(key, torch.cat([part[key] for part in parts if key in part]))
         return struct
 
 

@@ -5,13 +5,22 @@ from itertools import islice
 
 import torch
 
+from recbole_perpeft.utils import processes
+
 _ROWS = 1500  # so many tell settings apart that change a score little from one to the next
 
 
 def some_batches(loader) -> Iterator[tuple]:
-    """Batches of an evaluation's ``loader``, evenly spread, with about 1,500 rows; all, if there are no more."""
-    rows = len(next(iter(loader))[0])
-    yield from islice(loader, 0, None, max(1, len(loader) * rows // _ROWS))
+    """Batches of an evaluation's ``loader``, evenly spread, with about 1,500 rows; all, if there are no more.
+
+    Each of several processes gets all of them, and scores its own (:func:`~recbole_perpeft.utils.processes.is_own`).
+    """
+    with processes.alone():
+        rows = len(next(iter(loader))[0])
+        chosen = islice(loader, 0, None, max(1, len(loader) * rows // _ROWS))
+        first = next(chosen)  # by which the loader knows that it gives all of its batches
+    yield first
+    yield from chosen
 
 
 def rank_gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor) -> float:

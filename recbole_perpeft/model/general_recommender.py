@@ -34,12 +34,14 @@ class PerPEFTBPR(GeneralMixin, BPR):
     """Matrix factorisation by BPR (Rendle et al., UAI 2009)."""
 
     backbone_name = "BPR"
+    loss_is_mean = True
 
 
 class PerPEFTNeuMF(GeneralMixin, NeuMF):
     """NeuMF (He et al., WWW 2017)."""
 
     backbone_name = "NeuMF"
+    loss_is_mean = True
 
 
 class PerPEFTConvNCF(GeneralMixin, ConvNCF):
@@ -52,6 +54,7 @@ class PerPEFTNNCF(GeneralMixin, NNCF):
     """NNCF (Bai et al., CIKM 2017); a user's neighbours are items, and so is their table."""
 
     backbone_name = "NNCF"
+    loss_is_mean = True
     item_table_names = ("item_embedding", "user_neigh_embedding")
     whole_table = True
 
@@ -78,6 +81,7 @@ class PerPEFTFISM(GeneralMixin, FISM):
     """FISM (Kabbur, Ning and Karypis, KDD 2013)."""
 
     backbone_name = "FISM"
+    loss_is_mean = True
     whole_table = True
 
 
@@ -85,6 +89,7 @@ class PerPEFTNAIS(GeneralMixin, NAIS):
     """NAIS (He et al., TKDE 2018)."""
 
     backbone_name = "NAIS"
+    loss_is_mean = True
     whole_table = True
 
 

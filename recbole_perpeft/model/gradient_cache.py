@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from recbole_perpeft.utils.device_rows import to_device
+from recbole_perpeft.utils.processes import Share, gather_rows, total
 
 
 def encode_in_portions(
@@ -52,7 +53,9 @@ class EncodingWindow:
     items
         Sorted ids ``[n]``, on the CPU.
     features
-        ``[n, content_size]``, with the encoder's graph.
+        ``[n, content_size]``, with the encoder's graph; of several processes, those of ``share``.
+    share
+        Which of the items are encoded by this process; None: all.
 
     Attributes
     ----------
@@ -60,9 +63,10 @@ class EncodingWindow:
         As given.
     """
 
-    def __init__(self, items: torch.Tensor, features: torch.Tensor):
-        self.items, self._encoded = items, features
-        self._leaf = features.detach().requires_grad_(features.requires_grad)
+    def __init__(self, items: torch.Tensor, features: torch.Tensor, share: Share | None = None):
+        self.items, self._encoded, self._share = items, features, share
+        leaf = features.detach() if share is None else gather_rows(features.detach(), len(items))
+        self._leaf = leaf.requires_grad_(features.requires_grad)
 
     def features(self, items: torch.Tensor) -> torch.Tensor:
         """Features of ``items [m]``, which are among the window's, ``[m, content_size]``."""
@@ -77,6 +81,8 @@ class EncodingWindow:
         """
         gradient = self._leaf.grad
         if gradient is not None:
+            if self._share is not None:  # each process has that of its own rows of the loss
+                gradient = total(gradient)[self._share.rows] * self._share.weight
             scale = gradient.abs().amax().clamp(min=torch.finfo(gradient.dtype).tiny)
             gradients = torch.autograd.grad(self._encoded, parameters, gradient / scale, allow_unused=True)
             reached = [pair for pair in zip(parameters, gradients, strict=True) if pair[1] is not None]

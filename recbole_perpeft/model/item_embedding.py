@@ -17,6 +17,7 @@ from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
 from recbole_perpeft.utils.errors import TrainingError
+from recbole_perpeft.utils.processes import Share, gather_rows, share
 
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
 _CHUNK = 2048  # items of a catalogue between two looks at the progress bar
@@ -193,8 +194,10 @@ class MultimodalItemEmbedding(nn.Module):
         as they are now, whatever the steps have done to the backbone in between.
         """
         module = self.module_of(group)
-        features = encode_in_portions(partial(self.encoder.encode, group=module), items, portion, self._in_training)
-        self._window = window = EncodingWindow(items, features)
+        part = self._share(len(items), module)
+        own = items if part is None else items[part.rows]
+        features = encode_in_portions(partial(self.encoder.encode, group=module), own, portion, self._in_training)
+        self._window = window = EncodingWindow(items, features, part)
         try:
             yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(module)])
         finally:
@@ -282,13 +285,19 @@ class MultimodalItemEmbedding(nn.Module):
 
     def _whole_features(self, group: int) -> torch.Tensor:
         """``[n_items, content_size]``, zeros in the row of padding."""
-        chunks = torch.arange(1, self.n_items).split(_CHUNK)
+        items, module = torch.arange(1, self.n_items), self.module_of(group)
+        part = self._share(len(items), module)
+        chunks = (items if part is None else items[part.rows]).split(_CHUNK)
         hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
         bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
-        module = self.module_of(group)
         with self.encoder.activate(module):
             rows = torch.cat([self.encoder.encode(chunk, module) for chunk in bar])
+        rows = rows if part is None else gather_rows(rows, len(items))
         return F.pad(rows, (0, 0, 1, 0))
+
+    def _share(self, n: int, module: int) -> Share | None:
+        """What of ``n`` items this process encodes for all; None: all, as where features are only looked up."""
+        return share(n) if self.encoder.adapter_parameters(module) else None
 
     @torch.no_grad()
     def content_features(self, group: int) -> torch.Tensor:

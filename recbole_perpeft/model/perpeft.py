@@ -19,6 +19,7 @@ from recbole_perpeft.model.loss import LOSSES
 from recbole_perpeft.model.pairwise import scores_of_pairs
 from recbole_perpeft.model.tower_factory import make_tower
 from recbole_perpeft.model.trained_state import save_trained_only
+from recbole_perpeft.utils import processes
 
 
 class PerPEFTMixin(GroupedUsersMixin):
@@ -53,6 +54,9 @@ class PerPEFTMixin(GroupedUsersMixin):
     losses : tuple of str or None
         What its ``loss_type`` can be; none, if its loss is its own and it knows no other; None: any of
         :data:`~recbole_perpeft.model.loss.LOSSES`.
+    loss_is_mean : bool
+        Whether a batch's loss is the mean of its rows' losses, beside terms of the weights alone: several processes
+        then have some of its users each.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
     weights_version : int
@@ -64,6 +68,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     item_table_names: tuple[str, ...] = ()
     whole_table = False
     losses: tuple[str, ...] | None = None
+    loss_is_mean = False
     trims_sequences = False
     weights_version = 0
 
@@ -164,6 +169,19 @@ class PerPEFTMixin(GroupedUsersMixin):
         """As :meth:`invalidate`, of weights that others have taken the place of: training steps start afresh too."""
         self.invalidate()
         self.item_tower.forget()
+
+    # -- several processes ------------------------------------------------------------------------------------------
+
+    def encode_catalogues(self) -> None:
+        """Of several processes, have the item tables of all groups, encoded by all: then each can score by itself."""
+        if processes.count() > 1:
+            for group in range(self.num_groups) if self.is_grouped else [0]:
+                with self.item_tower.catalogue(group):
+                    pass
+
+    def take_from_first(self) -> None:
+        """Of several processes, have what the first one's model has trained and found."""
+        processes.take_from_first(list(self.state_dict().values()))
 
     # -- scoring ----------------------------------------------------------------------------------------------------
 

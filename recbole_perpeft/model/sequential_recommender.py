@@ -53,6 +53,7 @@ class PerPEFTSASRec(CausalMixin, PerPEFTMixin, SASRec):
     """SASRec (Kang and McAuley, ICDM 2018) on items as the user's group sees them; the paper's backbone."""
 
     backbone_name = "SASRec"
+    loss_is_mean = True
     trims_sequences = True
 
 
@@ -60,48 +61,56 @@ class PerPEFTGRU4Rec(CausalMixin, PerPEFTMixin, GRU4Rec):
     """GRU4Rec (Tan, Xu and Liu, DLRS 2016)."""
 
     backbone_name = "GRU4Rec"
+    loss_is_mean = True
 
 
 class PerPEFTNARM(PerPEFTMixin, NARM):
     """NARM (Li et al., CIKM 2017)."""
 
     backbone_name = "NARM"
+    loss_is_mean = True
 
 
 class PerPEFTSTAMP(PerPEFTMixin, STAMP):
     """STAMP (Liu et al., KDD 2018)."""
 
     backbone_name = "STAMP"
+    loss_is_mean = True
 
 
 class PerPEFTLightSANs(PerPEFTMixin, LightSANs):
     """LightSANs (Fan et al., SIGIR 2021)."""
 
     backbone_name = "LightSANs"
+    loss_is_mean = True
 
 
 class PerPEFTSINE(PerPEFTMixin, SINE):
     """SINE (Tan et al., WSDM 2021)."""
 
     backbone_name = "SINE"
+    loss_is_mean = True
 
 
 class PerPEFTSRGNN(PerPEFTMixin, SRGNN):
     """SR-GNN (Wu et al., AAAI 2019)."""
 
     backbone_name = "SRGNN"
+    loss_is_mean = True
 
 
 class PerPEFTGCSAN(PerPEFTMixin, GCSAN):
     """GC-SAN (Xu et al., IJCAI 2019)."""
 
     backbone_name = "GCSAN"
+    loss_is_mean = True
 
 
 class PerPEFTCORE(PerPEFTMixin, CORE):
     """CORE (Hou et al., SIGIR 2022); its loss is CE."""
 
     backbone_name = "CORE"
+    loss_is_mean = True
     losses = ("CE",)
 
 
@@ -109,18 +118,21 @@ class PerPEFTNextItNet(PerPEFTMixin, NextItNet):
     """NextItNet (Yuan et al., WSDM 2019)."""
 
     backbone_name = "NextItNet"
+    loss_is_mean = True
 
 
 class PerPEFTCaser(PerPEFTMixin, Caser):
     """Caser (Tang and Wang, WSDM 2018)."""
 
     backbone_name = "Caser"
+    loss_is_mean = True
 
 
 class PerPEFTHRM(PerPEFTMixin, HRM):
     """HRM (Wang et al., SIGIR 2015)."""
 
     backbone_name = "HRM"
+    loss_is_mean = True
 
 
 class PerPEFTFOSSIL(PerPEFTMixin, FOSSIL):
@@ -133,6 +145,7 @@ class PerPEFTNPE(PerPEFTMixin, NPE):
     """NPE (Nguyen and Takasu, IJCAI 2018)."""
 
     backbone_name = "NPE"
+    loss_is_mean = True
 
 
 class PerPEFTHGN(PerPEFTMixin, HGN):
@@ -151,6 +164,7 @@ class PerPEFTFPMC(PerPEFTMixin, FPMC):
     """FPMC (Rendle, Freudenthaler and Schmidt-Thieme, WWW 2010); its loss is BPR or BCE."""
 
     backbone_name = "FPMC"
+    loss_is_mean = True
     losses = ("BPR", "BCE")
     item_table_names = ("IU_emb", "LI_emb", "IL_emb")
 
@@ -199,6 +213,7 @@ class PerPEFTSASRecF(PerPEFTMixin, SASRecF):
     """SASRecF: SASRec with item features (``selected_features``)."""
 
     backbone_name = "SASRecF"
+    loss_is_mean = True
     whole_table = True
 
 
@@ -206,6 +221,7 @@ class PerPEFTGRU4RecF(PerPEFTMixin, GRU4RecF):
     """GRU4RecF (Hidasi et al., RecSys 2016): GRU4Rec with item features (``selected_features``)."""
 
     backbone_name = "GRU4RecF"
+    loss_is_mean = True
     whole_table = True
 
 
@@ -213,4 +229,5 @@ class PerPEFTFDSA(PerPEFTMixin, FDSA):
     """FDSA (Zhang et al., IJCAI 2019), with item features (``selected_features``)."""
 
     backbone_name = "FDSA"
+    loss_is_mean = True
     whole_table = True

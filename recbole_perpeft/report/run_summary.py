@@ -72,7 +72,7 @@ def comparison_summary(trainer, train_data, valid_data, test_data) -> dict[str, 
         of each user, history included) and ``training_purchases``.
     """
     config, dataset = trainer.config, train_data._dataset
-    if config["eval_type"] != EvaluatorType.RANKING or not config["single_spec"]:
+    if config["eval_type"] != EvaluatorType.RANKING:
         return {}
 
     def ranked(data) -> RankedRows:

@@ -8,6 +8,7 @@ from recbole.trainer import Trainer
 from recbole_perpeft.evaluation.rank_gain import rank_gain, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.content_term import ContentTerm, Part, only
+from recbole_perpeft.utils import processes
 
 _DECAYS = (0.65, 0.8, 1.0)
 # How much the term varies over the items, as a share of how much the backbone's scores do.
@@ -31,7 +32,9 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
     candidates = list(product(_SHARES, _DECAYS))
     gains, unit = torch.zeros(len(candidates), dtype=torch.float64), None
     with model_scorer(trainer, valid_data) as score:
-        for batch in some_batches(valid_data):
+        for number, batch in enumerate(some_batches(valid_data)):
+            if number and not processes.is_own(number):  # the first one gives the unit
+                continue
             backbone, positives = _scores(term, Part.BACKBONE, score, batch)
             content = {}
             for decay in _DECAYS:
@@ -39,11 +42,13 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
                 content[decay], _ = _scores(term, Part.CONTENT, score, batch)
             if unit is None:
                 unit = _spread(backbone) / _spread(content[_DECAYS[0]])
+            if not processes.is_own(number):
+                continue
             mixed = torch.empty_like(backbone)
-            for number, (share, decay) in enumerate(candidates):
+            for candidate, (share, decay) in enumerate(candidates):
                 torch.add(backbone, content[decay], alpha=share * unit, out=mixed)
-                gains[number] += rank_gain(mixed, *positives)
-    share, decay = candidates[int(gains.argmax())]
+                gains[candidate] += rank_gain(mixed, *positives)
+    share, decay = candidates[int(processes.total(gains).argmax())]
     term.weight.fill_(share * unit)
     term.decay.fill_(decay)
 

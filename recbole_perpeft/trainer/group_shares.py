@@ -8,6 +8,7 @@ from recbole_perpeft.evaluation.rank_gain import rank_gain, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer, users_of_rows
 from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
+from recbole_perpeft.utils import processes
 
 _TEMPERATURES = (2.0, 8.0, 32.0)
 _DEGREES = (0.25, 0.5, 0.75, 1.0)
@@ -31,15 +32,17 @@ def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
     gains = torch.zeros(len(candidates), dtype=torch.float64)
     sizes = model.group_sizes()
     with model_scorer(trainer, valid_data) as score:
-        for batch in some_batches(valid_data):
+        for number, batch in enumerate(some_batches(valid_data)):
+            if not processes.is_own(number):
+                continue
             users, by_group, positives = _scores_by_group(model, score, batch)
             own, unranked = model.user_groups[users], by_group[0].isinf()
             by_group.masked_fill_(unranked, 0)  # no share of minus infinity is a number
-            for number, (temperature, degree) in enumerate(candidates):
+            for candidate, (temperature, degree) in enumerate(candidates):
                 shares = soft_shares(own, posteriors(model.group_losses[users], sizes, temperature), degree)
                 mixed = torch.einsum("ng,gni->ni", shares, by_group)
-                gains[number] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives)
-    temperature, degree = candidates[int(gains.argmax())]
+                gains[candidate] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives)
+    temperature, degree = candidates[int(processes.total(gains).argmax())]
     model.group_temperature.fill_(temperature)
     model.group_softness.fill_(degree)
 

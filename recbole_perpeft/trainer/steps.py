@@ -1,8 +1,9 @@
 """Steps of the optimiser: on a batch, or on batches whose items are encoded together."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
@@ -12,11 +13,16 @@ from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.trainer.optimizer import set_learning_rates
 from recbole_perpeft.trainer.weight_average import WeightAverage
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import TrainingError
+from recbole_perpeft.utils.random_state import OwnDraws
 
 
 class Steps:
     """Moves the weights of a model by its batches' losses, and their average with them.
+
+    Several processes take each step together, on the same batches: each encodes some of the items for all, and has some
+    of the users. The losses and gradients of all add up to those of one process with all items and users.
 
     Parameters
     ----------
@@ -38,9 +44,17 @@ class Steps:
     def __init__(self, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None, config):
         self._model, self.optimizer, self.average, self._config = model, optimizer, average, config
         self._device = config["device"]
+        self._draws: OwnDraws | None = None
 
     def train(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
-        """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses."""
+        """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses.
+
+        Of several processes each gives its part of the sum. Their generators are to be in the same state, from which
+        batches follow; dropout of what each has for itself is drawn apart.
+        """
+        if processes.count() > 1:
+            seeds = np.random.SeedSequence([torch.initial_seed(), processes.rank()])
+            self._draws = OwnDraws(int(seeds.generate_state(1)[0]))
         if self.average:
             self.average.horizon = self._config["averaging_epochs"] * len(loader)
         for batches in loader.windows(self._config["batches_per_encoding"]):
@@ -60,7 +74,7 @@ class Steps:
         Returns
         -------
         torch.Tensor
-            Sum of the losses, without gradient.
+            Sum of the losses, without gradient; this process's part of it.
 
         Raises
         ------
@@ -111,13 +125,36 @@ class Steps:
         set_learning_rates(self.optimizer, rates)
 
     def _backward(self, batch: UserBatch) -> torch.Tensor:
-        """Add the gradient of a batch's loss; gives the loss, without gradient."""
-        with torch.autocast(self._device.type, enabled=self._config["enable_amp"]):
-            loss = self._model.calculate_loss(batch.to(self._device))
+        """Add the gradient of a batch's loss, or of this process's part of it; gives the loss, without gradient."""
+        own, weight = self._own_part(batch)
+        apart = nullcontext() if own is batch else self._apart()
+        with apart, torch.autocast(self._device.type, enabled=self._config["enable_amp"]):
+            loss = self._model.calculate_loss(own.to(self._device))
+        if weight is not None:
+            loss = loss * weight
         loss.backward()
         return loss.detach().sum()  # some backbones give it as [1]
 
+    def _own_part(self, batch: UserBatch) -> tuple[UserBatch, float | None]:
+        """What of ``batch`` is this process's, and what its loss weighs; None: it is alone.
+
+        A loss that is no mean of its rows' is computed by every process, with the same draws.
+        """
+        share = processes.share(len(batch.users))
+        if share is None:
+            return batch, None
+        if not self._model.loss_is_mean or share.weight < 1:
+            return batch, 1 / processes.count()
+        own = batch.of_users(share.rows)
+        return own, len(own) / len(batch)
+
+    def _apart(self) -> AbstractContextManager[None]:
+        """For a while, draw what no other process draws."""
+        return nullcontext() if self._draws is None else self._draws.in_use()
+
     def _step(self) -> None:
+        groups = self.optimizer.param_groups
+        processes.sum_gradients([parameter for group in groups for parameter in group["params"]])
         if clip_grad_norm := self._config["clip_grad_norm"]:
             clip_grad_norm_(self._model.parameters(), **clip_grad_norm)
         self.optimizer.step()
@@ -130,7 +167,10 @@ class Steps:
         """The item tower's window of ``items``; what is done in it may run out of memory, which names the settings."""
         portion = self._config["encoding_batch_size"]
         try:
-            with self._model.item_tower.window(items, group, portion) as backward_through_encoder:
+            with ExitStack() as window:
+                with self._apart():  # items are encoded now
+                    encoding = self._model.item_tower.window(items, group, portion)
+                    backward_through_encoder = window.enter_context(encoding)
                 yield backward_through_encoder
         except RuntimeError as error:
             # a CPU has no class of its own for it, and mostly kills the process instead

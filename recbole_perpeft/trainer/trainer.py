@@ -1,6 +1,7 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from recbole_perpeft.trainer.steps import Steps
 from recbole_perpeft.trainer.telling_trainer import TellingTrainer
 from recbole_perpeft.trainer.user_groups import UserGroups
 from recbole_perpeft.trainer.weight_average import WeightAverage
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.cores import single_threaded
 from recbole_perpeft.utils.errors import TrainingError
 from recbole_perpeft.utils.stopwatch import Stopwatch
@@ -112,6 +114,7 @@ class PerPEFTTrainer(TellingTrainer):
             If the loss is not finite.
         """
         self.checkpoint.refuse_other_protocol()
+        self.model.take_from_first()
         self._saved, self._validates = saved, bool(valid_data) and self.eval_step > 0
         self._train_data = train_data
 
@@ -191,7 +194,7 @@ class PerPEFTTrainer(TellingTrainer):
         """Let users have a share in other groups, if the best state of stage 3 validates better with it."""
         if not (hasattr(self.model, "group_softness") and self._validates and self.best_epoch >= self.global_epochs):
             return
-        find_group_shares(self, train_data, valid_data)
+        self._together(find_group_shares, train_data, valid_data)
         result = self.evaluate(valid_data, load_best_model=False)
         score, best = calculate_valid_score(result, self.valid_metric), self.best_valid_score
         if self.model.is_soft and (score > best if self.valid_metric_bigger else score < best):
@@ -202,6 +205,12 @@ class PerPEFTTrainer(TellingTrainer):
         else:
             self.model.forget()
             self.restore_best()
+
+    def _together(self, find: Callable, *data) -> None:
+        """Let ``find(self, *data)`` set numbers of the model; of several processes, those of the first."""
+        self.model.encode_catalogues()
+        find(self, *data)
+        self.model.take_from_first()
 
     def _regroup(self, train_data, epoch: int) -> None:
         """Let users change their group, every ``regroup_epochs``."""
@@ -232,17 +241,18 @@ class PerPEFTTrainer(TellingTrainer):
             for number, (batches, loss) in enumerate(self.steps.train(train_data)):
                 total += loss
                 if number % _WINDOWS_BETWEEN_CHECKS == 0:  # a look at every loss would make a GPU wait
-                    self._check_nan(total)
+                    self._check_nan(processes.total(total))
                 bar.update(batches)
+        total = processes.total(total)
         self._check_nan(total)
-        self._items_encoded = encoder.items_encoded - before
+        self._items_encoded = sum(processes.of_all(encoder.items_encoded - before))
         return total.item()
 
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's, of the averaged weights if these are kept, with the content term's best weight for them."""
         with self.steps.averaged():
             if self.model.item_tower.content_term is not None:
-                find_content_weight(self, valid_data)
+                self._together(find_content_weight, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):
                 self.groups.foresee(self._train_data)
@@ -271,9 +281,11 @@ class PerPEFTTrainer(TellingTrainer):
             self.checkpoint.load(state["state_dict"], model_file)
         elif load_best_model:
             self.restore_best()
+        self.model.encode_catalogues()
         if isinstance(eval_data, FullRankingLoader):
             eval_data.order_by(self.model.user_groups.cpu().numpy())
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        result = processes.of_first(result)  # of equal ones, which early stopping compares
         broken = [name for name, value in result.items() if not math.isfinite(value)]
         if broken:
             raise TrainingError(f"Evaluation gave no finite value for {', '.join(broken)}: lower learning_rate.")
@@ -295,8 +307,11 @@ class PerPEFTTrainer(TellingTrainer):
             self._write(epoch)
 
     def _write(self, epoch: int) -> None:
-        if self._saved:
+        if not self._saved:
+            return
+        if processes.is_first():
             self.checkpoint.write({"stage": self.stage.value, **standing_of(self, epoch)})
+        self.checkpoint.file, self.checkpoint.has_file = processes.of_first(self.checkpoint.file), True
 
     def resume_checkpoint(self, resume_file, to_train=True):
         """Put the run where a checkpoint stands; :meth:`fit` goes on from there.

@@ -8,6 +8,7 @@ from torch import nn
 from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.grouping.assignment import best_groups, stage_2_groups
 from recbole_perpeft.trainer.stage_report import grouping_report, small_groups_report
+from recbole_perpeft.utils import processes
 
 
 class UserGroups:
@@ -29,7 +30,8 @@ class UserGroups:
     def find(self, loader: UserBatchLoader) -> None:
         """Stage 2: group the users by their training purchases, and start every group from the global module."""
         users, groups = stage_2_groups(self._model, loader)
-        self._model.personalise(users, groups)
+        self._model.personalise(users, processes.of_first(groups))
+        self._model.take_from_first()
         self.use(loader)
         getLogger().info(grouping_report(self._config["grouping"], self._sizes(groups), loader.group_pools))
 
@@ -40,7 +42,7 @@ class UserGroups:
     def change(self, loader: UserBatchLoader) -> None:
         """Move users to the group whose module predicts their training purchases best."""
         users, groups = self._foreseen or best_groups(self._model, loader)
-        moved = self._model.regroup(users, groups)
+        moved = self._model.regroup(users, processes.of_first(groups))
         self.use(loader)
         getLogger().info(f"{moved} users changed their group, sizes now {self._sizes(groups)}")
 

@@ -41,6 +41,10 @@ class TrainingError(PerPEFTError):
     """Training cannot go on."""
 
 
+class ProcessError(TrainingError):
+    """One of several processes that train together has ended, or cannot be reached."""
+
+
 class ContentError(PerPEFTError):
     """Item content cannot be used or stored; the message names file or setting, value and cure."""
 

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from recbole.utils import init_logger
 
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import SettingError
 from recbole_perpeft.utils.files import reserve
 
 
 @contextmanager
-def run_log(config, verbose: bool = True) -> Iterator[str]:
+def run_log(config, verbose: bool = True) -> Iterator[str | None]:
     """Let the root logger write RecBole's log file and console lines of a run, and leave it as it was.
+
+    Of several processes the first one logs.
 
     RecBole's ``init_logger`` adds its handlers once in a process, where there are none, and for ever. Here they are
     there for the run. Handlers of the application stay, and get all records; if one of them writes to the console
@@ -30,8 +33,8 @@ def run_log(config, verbose: bool = True) -> Iterator[str]:
 
     Yields
     ------
-    str
-        The log file.
+    str or None
+        The log file; None where another process logs.
 
     Raises
     ------
@@ -47,6 +50,10 @@ def run_log(config, verbose: bool = True) -> Iterator[str]:
                 "checkpoint_dir to one."
             ) from error
     root = logging.getLogger()
+    if not processes.is_first():
+        with _silent(root):
+            yield None
+        return
     theirs, level, streams = root.handlers, root.level, (sys.stdout, sys.stderr)
     root.handlers = []  # or init_logger does nothing
     try:
@@ -77,6 +84,16 @@ def run_log(config, verbose: bool = True) -> Iterator[str]:
         for name, stream, wrapper in zip(("stdout", "stderr"), streams, wrapped, strict=True):
             if getattr(sys, name) is wrapper:
                 setattr(sys, name, stream)
+
+
+@contextmanager
+def _silent(root: logging.Logger) -> Iterator[None]:
+    level = root.level
+    root.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _writes_to(handler: logging.Handler, streams: tuple, level: int) -> bool:

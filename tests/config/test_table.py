@@ -61,6 +61,12 @@ def test_what_may_change_is_never_what_a_result_depends_on_otherwise():
     assert not of_kind(Kind.CHANGEABLE) & of_kind(Kind.PROTOCOL)
 
 
+@pytest.mark.parametrize("key", ["nproc", "world_size", "ip", "port", "group_offset"])
+def test_what_starts_processes_is_no_setting(tiny, key):
+    with pytest.raises(SettingError, match=f"{key} is no setting.*give --{key} to run_recbole_perpeft.py"):
+        tiny(**{key: 2})
+
+
 @pytest.mark.parametrize("key", GONE)
 def test_a_setting_that_is_gone_says_what_to_do_without_it(tiny, key):
     assert key not in known_settings()

@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender import SASRec
 from torch.nn import functional as F
 
-from recbole_perpeft.config.registry import our_models
+from recbole_perpeft.config.registry import find_model, our_models
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.quick_start import load, prepare, run
 from tests.conftest import tiny_config
@@ -67,6 +67,28 @@ def test_a_batch_of_which_bert4rec_masks_nothing_teaches_nothing(prepare):
     batch.interaction["MASK_INDEX"] = torch.zeros_like(batch["MASK_INDEX"])
     assert trainer.steps.train_window([batch]) == 0
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+MEANS = [model for model in our_models() if find_model(model).loss_is_mean]
+
+
+@pytest.mark.parametrize("backbone", MEANS, indirect=True)
+def test_a_loss_that_is_a_mean_is_that_of_its_users(backbone):
+    """As several processes take it, with some users each: their gradients add up to those of all."""
+    net, train_data, _ = backbone
+    net.eval()  # without dropout
+    batch = next(iter(train_data))
+    half = len(batch.users) // 2
+    parts = [batch.of_users(slice(0, half)), batch.of_users(slice(half, None))]
+    weights = [len(part) / len(batch) for part in parts]
+    assert sum(weights) == 1
+    whole = net.calculate_loss(batch).sum()
+    of_parts = sum(weight * net.calculate_loss(part).sum() for weight, part in zip(weights, parts, strict=True))
+    assert of_parts.item() == pytest.approx(whole.item(), rel=1e-5)
+    expected, found = gradients(net, whole), gradients(net, of_parts)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_gradients_reach_the_groups_own_module_and_no_other(backbone):

@@ -6,13 +6,14 @@ wait for RecBole.
 ``libraries`` lets it run on today's numpy, scipy, pandas and torch. The others repair faults of RecBole's own that
 falsify a number, or never end: ``scores`` how models rank, ``transforms`` what they read in evaluation, ``negatives``
 what is drawn where nothing is left, ``metrics`` what is computed of rankings. And ``optimizers`` lets training begin
-without torch's compiler, ``late_libraries`` lets a process start without scikit-learn, TensorBoard, pandas and scipy.
+without torch's compiler, ``distributed`` lets several processes train on CPUs, ``late_libraries`` lets a process start
+without scikit-learn, TensorBoard, pandas and scipy.
 """
 
 from recbole_perpeft.utils.compat import late_libraries
 
 with late_libraries.waiting():
-    from recbole_perpeft.utils.compat import libraries, metrics, negatives, optimizers, scores, transforms
+    from recbole_perpeft.utils.compat import distributed, libraries, metrics, negatives, optimizers, scores, transforms
 
 
 def apply() -> None:
@@ -27,3 +28,4 @@ def apply() -> None:
         negatives.apply()
         metrics.apply()
         optimizers.apply()
+        distributed.apply()

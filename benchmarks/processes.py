@@ -1,0 +1,125 @@
+"""Several processes with one thread each against one: how many times as fast do they train and validate?
+
+    python benchmarks/processes.py --turns 2 --json processes.json
+
+Both sides train the demo, taking the same steps on the same batches of stage 3, in turn and with swapped order; each
+turn starts its processes anew. Without ``--model`` and further words (``-- --users_per_batch=64``), it is PerPEFTSASRec
+as it comes, and with IISAN.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for benchmarks, which is not installed
+PARTS = ("batch", "processor", "validation")
+SIDES = {"LoRA": (), "IISAN": ("--peft_type=IISAN",)}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--windows", type=int, default=6, help="of batches encoded together, after one to warm up")
+    parser.add_argument("--model", default="PerPEFTSASRec")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("words", nargs="*", help="settings of the run, after --")
+    return parser.parse_args(arguments)
+
+
+def work(model: str, words: list[str], windows: int, folder: str) -> dict[str, float]:
+    """In one process, seconds of a batch of stage 3, the processor's of it, and seconds of a validation."""
+    import numpy as np
+    import torch
+
+    from recbole_perpeft import quick_start
+    from recbole_perpeft.config import Config
+    from recbole_perpeft.trainer.stage import Stage
+    from recbole_perpeft.utils import processes
+    from recbole_perpeft.utils.launch import place
+
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    with processes.joined(place()):
+        processes.connect(torch.device("cpu"))
+        places = [f"--content_cache={folder}/content", "--show_progress=False", "--use_gpu=False"]
+        config = Config(model, "demo", command_line=[*places, *words])
+        _, trainer, train_data, valid_data, _ = quick_start.prepare(config)
+        processes.meet()
+        users = np.fromiter(train_data.histories, dtype=np.int64)
+        trainer.model.personalise(users, np.arange(len(users)) % config["num_groups"])
+        train_data.set_groups(trainer.model.user_groups.numpy(), config["group_negatives"])
+        trainer.begin_stage(Stage.PERSONALISED)
+        trainer.model.train()
+        steps, batches = trainer.steps.train(train_data), 0
+        next(steps)
+        start, worked = time.perf_counter(), time.process_time()
+        for _ in range(windows):
+            batches += next(steps)[0]
+        trained, worked = time.perf_counter(), time.process_time() - worked
+        trainer._valid_epoch(valid_data)
+        ended = time.perf_counter()
+    return {"batch": (trained - start) / batches, "processor": worked / batches, "validation": ended - trained}
+
+
+def measure(values: argparse.Namespace) -> dict[str, dict[str, list[dict]]]:
+    """Of each side, what one process and several took, in turn."""
+    from recbole_perpeft.utils.launch import Place, places, start
+
+    started = {1: [Place(0, 1, 0, 1, "localhost", 0)]}
+    runs: dict[str, dict[str, list[dict]]] = {}
+    sides = {"as given": tuple(values.words)} if values.words else SIDES
+    with tempfile.TemporaryDirectory() as folder:
+        for side, words in sides.items():
+            arguments = {"model": values.model, "words": list(words), "windows": values.windows, "folder": folder}
+            start(started[1], "benchmarks.processes:work", {**arguments, "windows": 1})  # content is prepared once
+            for turn in range(values.turns):
+                started[values.processes] = places(values.processes, -1, None, None, 0)
+                for number in sorted(started, reverse=bool(turn % 2)):
+                    found = start(started[number], "benchmarks.processes:work", arguments)
+                    runs.setdefault(side, {}).setdefault(str(number), []).append(found)
+                    print(side, number, json.dumps(found), flush=True)
+    return runs
+
+
+def ratios(one: list[dict], several: list[dict], part: str) -> dict[str, float]:
+    """Median, least and most of the turns' ratios of a part's seconds."""
+    found = [a[part] / b[part] for a, b in zip(one, several, strict=True)]
+    return {"median": statistics.median(found), "min": min(found), "max": max(found)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    values = parse(arguments)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch  # late: --help does not wait for it, and it reads the number of threads
+
+    from benchmarks.machine import describe
+    from recbole_perpeft.experiments.tables import pipes
+
+    runs, number = measure(values), str(values.processes)
+    lines, found = [], {}
+    for side, of_side in runs.items():
+        found[side] = {part: ratios(of_side["1"], of_side[number], part) for part in PARTS}
+        for count, turns in of_side.items():
+            middle = {part: statistics.median(turn[part] for turn in turns) for part in PARTS}
+            batch, worked = (f"{1000 * middle[part]:.0f}" for part in ("batch", "processor"))
+            lines.append([side, count, batch, worked, f"{middle['validation']:.2f}"])
+    print(pipes(["", "processes", "ms a batch", "processor ms of one", "s a validation"], lines))
+    for side, parts in found.items():
+        for part, ratio in parts.items():
+            print(f"{side}, {part}, 1 / {number}: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
+    if values.json:
+        figures = {"model": values.model, "words": values.words, "runs": runs, "ratios": found}
+        values.json.write_text(json.dumps({**figures, "machine": describe(torch.device("cpu"))}, indent=1) + "\n")
+        print(f"Written: {values.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What several processes do in tests; one process does the same alone."""
+
+import numpy as np
+import torch
+
+from recbole_perpeft import quick_start
+from recbole_perpeft.utils import processes
+from recbole_perpeft.utils.launch import place, places, start
+from tests.conftest import tiny_config
+from tests.training import NO_DROPOUT, Killed, scatter_groups
+
+# rounding that Adam would make a step of stays rounding with SGD
+PLAIN = {"peft_config": {"r": 2, "lora_dropout": 0.0}, "learner": "sgd", "learning_rate": 0.1, **NO_DROPOUT}
+
+
+def in_processes(number, work, **arguments):
+    """What the first of ``number`` processes gives, each of which calls ``work`` of this module."""
+    started = places(number, -1, None, None, 0)
+    return start(started, f"{__name__}:_call", {"work": work, "arguments": arguments})
+
+
+def _call(work, arguments):
+    """In a process of several, ``work(**arguments)``, which must give the same in each."""
+    torch.set_num_threads(1)
+    with processes.joined(place()):
+        processes.connect(torch.device("cpu"))
+        found = globals()[work](**arguments)
+        first, *others = processes.of_all(_sums(found))
+        assert all(other == first for other in others), "processes differ"
+        return found
+
+
+def _sums(found):
+    if isinstance(found, np.ndarray):
+        return float(found.sum(dtype=np.float64))
+    if isinstance(found, dict):
+        return {key: _sums(value) for key, value in found.items()}
+    return [_sums(value) for value in found] if isinstance(found, list | tuple) else found
+
+
+def trained(root, runs):
+    """Of each of ``runs``, arguments of :func:`train`, what it ends with."""
+    return [train(root, **run) for run in runs]
+
+
+def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, **settings):
+    """Train a tiny model to its end, or until just after an epoch was validated and written."""
+    _, trainer, train_data, valid_data, test_data = quick_start.prepare(tiny_config(root, model, **settings))
+    if resumed:
+        trainer.resume_checkpoint(resumed)
+
+    def callback(epoch, score):
+        if epoch == stop_after:
+            raise Killed
+
+    try:
+        trainer.fit(train_data, valid_data, verbose=False, callback_fn=callback)
+    except Killed:
+        return {"file": trainer.saved_model_file}
+    return {
+        "losses": trainer.train_loss_dict,
+        "valid": dict(trainer.best_valid_result),
+        "test": dict(trainer.evaluate(test_data)),
+        "state": {key: value.numpy().copy() for key, value in trainer.model.state_dict().items()},
+        "file": trainer.saved_model_file,
+    }
+
+
+def gradients_of_a_step(root, **settings):
+    """Gradients after a step on a batch, and its group; each group has a module of its own."""
+    _, trainer, train_data, *_ = quick_start.prepare(tiny_config(root, **{**PLAIN, **settings}))
+    scatter_groups(trainer.model, train_data)
+    trainer.model.train()
+    batch = next(iter(train_data))
+    trainer.steps.train_window([batch])
+    named = trainer.model.named_parameters()
+    return batch.group, {name: value.grad.numpy().copy() for name, value in named if value.grad is not None}
+
+
+def draws(root):
+    """Whether what the processes draw apart differs, and what they draw together does not, and both come again."""
+    _, trainer, train_data, *_ = quick_start.prepare(tiny_config(root))
+    found = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        next(trainer.steps.train(train_data))
+        with trainer.steps._apart():
+            apart = torch.rand(1).item()
+        found.append((apart, torch.rand(1).item()))
+    mine, again = processes.of_all(found[0]), processes.of_all(found[1])
+    return {"apart": len({one for one, _ in mine}), "together": len({one for _, one in mine}), "again": mine == again}
+
+
+def matrix(root, runs, **steps):
+    """All of the above in one start of the processes."""
+    found = {"runs": trained(root, runs), "gradients": gradients_of_a_step(root)}
+    return found | {"draws": draws(root)} if processes.count() > 1 else found
