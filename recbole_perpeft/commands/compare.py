@@ -9,7 +9,10 @@ from recbole_perpeft.config.checks import check_seed
 from recbole_perpeft.config.settings import merge_settings, read_settings_files, settings_of
 from recbole_perpeft.data.preparation import check_folder
 from recbole_perpeft.experiments.chart import write_chart
-from recbole_perpeft.experiments.scheduler import do_runs, model_of, output_folder
+from recbole_perpeft.experiments.output_folder import alone, output_folder
+from recbole_perpeft.experiments.run import model_of
+from recbole_perpeft.experiments.run_process import Processes
+from recbole_perpeft.experiments.scheduler import do_runs
 from recbole_perpeft.experiments.tables import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.experiments.variants import METHOD, check_same_protocol, known_variants, make_rows
 from recbole_perpeft.utils.errors import SettingError
@@ -94,7 +97,7 @@ def compare(
         print(f"Each run's log, as it goes: {folder}/logs")
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
         kept = {"keep_other_builds": keep_other_builds, "keep_models": keep_models}
-        results, failures = do_runs(runs, folder, jobs=jobs, **kept)
+        results, failures = do_runs(runs, folder, place=Processes(jobs), **kept)
         finished = {row.name: [] for row in rows}
         for row, run, result in zip([row for _ in seeds for row in rows], runs, results, strict=True):
             if result:
@@ -105,8 +108,9 @@ def compare(
             return None, failures
         check_same_data(every)
         summary = summarise(rows, finished, metric)
-        write_table(summary, folder)
-        reason = write_chart(summary, folder / "chart.png")
+        with alone(folder):
+            write_table(summary, folder)
+            reason = write_chart(summary, folder / "chart.png")
     print("\n" + markdown(summary))
     print(f"Written: {folder}/table.md, table.csv, table.json" + ("" if reason else ", chart.png"))
     if reason:

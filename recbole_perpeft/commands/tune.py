@@ -17,7 +17,9 @@ from recbole_perpeft.config.settings import YAML_LOADER, known_settings
 from recbole_perpeft.config.table import check_known
 from recbole_perpeft.data.preparation import check_folder
 from recbole_perpeft.experiments.inputs import Inputs
-from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
+from recbole_perpeft.experiments.output_folder import output_folder
+from recbole_perpeft.experiments.run import Run
+from recbole_perpeft.experiments.scheduler import do_runs
 from recbole_perpeft.experiments.study import open_study, trials_again
 from recbole_perpeft.experiments.tables import pipes, write_texts
 from recbole_perpeft.experiments.variants import check_starts_anew
