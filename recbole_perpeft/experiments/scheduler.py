@@ -1,47 +1,19 @@
 """Runs one after another or side by side, none that is finished a second time, nor one that another process does."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Protocol
 
 import recbole_perpeft
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.experiments.inputs import Inputs, why_again
 from recbole_perpeft.experiments.output_folder import Claim, alone
+from recbole_perpeft.experiments.places import Place, Running
 from recbole_perpeft.experiments.run import FORMAT, Run, model_of, read_result
 from recbole_perpeft.experiments.run_process import Processes, checkpoint_of
 
 _LOOK_AGAIN = 1.0  # seconds, where others do what is left
-
-
-class Running(Protocol):
-    """A run that was begun."""
-
-    def end(self) -> tuple[str | None, float]:
-        """Wait for its end: what went wrong (None: nothing), and the seconds that it took."""
-
-    def stop(self) -> None:
-        """End it before its time; it goes on from its last checkpoint when it is begun again."""
-
-
-class Place(Protocol):
-    """Where runs run.
-
-    Attributes
-    ----------
-    jobs : int
-        How many at the same time.
-    """
-
-    jobs: int
-
-    def check(self, out: Path, runs: Sequence[Run], inputs: Sequence[Mapping[str, str]]) -> None:
-        """Refuse a place that cannot do ``runs``: ``out`` or what they read, by their hashes, is not there."""
-
-    def begin(self, job: Mapping, file: Path, log: Path) -> Running:
-        """Begin a run: what :mod:`~recbole_perpeft.experiments.worker` is to do, its result, and its log."""
 
 
 def do_runs(
