@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from recbole_perpeft.experiments.run_process import RunProcess
 from recbole_perpeft.utils.errors import SettingError
 
 TRIES = 3  # of a run whose worker dies
+_ANSWERS_WITHIN = 10.0  # seconds
 
 
 @contextmanager
@@ -36,8 +38,11 @@ def ray_cluster(address: str, jobs: int) -> Iterator["RayWorkers"]:
     """
     ray = _ray()
     try:
+        if address != "auto":  # Ray itself waits for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN).close()
         ray.init(address=address, log_to_driver=False, logging_level="WARNING")
-    except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SettingError(
             f"--ray: no cluster answers at {address} ({error}). Begin one with `ray start --head`, let the other "
             "machines join it with `ray start --address=HOST:PORT`, and give that address or auto."

@@ -147,11 +147,12 @@ def test_an_interrupt_ends_what_runs_on_the_cluster(cluster, common, tmp_path):
     assert not list((out / "runs").glob("*.json"))
 
 
-@pytest.mark.slow
-def test_where_no_cluster_answers_it_says_how_to_begin_one(tmp_path):
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "local", "auto"])
+def test_where_no_cluster_answers_it_says_how_to_begin_one(tmp_path, monkeypatch, address):
     pytest.importorskip("ray")
-    with pytest.raises(SettingError, match="--ray: no cluster answers at 127.0.0.1:9 .*ray start --head"):
-        compare("demo", tmp_path, [], ["Pop"], ray="127.0.0.1:9")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray looks for clusters of this machine
+    with pytest.raises(SettingError, match=f"--ray: no cluster answers at {address} .*ray start --head"):
+        compare("demo", tmp_path, [], ["Pop"], ray=address)
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch, tmp_path):
