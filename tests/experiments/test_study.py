@@ -12,7 +12,7 @@ import yaml
 from recbole_perpeft.commands.tune import tune
 from recbole_perpeft.experiments import run_process, scheduler, study
 from recbole_perpeft.experiments.run import FORMAT
-from recbole_perpeft.experiments.study import SharedTrials, open_study
+from recbole_perpeft.experiments.study import SharedTrials, check_same_search, open_study
 from recbole_perpeft.utils.errors import SettingError
 
 SPACE = {"learning_rate": ("loguniform", [0.001, 0.1]), "num_groups": ("choice", [2, 4])}
@@ -97,6 +97,7 @@ def test_processes_with_one_storage_do_each_trial_once_and_find_the_same(searchi
     assert best[0] == best[1] == {key: value for key, value in first[0].items() if key != "valid"}
 
 
+@pytest.mark.slow
 def test_processes_share_a_search_by_its_folder_alone(searching, tmp_path):
     begun = [searching(tmp_path / "out", None) for _ in range(2)]
     (first, _), (second, _) = [said.get(timeout=100) for _, said in begun]
@@ -110,7 +111,7 @@ def test_the_trial_of_a_killed_process_is_done_by_another(searching, storage, tm
     until(lambda: done_in(tmp_path))
     other, said = searching(tmp_path / "other", storage(kind), takes=0)
     until(lambda: len(done_in(tmp_path)) == N_TRIALS)
-    time.sleep(1)  # longer than a dead one may be silent
+    time.sleep(0.8)  # longer than a dead one may be silent
     assert said.empty()  # for the first gives signs of life
     killed.kill()
     found, _ = said.get(timeout=100)
@@ -119,7 +120,8 @@ def test_the_trial_of_a_killed_process_is_done_by_another(searching, storage, tm
     assert [int(process) for other_rate, process in done_in(tmp_path) if other_rate == rate].count(other.pid) == 1
 
 
-def test_a_trial_whose_processes_always_die_counts_as_failed(quick, tmp_path, capsys):
+def test_a_trial_whose_processes_always_die_counts_as_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "_SILENCE", 0.02)
     made, begins = open_study(tmp_path / "trials.log", "tune", optuna)
     assert begins
     asked = []
@@ -129,7 +131,7 @@ def test_a_trial_whose_processes_always_die_counts_as_failed(quick, tmp_path, ca
         assert asked[-1].suggest_float("learning_rate", 0, 1) == asked[0].params["learning_rate"]
         assert trials.ask() is None  # its process is silent from here on
         assert trials.n_over() == 0
-        time.sleep(0.7)
+        time.sleep(0.03)
         trials._take_back()
     assert trials.n_over() == 1
     assert trials.finished() == []
@@ -139,6 +141,7 @@ def test_a_trial_whose_processes_always_die_counts_as_failed(quick, tmp_path, ca
     ]
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_are_as_many_and_are_the_same_each_time(searching, tmp_path):
     found = []
     for name in ("one", "two"):
@@ -148,20 +151,27 @@ def test_trials_side_by_side_are_as_many_and_are_the_same_each_time(searching, t
     assert len({line["learning_rate"] for line in found[0]}) == N_TRIALS
 
 
-def test_another_search_of_the_same_name_is_refused(searching, storage, tmp_path, monkeypatch):
-    _, said = searching(tmp_path / "one", storage("sqlite"))
-    said.get(timeout=100)
-    with pytest.raises(SettingError, match=r"--study: 'tune' in that storage is another search \(other settings\)"):
-        tune("demo", SPACE, tmp_path / "two", 1, storage=storage("sqlite"), settings={"epochs": 3})
-    monkeypatch.setattr("recbole_perpeft.commands.tune.sources_hash", lambda: "0123456789abcdef")
-    with pytest.raises(SettingError, match="another search .another build did it .* Choose another"):
-        tune("demo", SPACE, tmp_path / "three", 1, storage=storage("sqlite"))
-    found, _ = tune("demo", SPACE, tmp_path / "four", 1, storage=storage("sqlite"), keep_other_builds=True)
-    assert len(found) == N_TRIALS
+def test_another_search_of_the_same_name_is_refused(tmp_path):
+    search = {"dataset": "demo", "settings": {"epochs": 2}, "inputs": {"demo.inter": "0"}, "sources": "0"}
+    check_same_search(*open_study(tmp_path / "trials.log", "one", optuna), search, False)
+
+    def again(name="one", keep_other_builds=False, **changed):
+        made, begins = open_study(tmp_path / "trials.log", name, optuna)
+        check_same_search(made, begins, search | changed, keep_other_builds)
+
+    again()
+    again(name="two", settings={"epochs": 3})
+    with pytest.raises(SettingError, match=r"--study: 'one' in that storage is another search \(other settings\)"):
+        again(settings={"epochs": 3})
+    with pytest.raises(SettingError, match=r"another search \(demo.inter changed since\)"):
+        again(inputs={"demo.inter": "1"})
+    with pytest.raises(SettingError, match=r"another build did it .* Choose another"):
+        again(sources="1")
+    again(sources="1", keep_other_builds=True)
 
 
 @pytest.mark.parametrize("given", ["nowhere/trials.log", "sqlite:///nowhere/trials.db", "nothing://host/trials"])
-def test_a_storage_that_cannot_be_opened_is_explained(tmp_path, monkeypatch, given):
+def test_a_storage_that_cannot_be_opened_is_explained(quick, tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingError, match=f"--storage: {given} cannot be opened .* URL such as sqlite:///FILE"):
         tune("demo", SPACE, tmp_path / "out", 1, storage=given)
