@@ -8,7 +8,11 @@
 # Cure: open the storage once more after such an error, or once before the workers are started.
 #
 # Output seen (optuna 4.9.0, sqlalchemy 2.1.9, Python 3.11; how many fail, and of which error, is chance):
-#   2 workers on each of 20 new databases: one failed on 20
+#   2 workers on each of 20 new databases: one failed on 16
+#     8 x (sqlite3.IntegrityError) UNIQUE constraint failed: alembic_version.version_num
+#     6 x (sqlite3.OperationalError) table studies already exists
+#     1 x (sqlite3.OperationalError) table study_directions already exists
+#     1 x (sqlite3.OperationalError) table study_system_attributes already exists
 #
 # Fails if none fails.
 set -euo pipefail

@@ -56,9 +56,9 @@ class Claim:
     """
 
     def __init__(self, folder: Path, name: str):
-        place = folder / "claims"
-        self._lock = FileLock(place / f"{name}.lock")  # stays: a name that is removed could be locked twice
-        self._holder, self._failure = place / f"{name}.holder", place / f"{name}.failed"
+        self._lock = FileLock(folder / "claims" / f"{name}.lock")  # stays: a name that is removed could be locked twice
+        # beside the result: whoever makes a file in a folder of NFS is shown what others have made there meanwhile
+        self._holder, self._failure = folder / "runs" / f"{name}.holder", folder / "runs" / f"{name}.failed"
 
     def take(self) -> bool:
         """Take it, if nobody has it; for whoever is :func:`alone`."""

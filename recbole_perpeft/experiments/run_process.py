@@ -75,7 +75,7 @@ class RunProcess:
         status = self._process.wait()
         took = time.perf_counter() - self._began
         self._process.stdin.close()
-        self._job_file.unlink()
+        self._job_file.unlink(missing_ok=True)
         self.was_killed = status < 0
         if status == 0 and self._file.is_file():
             return None, took

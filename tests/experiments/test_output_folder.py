@@ -165,8 +165,8 @@ def test_real_comparisons_at_once_end_as_one_alone_does_even_where_one_is_killed
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
 
     killed, other = begin(), begin()
-    claims = tmp_path / "out" / "claims"
-    until(lambda: any(f"process {killed.pid} on" in file.read_text() for file in claims.glob("*.holder")))
+    runs = tmp_path / "out" / "runs"
+    until(lambda: any(f"process {killed.pid} on" in file.read_text() for file in runs.glob("*.holder")))
     until(lambda: children_of(killed.pid))
     workers = children_of(killed.pid)
     killed.send_signal(signal.SIGKILL)

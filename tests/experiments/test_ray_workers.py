@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from recbole_perpeft.commands.compare import compare
+from recbole_perpeft.commands.tune import tune
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.experiments import ray_workers
 from recbole_perpeft.experiments.inputs import Inputs
@@ -129,6 +130,18 @@ def test_a_run_that_always_dies_is_reported_and_the_rest_goes_on_each_with_its_g
     assert capsys.readouterr().out.count("begun again") == ray_workers.TRIES - 1
     assert {result["settings"]["gpu_id"] for result in results[1:]} <= {"0", "1"}
     assert results[1]["test"].keys() == results[2]["test"].keys()
+
+
+@pytest.mark.slow
+def test_a_search_finds_on_the_cluster_what_it_finds_here(cluster, common, tmp_path):
+    pytest.importorskip("optuna")
+    head = cluster(num_cpus=2)
+    space = {"learning_rate": ("loguniform", [0.001, 0.1])}
+    short = {**common, "epochs": 1, "num_groups": 1, "peft_type": "NONE"}
+    found, failures = tune("tiny", space, tmp_path / "out", 2, settings=short, jobs=2, ray=head.address)
+    assert not failures
+    assert len(found) == 2
+    assert tune("tiny", space, tmp_path / "here", 2, settings=short, jobs=2) == (found, [])
 
 
 @pytest.mark.slow
