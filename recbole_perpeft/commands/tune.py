@@ -153,10 +153,10 @@ def tune(
     search = {"dataset": dataset, "model": model, "space": space, "settings": settings}
     with open_place(jobs, ray) as place, output_folder(Path(out)) as folder:
         print(f"Each trial's log, as it goes: {folder}/logs")
+        read = inputs.of(model, dataset, settings)
         with alone(folder):
             _check_folder(folder, search)
-            read = inputs.of(model, dataset, settings)
-            again = [] if storage else trials_again(folder, read, keep_other_builds, optuna)
+            again = [] if storage else trials_again(folder, study_name, read, keep_other_builds, optuna)
             study, begins = open_study(storage or folder / TRIALS, study_name, optuna)
             if storage:
                 search["settings"] = {key: value for key, value in settings.items() if key not in PLACES}

@@ -94,11 +94,15 @@ def check_same_search(study: Any, begins: bool, search: Mapping, keep_other_buil
         )
 
 
-def trials_again(folder: Path, inputs: Mapping[str, str], keep_other_builds: bool, optuna: Any) -> list[dict]:
+def trials_again(
+    folder: Path, name: str, inputs: Mapping[str, str], keep_other_builds: bool, optuna: Any
+) -> list[dict]:
     """Optuna's parameters of the trials that have to be done again, whose record in ``folder`` is put aside.
 
     Parameters
     ----------
+    name
+        Of the search.
     inputs
         What trials read, from :meth:`~recbole_perpeft.experiments.inputs.Inputs.of`.
     keep_other_builds
@@ -113,7 +117,7 @@ def trials_again(folder: Path, inputs: Mapping[str, str], keep_other_builds: boo
     again = []
     if reason:
         states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.RUNNING)
-        study, _ = open_study(record, "tune", optuna)
+        study, _ = open_study(record, name, optuna)
         again = [trial.params for trial in study.get_trials(deepcopy=False, states=states)]
         number = sum(1 for _ in folder.glob(f"{TRIALS}.*"))
         record.rename(folder / f"{TRIALS}.{number + 1}")
@@ -139,6 +143,7 @@ class SharedTrials:
     def __init__(self, study: Any, n_trials: int, optuna: Any):
         self._study, self._n_trials, self._state = study, n_trials, optuna.trial.TrialState
         self._lost = optuna.exceptions.OptunaError, ValueError  # of a trial that another process has ended
+        self._named: set[int] = set()
         self._beats: dict[int, tuple[Any, float]] = {}  # of others' trials: the last one, and when it was first seen
 
     def n_over(self) -> int:
@@ -158,7 +163,11 @@ class SharedTrials:
         return trial
 
     def wait(self) -> None:
-        """Let others go on for a moment."""
+        """Let others go on for a moment; each trial that is waited for is named once."""
+        for trial in self._of(self._state.RUNNING):
+            if trial.number not in self._named:
+                print(f"trial {first_number(trial) + 1} ... done by another process", flush=True)
+                self._named.add(trial.number)
         time.sleep(_LOOK_AGAIN)
 
     @contextmanager
