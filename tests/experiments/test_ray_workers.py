@@ -79,13 +79,15 @@ def test_runs_end_as_they_do_here_though_a_node_dies_and_none_is_done_twice(clus
     out = tmp_path / "out"
     compare("tiny", out, [], ["Pop"], seeds=[1], settings=common)
     head = cluster(num_cpus=1)
-    node = head.add_node(num_cpus=1, object_store_memory=MEMORY)
+    head.add_node(num_cpus=1, object_store_memory=MEMORY)
 
-    def kill_the_node_in_mid_run():
+    def kill_a_node_in_mid_run():
         until(lambda: len(run_processes(out)) == 2)
-        head.remove_node(node, allow_graceful=False)
+        joined = sys.modules["ray._private.worker"]._global_node  # whose end would be the end of this process, too
+        (other,) = [node for node in head.list_all_nodes() if node.raylet_socket_name != joined.raylet_socket_name]
+        other.kill_raylet()
 
-    killing = threading.Thread(target=kill_the_node_in_mid_run)
+    killing = threading.Thread(target=kill_a_node_in_mid_run)
     killing.start()
     capsys.readouterr()
     summary, failures = compare("tiny", out, **rows, jobs=2, ray=head.address)
