@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from recbole_perpeft.experiments import scheduler, worker
+from recbole_perpeft.experiments import run_process, worker
 from tests.conftest import TINY
 
 
@@ -57,4 +57,4 @@ def in_this_process(monkeypatch, at_once):
             root.setLevel(level)
             file.with_suffix(".job").unlink()
 
-    monkeypatch.setattr(scheduler, "RunProcess", at_once(do))
+    monkeypatch.setattr(run_process, "RunProcess", at_once(do))

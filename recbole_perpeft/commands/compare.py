@@ -9,7 +9,10 @@ from recbole_perpeft.config.checks import check_seed
 from recbole_perpeft.config.settings import merge_settings, read_settings_files, settings_of
 from recbole_perpeft.data.preparation import check_folder
 from recbole_perpeft.experiments.chart import write_chart
-from recbole_perpeft.experiments.scheduler import do_runs, model_of, output_folder
+from recbole_perpeft.experiments.output_folder import alone, output_folder
+from recbole_perpeft.experiments.places import open_place
+from recbole_perpeft.experiments.run import model_of
+from recbole_perpeft.experiments.scheduler import do_runs
 from recbole_perpeft.experiments.tables import check_same_data, markdown, summarise, write_table
 from recbole_perpeft.experiments.variants import METHOD, check_same_protocol, known_variants, make_rows
 from recbole_perpeft.utils.errors import SettingError
@@ -24,7 +27,8 @@ compare them.
 Words such as --learning_rate=0.001 are settings of all rows. Runs are done one after another (--jobs 2: two side by
 side), each in a process of its own; finished ones stand in OUT/runs and are not repeated, and a PerPEFT model's that
 was stopped goes on from its last validation: so the same command goes on where it was stopped, and one with more rows
-or seeds does what is new. What a run has read counts by content: where the data set's files, pictures or the encoder
+or seeds does what is new. The same command given several times at once, on one machine or on many that share OUT,
+shares the runs out. What a run has read counts by content: where the data set's files, pictures or the encoder
 are others now, it is named and done again, and so is one of another build of this package (--keep_other_builds takes
 it as it is). Rows that differ in their groups alone have the same stage 1, which is trained once (OUT/stage_1), and the
 same row with one group goes on from it. Tables (Markdown, CSV, JSON) and a chart are written to OUT."""
@@ -43,6 +47,7 @@ def compare(
     jobs: int = 1,
     keep_other_builds: bool = False,
     keep_models: bool = False,
+    ray: str | None = None,
 ) -> tuple[dict | None, list[str]]:
     """Do all runs that are not finished, and write the table.
 
@@ -64,6 +69,8 @@ def compare(
         Whether finished runs of other sources of this package stand in the table; else they are done again.
     keep_models
         Whether each run's checkpoint stays in ``models``; a finished run that left none is done again.
+    ray
+        Address of a Ray cluster that does the runs, or ``auto``; None: this machine does.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def compare(
     Raises
     ------
     SettingError
-        On what cannot be run, or a folder that another process writes.
+        On what cannot be run, or a cluster that cannot do it.
     DataError
         If there is no such data set, runs cannot be compared, or a result was written by another version.
     """
@@ -81,8 +88,6 @@ def compare(
         raise SettingError(f"--seeds: {list(seeds)} has one twice. Keep one.")
     for seed in seeds:
         check_seed("--seeds", seed)
-    if jobs < 1:
-        raise SettingError(f"--jobs: {jobs} runs side by side are not possible. Give 1 or more.")
     rows = make_rows(model, dataset, variants, models, pefts, settings or {}, for_perpeft or {})
     if not rows:
         raise SettingError("There is nothing to compare: give --variants or --models.")
@@ -90,11 +95,11 @@ def compare(
     config = Config(rows[0].model, dataset, config_dict=rows[0].settings)
     check_folder(config)
     metric = config["valid_metric"].lower()
-    with output_folder(Path(out)) as folder:
+    with open_place(jobs, ray) as place, output_folder(Path(out)) as folder:
         print(f"Each run's log, as it goes: {folder}/logs")
         runs = [run for seed in seeds for row in rows for run in row.runs(dataset, [seed])]
         kept = {"keep_other_builds": keep_other_builds, "keep_models": keep_models}
-        results, failures = do_runs(runs, folder, jobs=jobs, **kept)
+        results, failures = do_runs(runs, folder, place=place, **kept)
         finished = {row.name: [] for row in rows}
         for row, run, result in zip([row for _ in seeds for row in rows], runs, results, strict=True):
             if result:
@@ -105,8 +110,9 @@ def compare(
             return None, failures
         check_same_data(every)
         summary = summarise(rows, finished, metric)
-        write_table(summary, folder)
-        reason = write_chart(summary, folder / "chart.png")
+        with alone(folder):
+            write_table(summary, folder)
+            reason = write_chart(summary, folder / "chart.png")
     print("\n" + markdown(summary))
     print(f"Written: {folder}/table.md, table.csv, table.json" + ("" if reason else ", chart.png"))
     if reason:
@@ -119,6 +125,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", "-d", default="demo", help="a folder of atomic files below data_path")
     parser.add_argument("--config_files", help="YAML files with settings of all runs, separated by spaces")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; they share the cores, or the GPU")
+    parser.add_argument("--ray", metavar="ADDRESS",
+                        help="a Ray cluster that does the runs: HOST:PORT of its head, or auto")  # fmt: skip
     parser.add_argument("--keep_other_builds", action="store_true",
                         help="take what other builds of this package have finished; else it is done again")  # fmt: skip
 
@@ -142,7 +151,6 @@ def main(arguments: Sequence[str]) -> int:
                         help="RecBole's; with own settings: SASRec:loss_type=BPR,epochs=50")  # fmt: skip
     parser.add_argument("--peft", nargs="*", default=["LORA"], help="PEFT methods of the variants that have a module")
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; they share the cores, or the GPU")
     parser.add_argument("--keep_models", action="store_true",
                         help="keep each run's checkpoint in OUT/models; the table names them")  # fmt: skip
     parser.add_argument("--for_perpeft", nargs="*", default=[], metavar="KEY=VALUE",
@@ -151,7 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     _, failures = compare(
         known.dataset, known.out, known.variants, known.models, known.peft, known.seeds, known.model,
         common_settings(known.config_files, words), settings_of(known.for_perpeft), known.jobs,
-        known.keep_other_builds, known.keep_models,
+        known.keep_other_builds, known.keep_models, known.ray,
     )  # fmt: skip
     for failure in failures:
         print(failure)

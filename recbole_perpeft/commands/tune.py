@@ -11,14 +11,26 @@ import yaml
 from recbole_perpeft.commands.compare import add_common_arguments, common_settings
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.checks import check_seed
+from recbole_perpeft.config.identity import PLACES
 from recbole_perpeft.config.registry import is_perpeft
 from recbole_perpeft.config.setting_effects import unread
 from recbole_perpeft.config.settings import YAML_LOADER, known_settings
+from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.config.table import check_known
 from recbole_perpeft.data.preparation import check_folder
 from recbole_perpeft.experiments.inputs import Inputs
-from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
-from recbole_perpeft.experiments.study import open_study, trials_again
+from recbole_perpeft.experiments.output_folder import alone, output_folder
+from recbole_perpeft.experiments.places import open_place
+from recbole_perpeft.experiments.run import Run
+from recbole_perpeft.experiments.scheduler import do_runs
+from recbole_perpeft.experiments.study import (
+    TRIALS,
+    SharedTrials,
+    check_same_search,
+    first_number,
+    open_study,
+    trials_again,
+)  # fmt: skip
 from recbole_perpeft.experiments.tables import pipes, write_texts
 from recbole_perpeft.experiments.variants import check_starts_anew
 from recbole_perpeft.trainer.stage_1_cache import GROUP_SETTINGS
@@ -36,8 +48,10 @@ space.yaml has a line for each setting that is searched:
   num_groups: {choice: [1, 4, 8]}
 
 The first trial has the settings as they are (the defaults, or what is typed after them), as far as they lie within what
-is searched; then Optuna's TPE proposes them, seeded. Trials are done one after another, each in a process of its own;
-the same command goes on where it was stopped, and one with more --trials continues the search. Where the files that
+is searched; then Optuna's TPE proposes them, seeded. Trials are done one after another (--jobs 2: two are proposed and
+done side by side), each in a process of its own; the same command goes on where it was stopped, and one with more
+--trials continues the search. Given several times at once, it shares the trials out: with the same OUT, or from
+machines without a common folder with the same --storage. Where the files that
 trials have read are others now, or the package's sources (unless --keep_other_builds), they are done again. Where only
 settings of groups are searched, stage 1 is trained once. OUT/table.md lists the trials, best first, and OUT/best.yaml
 can be given to --config_files."""
@@ -85,8 +99,12 @@ def tune(
     settings: dict | None = None,
     seed: int = 2020,
     keep_other_builds: bool = False,
+    jobs: int = 1,
+    ray: str | None = None,
+    storage: str | None = None,
+    study_name: str = "tune",
 ) -> tuple[list[dict], list[str]]:
-    """Do what is left of ``trials`` trials.
+    """Do what is left of ``trials`` trials; other processes may do so at the same time.
 
     Parameters
     ----------
@@ -100,17 +118,23 @@ def tune(
         Of the search, and of each run unless ``settings`` has one.
     keep_other_builds
         Whether trials of other sources of this package count; else they are done again.
+    jobs
+        How many trials are proposed together and done side by side.
+    ray
+        Address of a Ray cluster that does the trials, or ``auto``; None: this machine does.
+    storage, study_name
+        Optuna's record of the search, see :func:`~recbole_perpeft.experiments.study.open_study`; None: in ``out``.
 
     Returns
     -------
     tuple
         A dictionary for each finished trial (``valid`` and the searched settings), best first; and a line for each
-        that failed.
+        that failed here.
 
     Raises
     ------
     SettingError
-        If Optuna is missing, or the folder holds the search of another space.
+        If Optuna is missing, or the folder or the storage holds another search, or cannot be opened.
     DataError
         If there is no such data set.
     """
@@ -126,44 +150,49 @@ def tune(
     for key in space.keys() & unused.keys():
         raise SettingError(f"--space: {key} changes nothing on {model}: {unused[key]}. Leave it out.")
     failures, inputs = [], Inputs()
-    with output_folder(Path(out)) as folder:
+    search = {"dataset": dataset, "model": model, "space": space, "settings": settings}
+    with open_place(jobs, ray) as place, output_folder(Path(out)) as folder:
         print(f"Each trial's log, as it goes: {folder}/logs")
-        _check_same_search(folder, {"dataset": dataset, "model": model, "space": space, "settings": settings})
-        again = trials_again(folder, inputs.of(model, dataset, settings), keep_other_builds, optuna)
-        study = open_study(folder, optuna)
-        for parameters in again:
-            study.enqueue_trial(parameters)
-        if not study.trials:
-            study.enqueue_trial(_start(config, space))
-        for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # of a process that was stopped
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(trial.params)
-        while _count(study, optuna) < trials:
-            begun = sum(trial.state != optuna.trial.TrialState.WAITING for trial in study.trials)
-            study.sampler = optuna.samplers.TPESampler(seed=(seed + begun) % 2**32, n_startup_trials=5)
-            trial = study.ask()
-            chosen = {key: _suggest(trial, key, kind, values) for key, (kind, values) in space.items()}
-            said = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-                             for key, value in chosen.items())  # fmt: skip
-            trial.set_user_attr("settings", chosen)
-            run = Run(f"trial {_count(study, optuna) + 1}: {said}", model, dataset, {**settings, **chosen}, test=False)
-            # no trial has the stage 1 of another where what it reads is searched
-            share = space.keys() <= GROUP_SETTINGS
-            (result,), failed = do_runs([run], folder, share, keep_other_builds=keep_other_builds, inputs=inputs)
+        read = inputs.of(model, dataset, settings)
+        with alone(folder):
+            _check_folder(folder, search)
+            again = [] if storage else trials_again(folder, study_name, read, keep_other_builds, optuna)
+            study, begins = open_study(storage or folder / TRIALS, study_name, optuna)
+            if storage:
+                search["settings"] = {key: value for key, value in settings.items() if key not in PLACES}
+                search |= {"inputs": read, "sources": sources_hash()}
+                check_same_search(study, begins, search, keep_other_builds)
+            for parameters in (again or [_start(config, space)]) if begins else []:
+                study.enqueue_trial(parameters)
+        shared = SharedTrials(study, trials, optuna)
+        while shared.n_over() < trials:
+            asked = []
+            while len(asked) < jobs and (trial := shared.ask()):
+                study.sampler = optuna.samplers.TPESampler(seed=(seed + trial.number) % 2**32, n_startup_trials=5)
+                chosen = {key: _suggest(trial, key, kind, values) for key, (kind, values) in space.items()}
+                trial.set_user_attr("settings", chosen)
+                asked.append((trial, _run_of(trial, chosen, model, dataset, settings)))
+            if not asked:
+                shared.wait()
+                continue
+            with shared.doing([trial for trial, _ in asked]):
+                # no trial has the stage 1 of another where what it reads is searched
+                how = {"share_stage_1": space.keys() <= GROUP_SETTINGS, "keep_other_builds": keep_other_builds}
+                results, failed = do_runs([run for _, run in asked], folder, place=place, inputs=inputs, **how)
             failures += failed
-            if result is None:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            else:
-                study.tell(trial, result["valid"])
-        found = [
-            {"valid": trial.value, **trial.user_attrs["settings"]}
-            for trial in study.trials
-            if trial.state == optuna.trial.TrialState.COMPLETE
-        ]
-        found.sort(key=lambda line: -line["valid"])
+            for (trial, _), result in zip(asked, results, strict=True):
+                shared.tell(trial, result and result["valid"])
+        found = shared.finished()
         if found:
-            _write(folder, found)
+            with alone(folder):
+                _write(folder, found)
     return found, failures
+
+
+def _run_of(trial: Any, chosen: dict, model: str, dataset: str, settings: dict) -> Run:
+    said = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+                     for key, value in chosen.items())  # fmt: skip
+    return Run(f"trial {first_number(trial) + 1}: {said}", model, dataset, {**settings, **chosen}, test=False)
 
 
 def _optuna() -> Any:
@@ -173,12 +202,6 @@ def _optuna() -> Any:
         raise SettingError('tune needs Optuna: pip install "recbole-perpeft[tune]"') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-def _count(study: Any, optuna: Any) -> int:
-    """Trials that are over, failed runs included."""
-    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return len(study.get_trials(deepcopy=False, states=over))
 
 
 def _start(config: Config, space: Mapping[str, tuple[str, list]]) -> dict:
@@ -201,7 +224,7 @@ def _suggest(trial: Any, key: str, kind: str, values: list) -> Any:
     return trial.suggest_float(key, *map(float, values), log=kind == "loguniform")
 
 
-def _check_same_search(folder: Path, search: dict) -> None:
+def _check_folder(folder: Path, search: dict) -> None:
     file, text = folder / "search.json", json.dumps(search, indent=1, default=str)
     if file.is_file() and file.read_text() != text:
         raise SettingError(f"--out: {folder} holds a search with another space or other settings. Choose another.")
@@ -229,11 +252,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", "-m", default="PerPEFTSASRec", help="a PerPEFT model or any of RecBole's")
     parser.add_argument("--space", required=True, help="YAML file of what is searched")
     parser.add_argument("--trials", type=int, default=20, help="in all, those of earlier calls included")
+    parser.add_argument("--storage", help="Optuna's record: a journal file, or a URL such as sqlite:///FILE; in OUT")
+    parser.add_argument("--study", default="tune", help="name of the search, in a storage of several")
     parser.add_argument("--search_seed", type=int, default=2020, help="seed of the search")
     known, words = parser.parse_known_args(arguments)
     found, failures = tune(
         known.dataset, read_space(known.space), known.out, known.trials, known.model,
         common_settings(known.config_files, words), known.search_seed, known.keep_other_builds,
+        known.jobs, known.ray, known.storage, known.study,
     )  # fmt: skip
     if found:
         print(f"\n{(known.out / 'table.md').read_text()}\nWritten: {known.out}/table.md, best.yaml")

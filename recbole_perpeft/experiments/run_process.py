@@ -1,4 +1,4 @@
-"""A training run in a process of its own."""
+"""Training runs in processes of their own on this machine."""
 
 import json
 import os
@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from recbole_perpeft.experiments.run import Run
+from recbole_perpeft.utils.cores import n_cores
 
 
 def checkpoint_of(file: Path) -> Path:
@@ -15,8 +18,29 @@ def checkpoint_of(file: Path) -> Path:
     return file.with_suffix(".pth")
 
 
+class Processes:
+    """Runs in processes of this machine, which share its cores.
+
+    Parameters
+    ----------
+    jobs
+        How many at the same time.
+    """
+
+    def __init__(self, jobs: int = 1):
+        self.jobs = jobs
+
+    def check(self, out: Path, runs: Sequence[Run], inputs: Sequence[Mapping[str, str]]) -> None:
+        """All that is here is there."""
+
+    def begin(self, job: Mapping, file: Path, log: Path) -> "RunProcess":
+        """Begin a run."""
+        shared = self.jobs > 1 and "OMP_NUM_THREADS" not in os.environ
+        return RunProcess(job, file, log, max(1, n_cores() // self.jobs) if shared else None)
+
+
 class RunProcess:
-    """Begins at once.
+    """Begins at once, and ends when the process that began it does.
 
     Parameters
     ----------
@@ -26,6 +50,11 @@ class RunProcess:
         Where its result and what it prints go; of a run that was begun before, the log goes on.
     threads
         Of its calculations on the CPU; None leaves it to the libraries.
+
+    Attributes
+    ----------
+    was_killed : bool
+        Whether it has ended by a signal.
     """
 
     def __init__(self, job: Mapping, file: Path, log: Path, threads: int | None):
@@ -33,17 +62,21 @@ class RunProcess:
         self._job_file.write_text(json.dumps(job, default=str))
         environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
         command = [sys.executable, "-m", "recbole_perpeft.experiments.worker", str(self._job_file)]
-        self._began = time.perf_counter()
+        self._began, self.was_killed = time.perf_counter(), False
         if not checkpoint_of(file).is_file():
             log.unlink(missing_ok=True)
         with log.open("a") as output:  # which the process's own log appends to as well
-            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
+            )
 
     def end(self) -> tuple[str | None, float]:
         """Wait for its end: what went wrong (None: nothing), and the seconds that it took."""
         status = self._process.wait()
         took = time.perf_counter() - self._began
-        self._job_file.unlink()
+        self._process.stdin.close()
+        self._job_file.unlink(missing_ok=True)
+        self.was_killed = status < 0
         if status == 0 and self._file.is_file():
             return None, took
         lines = self._log.read_text(errors="replace").strip().splitlines()

@@ -11,7 +11,7 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import CHANGEABLE
 from recbole_perpeft.config.registry import find_model, is_perpeft, settings_files
 from recbole_perpeft.config.settings import PROPERTIES, keys_of, read_yaml, settings_of, shown
-from recbole_perpeft.experiments.scheduler import Run
+from recbole_perpeft.experiments.run import Run
 from recbole_perpeft.utils.errors import SettingError
 
 METHOD = "perpeft"  # the variant that the others are compared with

@@ -7,7 +7,8 @@ import yaml
 
 from recbole_perpeft.commands.tune import main, read_space, tune
 from recbole_perpeft.config import Config
-from recbole_perpeft.experiments import scheduler
+from recbole_perpeft.experiments import run_process
+from recbole_perpeft.experiments.run import FORMAT
 from recbole_perpeft.utils.errors import DataError, SettingError
 
 
@@ -23,10 +24,10 @@ def scored(monkeypatch, at_once):
         if settings["num_groups"] == 4 and len(ran) == 2:
             return "FAILED: of no use (log x)"
         score = 1 - abs(settings["learning_rate"] - 0.01) - (settings["loss_type"] == "BCE")
-        file.write_text(json.dumps({"format": scheduler.FORMAT, "settings": settings, "valid": score}))
+        file.write_text(json.dumps({"format": FORMAT, "settings": settings, "valid": score}))
         return None
 
-    monkeypatch.setattr(scheduler, "RunProcess", at_once(instead))
+    monkeypatch.setattr(run_process, "RunProcess", at_once(instead))
     return ran
 
 
@@ -83,9 +84,9 @@ def test_trials_share_stage_1_where_settings_of_groups_alone_are_searched(monkey
 
     def instead(job, file):
         places.append(job["stage_1_folder"])
-        file.write_text(json.dumps({"format": scheduler.FORMAT, "settings": job["settings"], "valid": 0.1}))
+        file.write_text(json.dumps({"format": FORMAT, "settings": job["settings"], "valid": 0.1}))
 
-    monkeypatch.setattr(scheduler, "RunProcess", at_once(instead))
+    monkeypatch.setattr(run_process, "RunProcess", at_once(instead))
     tune("demo", {"num_groups": SPACE["num_groups"], "group_mixing": ("uniform", [0, 1])}, tmp_path, 2)
     assert places == [str((tmp_path / "stage_1").resolve())] * 2
 
@@ -94,11 +95,11 @@ def test_a_trial_that_was_stopped_is_done_again(scored, tmp_path, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    real = scheduler.RunProcess
-    monkeypatch.setattr(scheduler, "RunProcess", stopped)
+    real = run_process.RunProcess
+    monkeypatch.setattr(run_process, "RunProcess", stopped)
     with pytest.raises(KeyboardInterrupt):
         tune("demo", SPACE, tmp_path, 2)
-    monkeypatch.setattr(scheduler, "RunProcess", real)
+    monkeypatch.setattr(run_process, "RunProcess", real)
     found, failures = tune("demo", SPACE, tmp_path, 2)
     assert len(found) + len(failures) == 2
 

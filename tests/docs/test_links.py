@@ -7,7 +7,7 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, anchors, links, prose
 
 # folders that a run or the reader makes
-_OF_A_RUN = {"logs/", "log_tensorboard/", "stage_1/", "runs/", "images/", "models/"}
+_OF_A_RUN = {"logs/", "claims/", "log_tensorboard/", "stage_1/", "runs/", "images/", "models/"}
 _NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 

@@ -9,9 +9,11 @@ import yaml
 
 from recbole_perpeft.commands.compare import compare
 from recbole_perpeft.commands.tune import tune
-from recbole_perpeft.experiments import scheduler, study
+from recbole_perpeft.experiments import run_process, scheduler, study
 from recbole_perpeft.experiments.inputs import Inputs
-from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
+from recbole_perpeft.experiments.output_folder import output_folder
+from recbole_perpeft.experiments.run import Run
+from recbole_perpeft.experiments.scheduler import do_runs
 from recbole_perpeft.experiments.tables import as_csv
 from recbole_perpeft.experiments.variants import make_rows
 from recbole_perpeft.utils.errors import SettingError
@@ -39,7 +41,7 @@ def ran(monkeypatch, at_once):
         data |= {"items": 30, "history masked": True}
         file.write_text(json.dumps({**job, **result, **costs, "parameters": parameters, "data": data}))
 
-    monkeypatch.setattr(scheduler, "RunProcess", at_once(instead))
+    monkeypatch.setattr(run_process, "RunProcess", at_once(instead))
     return names
 
 

@@ -12,7 +12,10 @@ import pytest
 from recbole_perpeft.commands.compare import compare
 from recbole_perpeft.config import Config
 from recbole_perpeft.experiments import run_process, scheduler
-from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
+from recbole_perpeft.experiments.output_folder import output_folder
+from recbole_perpeft.experiments.run import FORMAT, Run
+from recbole_perpeft.experiments.run_process import Processes
+from recbole_perpeft.experiments.scheduler import do_runs
 from recbole_perpeft.experiments.worker import measure
 from recbole_perpeft.utils.cores import n_cores
 from recbole_perpeft.utils.errors import SettingError
@@ -26,7 +29,7 @@ def trace(monkeypatch):
     class Process:
         def __init__(self, job, file, log, threads):
             self.name, self.over = job["name"], threading.Event()
-            file.write_text(json.dumps({"format": scheduler.FORMAT, "settings": {}, "valid": 0.1}))
+            file.write_text(json.dumps({"format": FORMAT, "settings": {}, "valid": 0.1}))
             events.append(("begins", self.name))
             running.append(self)
 
@@ -40,7 +43,7 @@ def trace(monkeypatch):
         first.over.set()
         return wait(futures, return_when=return_when)
 
-    monkeypatch.setattr(scheduler, "RunProcess", Process)
+    monkeypatch.setattr(run_process, "RunProcess", Process)
     monkeypatch.setattr(scheduler, "wait", wait_until_the_first_is_over)
     return lambda: events
 
@@ -69,7 +72,7 @@ def beside_each_other(events):
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_so_many_run_side_by_side_and_no_more(trace, tmp_path, jobs):
     with output_folder(tmp_path / "out") as folder:
-        results, failures = do_runs([Run(name, "Pop", "tiny", {}) for name in "abcde"], folder, jobs=jobs)
+        results, failures = do_runs([Run(name, "Pop", "tiny", {}) for name in "abcde"], folder, place=Processes(jobs))
     assert len(results) == 5
     assert all(results)
     assert not failures
@@ -82,7 +85,7 @@ def test_of_runs_with_the_same_stage_1_one_is_finished_before_the_others_begin(t
     runs = [Run(name, "PerPEFTSASRec", "tiny", {"seed": 1, **own}) for name, own in groups.items()]
     runs.append(Run("another seed", "PerPEFTSASRec", "tiny", {"seed": 2}))
     with output_folder(tmp_path / "out") as folder:
-        do_runs(runs, folder, jobs=3)
+        do_runs(runs, folder, place=Processes(3))
     together = beside_each_other(trace())
     assert {"a", "global", "another seed"} in together
     assert {"b", "c"} in together or {"b", "c"} in [names - {"another seed", "global"} for names in together]
@@ -106,7 +109,7 @@ def test_global_peft_comes_after_the_run_whose_stage_1_it_takes(trace, tmp_path,
     ]
     runs.append(Run("Pop", "Pop", "tiny", {}))
     with output_folder(tmp_path / "out") as folder:
-        results, _ = do_runs(runs, folder, share_stage_1=share, jobs=jobs)
+        results, _ = do_runs(runs, folder, share_stage_1=share, place=Processes(jobs))
     assert all(results)
     begun = [name for what, name in trace() if what == "begins"]
     assert begun[: len(expected)] == expected
@@ -115,7 +118,7 @@ def test_global_peft_comes_after_the_run_whose_stage_1_it_takes(trace, tmp_path,
 def test_runs_that_keep_no_stage_1_do_not_wait_for_one_another(trace, tmp_path):
     runs = [Run(name, "PerPEFTSASRec", "tiny", {"num_groups": groups}) for name, groups in (("a", 2), ("b", 4))]
     with output_folder(tmp_path / "out") as folder:
-        do_runs(runs, folder, share_stage_1=False, jobs=2)
+        do_runs(runs, folder, share_stage_1=False, place=Processes(2))
     assert {"a", "b"} in beside_each_other(trace())
 
 
@@ -129,7 +132,7 @@ def test_runs_side_by_side_share_the_cores(instead_of_python, tmp_path, monkeypa
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     run = Run("a", "Pop", "tiny", {})
     with output_folder(tmp_path / "out") as folder:
-        do_runs([run], folder, jobs=jobs)
+        do_runs([run], folder, place=Processes(jobs))
         said = (folder / "logs" / f"{run.file}.log").read_text()
     expected = max(1, n_cores() // 2) if expected == "shared" else expected
     assert said == f"threads {expected or 'as they are'}\n"
@@ -148,7 +151,7 @@ def test_an_interrupt_ends_what_is_running(instead_of_python, tmp_path):
 
     threading.Thread(target=interrupt).start()
     with output_folder(tmp_path / "out") as folder, pytest.raises(KeyboardInterrupt):
-        do_runs([Run(name, "Pop", "tiny", {}) for name in "abc"], folder, jobs=2)
+        do_runs([Run(name, "Pop", "tiny", {}) for name in "abc"], folder, place=Processes(2))
     processes = [int(file.name) for file in begun.iterdir()]
     assert len(processes) == 2
     for process in processes:

@@ -8,7 +8,9 @@ import pytest
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.experiments import worker
-from recbole_perpeft.experiments.scheduler import Run, do_runs, output_folder
+from recbole_perpeft.experiments.output_folder import output_folder
+from recbole_perpeft.experiments.run import Run
+from recbole_perpeft.experiments.scheduler import do_runs
 from recbole_perpeft.experiments.worker import measure
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
