@@ -62,6 +62,10 @@ def run_processes(folder):
     return found
 
 
+def parent_of(process):
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def until(condition):
     end = time.monotonic() + 240
     while not condition():
@@ -85,7 +89,10 @@ def test_runs_end_as_they_do_here_though_a_node_dies_and_none_is_done_twice(clus
         until(lambda: len(run_processes(out)) == 2)
         joined = sys.modules["ray._private.worker"]._global_node  # whose end would be the end of this process, too
         (other,) = [node for node in head.list_all_nodes() if node.raylet_socket_name != joined.raylet_socket_name]
+        raylet = other.all_processes["raylet"][0].process.pid
+        (worker,) = [worker for worker in map(parent_of, run_processes(out)) if parent_of(worker) == raylet]
         other.kill_raylet()
+        os.kill(worker, signal.SIGKILL)  # as with the machine
 
     killing = threading.Thread(target=kill_a_node_in_mid_run)
     killing.start()
