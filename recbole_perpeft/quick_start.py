@@ -232,6 +232,8 @@ def _train_and_test(config: Config, saved: bool, log_file: str | None = None, wa
         logger.info(sys.argv)
         logger.info(config)
     dataset, trainer, *loaders = prepare(config, watch)
+    if processes.count() > 1 and is_perpeft(config.model_class):
+        trainer.model.make_states()
     processes.meet()
     processes.refuse_differences(_what_counts(config, trainer))
     if verbose:

@@ -172,6 +172,11 @@ class PerPEFTMixin(GroupedUsersMixin):
 
     # -- several processes ------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
+    def make_states(self) -> None:
+        """Have what is computed of the items once ever, for which no other process is to wait within a step."""
+        self.item_tower.encoder.encode(torch.arange(1, 2), 0)
+
     def encode_catalogues(self) -> None:
         """Of several processes, have the item tables of all groups, encoded by all: then each can score by itself."""
         if processes.count() > 1:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection, wait
 
 from recbole_perpeft.utils.cores import n_cores
-from recbole_perpeft.utils.errors import ProcessError, SettingError
+from recbole_perpeft.utils.errors import PerPEFTError, ProcessError, SettingError
 
 _GRACE = 10  # seconds for the others to end by themselves once one has
 _ADDRESS_OF_INTERFACE = 0x8915  # Linux' SIOCGIFADDR
@@ -279,13 +280,15 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 def _work(pipe: Connection, function: str, arguments: dict) -> None:
     """What a process does: call ``function`` and send what it gives or raises."""
     module, name = function.split(":")
+    threading.Thread(target=_end_with_the_starter, daemon=True).start()
     try:
         result = getattr(import_module(module), name)(**arguments)
-    except (ValueError, KeyboardInterrupt) as error:
-        from recbole_perpeft.utils.errors import PerPEFTError
-
-        if not isinstance(error, PerPEFTError | KeyboardInterrupt):
-            raise
+    except (PerPEFTError, KeyboardInterrupt) as error:
         pipe.send((None, error))
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
     pipe.send((result, None))
+
+
+def _end_with_the_starter() -> None:
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)

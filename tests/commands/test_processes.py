@@ -1,5 +1,6 @@
 """The command line with several processes: started here or by torchrun, on two machines, and one of them killed."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -55,7 +56,9 @@ def children_with_rank(rank, parent):
 
 
 def scores(text):
-    return next(line for line in text.splitlines() if "test result" in line).partition("test result")[2]
+    """The test's metrics, as a log tells them."""
+    line = next(line for line in text.splitlines() if "test result" in line)
+    return ast.literal_eval(line.partition("test result: ")[2])
 
 
 @pytest.mark.slow
@@ -70,7 +73,7 @@ def test_processes_that_are_started_here_and_by_torchrun_end_alike(words, tmp_pa
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
     process = started([*torchrun, SCRIPT, *words("PerPEFTSASRec")], tmp_path / "torchrun")
     assert process.wait(300) == 0
-    assert eval(scores((tmp_path / "torchrun" / "said").read_text()).lstrip(": ")) == alone["test_result"]
+    assert scores((tmp_path / "torchrun" / "said").read_text()) == alone["test_result"]
 
 
 @pytest.mark.slow
@@ -91,7 +94,7 @@ def test_two_machines_train_together(words, tmp_path):
     ]
     assert [process.wait(300) for process in both] == [0, 0]
     alone = main(words("PerPEFTSASRec"))
-    assert eval(scores((tmp_path / "first" / "said").read_text()).lstrip(": ")) == alone["test_result"]
+    assert scores((tmp_path / "first" / "said").read_text()) == alone["test_result"]
     assert "test result" not in (tmp_path / "second" / "said").read_text()
     assert not list((tmp_path / "second" / "saved").glob("*.pth"))
 
@@ -128,3 +131,21 @@ def test_a_process_that_is_killed_ends_the_other_with_the_way_to_go_on(words, tm
     way = f"python run_recbole_perpeft.py --resume={files[0].relative_to(place)}"
     assert way in line
     load(files[0])  # it is whole
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(words, tmp_path):
+    command = [sys.executable, SCRIPT, "--nproc=2", *words("PerPEFTSASRec"), *ENDLESS]
+    process = started(command, place := tmp_path / "run")
+    while not list(place.glob("saved/*.pth")):
+        assert process.poll() is None, (place / "said").read_text()
+        time.sleep(0.2)
+    theirs = [*children_with_rank(0, process.pid), *children_with_rank(1, process.pid)]
+    assert len(theirs) == 2
+    process.kill()
+    process.wait()
+    for _ in range(300):
+        if not any(Path(f"/proc/{pid}").exists() for pid in theirs):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{theirs} go on")
