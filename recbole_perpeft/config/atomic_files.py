@@ -25,6 +25,8 @@ _SHOWN = 60  # characters of a value
 def read_header(file: Path, config) -> dict[str, str | None]:
     """The columns of an atomic file, in its order, with their types (None where the header gives none).
 
+    Names that a CSV writer put in quotation marks are taken out of them, as ``.item`` files may have them.
+
     Parameters
     ----------
     config
@@ -51,7 +53,8 @@ def read_header(file: Path, config) -> dict[str, str | None]:
         raise DataError(f"{file} is empty: its first line must name its columns, as in user_id:token.")
     columns = {}
     for field in line.split(config["field_separator"]):
-        name, colon, kind = field.partition(":")
+        is_quoted = len(field) > 1 and field[0] == field[-1] == '"'
+        name, colon, kind = (field[1:-1].replace('""', '"') if is_quoted else field).partition(":")
         if name in columns:
             raise DataError(f"The header of {file} names the column {name!r} twice: rename one of them.")
         columns[name] = kind if colon else None
@@ -78,9 +81,10 @@ def check_header(file: Path, config) -> dict[str, str]:
                 f"The columns of {file} are not separated by {seen} (field_separator) but by {_SEPARATORS[other]}: "
                 f"{cure}."
             )
-    if any(name.startswith(('"', "'")) for name in names):
+    fields = _whole_line(file, config).rstrip("\n").split(separator)
+    if quoted := next((field for field in fields if field.startswith(('"', "'"))), None):
         raise DataError(
-            f"The header of {file} is in quotation marks ({_shown(names[0])}), which RecBole takes for a part of the "
+            f"The header of {file} is in quotation marks ({_shown(quoted)}), which RecBole takes for a part of the "
             "name: write it without."
         )
     if any(kind is None for kind in columns.values()):

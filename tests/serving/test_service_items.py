@@ -52,6 +52,11 @@ def test_new_items_are_listed_as_the_recommender_lists_them(bundle, tiny_root, t
     assert [(i["item"], i["title"], i["brand"]) for i in told] == list(
         zip(ours.item_id, ours.title, ours.brand, strict=True)
     )
+    assert {i["item"]: (i["title"], i["brand"]) for i in told} == {
+        "new1": (sent[0]["title"], "x"),
+        "new2": ("red ball", ""),
+    }
+    assert recommender.catalogue.columns == ("title", "brand")
     assert [item["score"] for item in told] == pytest.approx(ours.score.tolist(), abs=1e-4)
 
 
