@@ -12,6 +12,7 @@ from recbole_perpeft.experiments.output_folder import Claim, alone
 from recbole_perpeft.experiments.places import Place, Running
 from recbole_perpeft.experiments.run import FORMAT, Run, model_of, read_result
 from recbole_perpeft.experiments.run_process import Processes, checkpoint_of
+from recbole_perpeft.utils.interrupts import interrupts_wait
 
 _LOOK_AGAIN = 1.0  # seconds, where others do what is left
 
@@ -142,8 +143,9 @@ class _Doing:
         job = _job(run, file, log, self._stage_1_folder, self._place.jobs)
         job |= {"inputs": self._inputs[number], "keep_other_builds": self._keep_other_builds}
         job["model_file"] = str(model_of(run, self._out).resolve()) if self._keep_models else None
-        begun = self._place.begin(job, file, log)
-        self._running[self._pool.submit(begun.end)] = number, begun
+        with interrupts_wait():
+            begun = self._place.begin(job, file, log)
+            self._running[self._pool.submit(begun.end)] = number, begun
 
     def _end(self, future: Future) -> None:
         number, _ = self._running.pop(future)
