@@ -1,9 +1,11 @@
 """The item tower: what stands in the place of a backbone's item embedding (paper, section on the item embedding)."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
 from recbole_perpeft.utils.errors import TrainingError
+from recbole_perpeft.utils.mapped_rows import blocks, empty_rows, fill, release, rows_from
 
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
 _CHUNK = 2048  # items of a catalogue between two looks at the progress bar
@@ -56,6 +59,8 @@ class MultimodalItemEmbedding(nn.Module):
         Whether encoding a catalogue shows a bar.
     content_term
         What likeness adds to the scores; it is told of the catalogue's features.
+    folder
+        Gives where tables lie that are too large for memory.
     """
 
     def __init__(
@@ -71,9 +76,10 @@ class MultimodalItemEmbedding(nn.Module):
         untrained: Sequence[int] = (),
         show_progress: bool = False,
         content_term: ContentTerm | None = None,
+        folder: Callable[[], Path] = Path,
     ):
         super().__init__()
-        self.content_term = content_term
+        self.content_term, self._folder = content_term, folder
         self.id_embedding, self.encoder, self.conditioning = id_embedding, encoder, conditioning
         self.content_weight, self.n_items, self.show_progress = content_weight, n_items, show_progress
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
@@ -84,6 +90,7 @@ class MultimodalItemEmbedding(nn.Module):
         self._window: EncodingWindow | None = None
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
         self._tables: dict[int, torch.Tensor] = {}
+        self._read: torch.Tensor | None = None  # the last of them in use
         # ... and, once whole() has been used, f(i; P_g) as last computed of all, [n_items, content_size]
         self._history: dict[int, torch.Tensor] | None = None
 
@@ -238,15 +245,11 @@ class MultimodalItemEmbedding(nn.Module):
             if self._history is not None and not self._tables:  # what this evaluation leaves out would be older still
                 self._history.clear()
             if group not in self._tables:
-                features = self._whole_features(group)
-                if self.content_term is not None:
-                    self.content_term.read(self.module_of(group), features, self.encoder)
-                if self._history is not None:
-                    self._history[group] = features.to(_HISTORY_DTYPE)
-                self._tables[group] = (
-                    features if self.by_user else self._with_ids(self._project(features, group), group)
-                )
+                self._tables[group] = self._computed(group)
             table = self._tables[group]
+            if self._read is not None and self._read is not table:
+                release(self._read)
+            self._read = table
             if self.content_term is not None:
                 self.content_term.use(self.module_of(group))
             if user is not None:
@@ -268,11 +271,39 @@ class MultimodalItemEmbedding(nn.Module):
         finally:
             self._table = before
 
+    def _computed(self, group: int) -> torch.Tensor:
+        """The table that :meth:`catalogue` keeps, some items at a time unless their features are needed too."""
+        term, whole = self.content_term, cache(partial(self._whole_features, group))
+        if term is not None:
+            term.read(self.module_of(group), whole, self.encoder)
+        if self._history is not None:
+            self._history[group] = whole().to(_HISTORY_DTYPE)
+        if self.by_user:
+            return whole()
+        is_known = whole.cache_info().currsize
+        features = blocks(rows_from(whole(), 1), _CHUNK) if is_known else self._encoded(group)
+        table = empty_rows(self.num_embeddings, self.embedding_dim, self.device, self._folder)
+        return fill(table, self._table_rows(features, group))
+
+    def _table_rows(self, features: Iterable[torch.Tensor], group: int) -> Iterator[torch.Tensor]:
+        """Rows of padding, of items with ``features`` ``[n, content_size]`` each, and of what comes past them."""
+        yield self.id_embedding.weight.new_zeros(1, self.embedding_dim)
+        first = 1
+        for some in features:
+            yield self._with_id_rows(self._project(some, group), first, group)
+            first += len(some)
+        past = self.num_embeddings - first
+        yield self._with_id_rows(self.id_embedding.weight.new_zeros(past, self.embedding_dim), first, group)
+
     def _with_ids(self, content: torch.Tensor, group: int) -> torch.Tensor:
         """``[num_embeddings, embedding_dim]`` of the catalogue's ``content``, zeros in the row of padding."""
         content = F.pad(content, (0, 0, 0, self.num_embeddings - self.n_items))
-        rows = content + self.id_embedding.weight * self._in_training
-        return F.pad(self._as_seen(rows, group)[1:], (0, 0, 1, 0))
+        return F.pad(self._with_id_rows(content[1:], 1, group), (0, 0, 1, 0))
+
+    def _with_id_rows(self, content: torch.Tensor, first: int, group: int) -> torch.Tensor:
+        """Rows from ``first`` on as ``group`` sees them, of their ``content [n, embedding_dim]``."""
+        rows = slice(first, first + len(content))
+        return self._as_seen(content + self.id_embedding.weight[rows] * self._in_training[rows], group)
 
     def _last_features(self, group: int) -> torch.Tensor:
         self._history = self._history or {}
@@ -282,13 +313,19 @@ class MultimodalItemEmbedding(nn.Module):
 
     def _whole_features(self, group: int) -> torch.Tensor:
         """``[n_items, content_size]``, zeros in the row of padding."""
+        size = self.encoder.feature_dim
+        table = empty_rows(self.n_items, size, self.device, self._folder)
+        return fill(table, chain([table.new_zeros(1, size)], self._encoded(group)))
+
+    def _encoded(self, group: int) -> Iterator[torch.Tensor]:
+        """What the encoder sees of all items for ``group``, some at a time, ``[some, content_size]``."""
         chunks = torch.arange(1, self.n_items).split(_CHUNK)
         hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
         bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
         module = self.module_of(group)
         with self.encoder.activate(module):
-            rows = torch.cat([self.encoder.encode(chunk, module) for chunk in bar])
-        return F.pad(rows, (0, 0, 1, 0))
+            for chunk in bar:
+                yield self.encoder.encode(chunk, module)
 
     @torch.no_grad()
     def content_features(self, group: int) -> torch.Tensor:
@@ -302,6 +339,7 @@ class MultimodalItemEmbedding(nn.Module):
     def invalidate(self) -> None:
         """Drop the tables, for weights have moved; what was last computed of the encoder still serves :meth:`whole`."""
         self._tables.clear()
+        self._read = None
         if self.content_term is not None:
             self.content_term.forget()
 
