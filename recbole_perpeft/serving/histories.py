@@ -109,12 +109,19 @@ def new_rows(dataset: Dataset, histories: Sequence[np.ndarray], users: np.ndarra
 def _last_rows(parts: Sequence[Dataset]) -> tuple[Interaction, np.ndarray]:
     """Of all parts' rows each user's last, and whose each is, ascending."""
     dataset = parts[-1]
-    rows = cat_interactions([part.inter_feat for part in parts])
-    users, targets = (rows[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+    columns = [[part.inter_feat[field].numpy() for part in parts] for field in (dataset.uid_field, dataset.iid_field)]
+    users, targets = map(np.concatenate, columns)
     ends = np.array([dataset.sequences[user][-1] for user in users.tolist()])
     found = np.flatnonzero(targets == ends)
     of_last, first = np.unique(users[found][::-1], return_index=True)  # of repeats the later
-    return rows[torch.from_numpy(found[::-1][first].copy())], of_last
+    numbers = found[::-1][first]  # [n] of all parts' rows, end to end
+    order, part_ends = numbers.argsort(), np.cumsum([len(part.inter_feat) for part in parts])
+    of_parts = np.split(numbers[order], np.searchsorted(numbers[order], part_ends[:-1]))
+    chosen = [
+        part.inter_feat[torch.from_numpy(own - (end - len(part.inter_feat)))]
+        for part, own, end in zip(parts, of_parts, part_ends, strict=True)
+    ]
+    return cat_interactions(chosen)[torch.from_numpy(order.argsort())], of_last
 
 
 def _with_target(dataset: Dataset, rows: Interaction) -> Interaction:

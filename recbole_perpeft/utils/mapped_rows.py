@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from recbole_perpeft.utils.errors import TrainingError
 
-IN_MEMORY = 2**27  # bytes up to which new rows are in memory, whatever else is
+IN_MEMORY = 2**25  # bytes up to which new rows are in memory, whatever else is
+
+_MAPS = WeakTensorKeyDictionary()  # of a tensor in a file: its memory map
 
 
 def as_tensor(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -23,17 +26,21 @@ def as_tensor(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tens
     if dtype is not None:
         rows = rows.view(dtype)
     if isinstance(array, np.memmap):
-        rows.mapped = array
+        _MAPS[rows] = array
     return rows
 
 
-def empty_rows(n: int, width: int, device: torch.device, folder: Callable[[], Path]) -> torch.Tensor:
+def empty_rows(
+    n: int, width: int, device: torch.device, folder: Callable[[], Path], setting: str = "content_cache"
+) -> torch.Tensor:
     """Room for rows ``[n, width]`` in single precision: in a file without a name, where a CPU has many of them.
 
     Parameters
     ----------
     folder
         Gives where the file lies; the disk has its room again when nobody has the rows any more.
+    setting
+        That names the folder.
 
     Raises
     ------
@@ -53,8 +60,8 @@ def empty_rows(n: int, width: int, device: torch.device, folder: Callable[[], Pa
             return as_tensor(np.memmap(file, dtype=np.float32, mode="r+", shape=(n, width)))
     except OSError as error:
         raise TrainingError(
-            f"{folder()} (content_cache) cannot hold {size / 1e9:.2f} GB, what is computed of {n} items ({error}): make "
-            "room, or set content_cache to a folder on a larger disk."
+            f"{folder()} ({setting}) cannot hold {size / 1e9:.2f} GB, a table of {n} rows ({error}): make room, or set "
+            f"{setting} to a folder on a larger disk."
         ) from error
 
 
@@ -71,14 +78,14 @@ def fill(rows: torch.Tensor, parts: Iterable[torch.Tensor]) -> torch.Tensor:
 def rows_from(rows: torch.Tensor, first: int) -> torch.Tensor:
     """``rows[first:]``, which know whether they are mapped."""
     rest = rows[first:]
-    if hasattr(rows, "mapped"):
-        rest.mapped = rows.mapped
+    if rows in _MAPS:
+        _MAPS[rest] = _MAPS[rows]
     return rest
 
 
 def release(rows: torch.Tensor) -> None:
     """Give back the memory of what was read or written of rows in a file; read again they come from there."""
-    mapped = getattr(rows, "mapped", None)
+    mapped = _MAPS.get(rows)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # elsewhere the system takes it when it needs some
         mapped._mmap.madvise(mmap.MADV_DONTNEED)
 

@@ -1,0 +1,165 @@
+"""What a run costs before it is run: seconds, memory and disk of each part, from its sizes and the machine's rates."""
+
+from dataclasses import dataclass
+
+from recbole_perpeft.report.cost_probe import Rates
+from recbole_perpeft.report.cost_sizes import Sizes
+from recbole_perpeft.utils.mapped_rows import IN_MEMORY
+
+# Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
+_PROCESS = 520e6  # Python with torch, transformers and RecBole
+_OF_AN_ITEM = 900  # ids, titles and hashes of an item
+_OF_A_USER, _OF_A_PURCHASE = 600, 90  # beside the lists
+_ID_TABLES = 7  # weights, gradient twice, AdamW's two moments, average, and the weights while that is validated
+_COMPARED = 32  # components by which users are grouped, in double and single precision
+_LOGITS = 6  # of a step's logits are alive at once
+_KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
+_SCORES_OF_A_BLOCK, _LEAST_ROWS, _SCORES_AT_ONCE = 2**22, 8, 7
+_WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight
+_ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
+_TOP = 0.35  # of the time of the last layer that is left where one of its positions is read
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a part of a run.
+
+    Attributes
+    ----------
+    name : str
+        What it is.
+    seconds, memory, disk : float
+        Memory and disk in bytes; zero where there is nothing to say.
+    """
+
+    name: str
+    seconds: float = 0.0
+    memory: float = 0.0
+    disk: float = 0.0
+
+
+def costs(sizes: Sizes, rates: Rates) -> dict[str, list[Cost]]:
+    """Costs of a run, under the headings by which they are shown."""
+    epochs = sizes.settings["epochs"]
+    first = sizes.settings["global_epochs"] if sizes.groups > 1 else epochs
+    step, one, all_groups = _step(sizes, rates), _evaluation(sizes, rates, 1), _evaluation(sizes, rates, sizes.groups)
+    epoch = sizes.batches * step.seconds
+    once = _once(sizes, rates)
+    total = sum(cost.seconds for cost in once) + first * (epoch + one) + (epochs - first) * (epoch + all_groups)
+    memory = _memory(sizes)
+    held = [*memory, Cost("a step", memory=step.memory)]
+    return {
+        "Once": once,
+        "Each time": [
+            Cost(
+                f"a step ({sizes.items_encoded_together:,} items encoded, {sizes.batches:,} steps an epoch)",
+                step.seconds,
+            ),
+            Cost("an epoch's steps", epoch),
+            Cost("a validation in stage 1, or by one group's module", one),
+            Cost(f"a validation in stage 3, {sizes.groups} groups", all_groups),
+        ],
+        "Memory": held,
+        "Each group": [_of_a_group(sizes)],
+        "In all": [
+            Cost(
+                f"{epochs} epochs, {first} of them of stage 1, and the test",
+                total + all_groups,
+                sum(cost.memory for cost in held),
+                sum(cost.disk for cost in once) + sizes.groups * _of_a_group(sizes).disk,
+            )
+        ],
+    }
+
+
+def _encoding(sizes: Sizes, rates: dict[str, float], adapted: float = _ADAPTED) -> float:
+    """Seconds of an item above the cut, and in IISAN's networks."""
+    seconds = 0.0
+    for modality, tower in sizes.towers.items():
+        layers = max(0, sizes.upper(tower) - 1 + _TOP) if sizes.upper(tower) else 0
+        seconds += adapted * layers * tower.layer_operations * rates[modality]
+        if sizes.method == "IISAN":
+            bottleneck = (sizes.settings["peft_config"] or {}).get("bottleneck", 32)
+            between = min(each.width for each in sizes.towers.values()) if len(sizes.towers) > 1 else 0
+            operations = sizes.states * (4 * tower.width * bottleneck + 2 * between * (bottleneck + tower.width))
+            seconds += operations * rates[modality]
+    return seconds
+
+
+def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
+    n, found = sizes.items, []
+    for modality, tower in sizes.towers.items():
+        is_image = modality == "image"
+        each, size = (rates.picture, 3 * tower.side**2) if is_image else (rates.text, 4 * tower.tokens)
+        found.append(Cost("pictures" if is_image else "titles", n * each, disk=n * size))
+        lower = tower.layers - sizes.upper(tower)
+        runs = (2 if sizes.method == "IISAN" else 1) if sizes.is_frozen else 1  # IISAN's states, and the features
+        seconds = n * runs * lower * tower.layer_operations * rates.forward[modality]
+        kept = {"IISAN": sizes.states, "NONE": 0}.get(sizes.method, tower.tokens if lower else 0)
+        features = 4 * tower.feature * sizes.is_frozen
+        disk = n * (kept * tower.width * sizes.value_bytes + features)
+        found.append(Cost(f"{modality} states, {lower} layers", seconds, disk=disk))
+    vectors = sizes.compared_width * (1 if sizes.is_frozen else sizes.groups)
+    found.append(Cost("vectors of the content term", disk=_in_files(n, 4 * vectors)))
+    return found
+
+
+def _in_files(rows: int, row_bytes: float) -> float:
+    size = rows * row_bytes
+    return size if size > IN_MEMORY else 0
+
+
+def _step(sizes: Sizes, rates: Rates) -> Cost:
+    batches = sizes.settings["batches_per_encoding"] or 1
+    portion = sizes.settings["encoding_batch_size"]
+    items = sizes.items_encoded_together
+    seconds = items * _encoding(sizes, rates.training) / batches
+    if portion and items > portion:
+        seconds += items * _encoding(sizes, rates.forward) / batches
+        items = portion
+    seconds += rates.backbone + sizes.items * rates.id_row
+    activations = sum(items * tower.tokens * sizes.upper(tower) * tower.token_bytes for tower in sizes.towers.values())
+    logits = 4 * _LOGITS * sizes.users_of_a_batch * sizes.purchases * sizes.items_of_a_batch
+    return Cost("", seconds, activations + logits)
+
+
+def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
+    """Seconds of a validation that ranks every item for every user."""
+    n = sizes.items
+    seconds = groups * n * _encoding(sizes, rates.forward)
+    seconds += n * sizes.users * rates.score
+    return seconds + n * min(_WEIGHED_ROWS, sizes.users) * (_WEIGHED * rates.weighed + 4 * rates.score)
+
+
+def _memory(sizes: Sizes) -> list[Cost]:
+    n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
+    rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
+    block = max(_LEAST_ROWS, _SCORES_OF_A_BLOCK // n)
+    bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
+    table = 4 * n * sizes.width
+    return [
+        Cost("the process", memory=_PROCESS),
+        Cost("foundation model", memory=parameters * sizes.value_bytes),
+        Cost("purchases", memory=bytes_of_users),
+        Cost("users' lists", memory=rows * _KEPT_LISTS * sizes.settings["MAX_ITEM_LIST_LENGTH"]),
+        Cost("ids, titles and hashes of items", memory=n * _OF_AN_ITEM),
+        Cost("id table and its optimiser", memory=_ID_TABLES * table),
+        Cost("components of items, for the grouping", memory=n * _COMPARED * 16 * (sizes.groups > 1)),
+        Cost("item tables in use", memory=table * (sizes.groups if table <= IN_MEMORY else 1)),
+        Cost("vectors of the content term in use", memory=4 * n * sizes.compared_width),
+        Cost("scores of a block of users", memory=4 * block * n * _SCORES_AT_ONCE),
+    ]
+
+
+def _of_a_group(sizes: Sizes) -> Cost:
+    """A module, its optimiser's state and average, and the group's table."""
+    rank = (sizes.settings["peft_config"] or {}).get("r", 4)
+    if sizes.method == "IISAN":
+        bottleneck = (sizes.settings["peft_config"] or {}).get("bottleneck", 32)
+        numbers = sum(sizes.states * 2 * tower.width * bottleneck for tower in sizes.towers.values())
+    else:
+        adapted = 0 if sizes.method == "NONE" else 2 * 2 * rank  # query and value, from the width and back
+        numbers = sum(sizes.upper(tower) * adapted * tower.width for tower in sizes.towers.values())
+    numbers += sizes.settings["projector_size"] * (sizes.compared_width + sizes.width)
+    table = 4 * sizes.items * sizes.width
+    return Cost("module, projector and their optimiser; item table", memory=5 * 4 * numbers, disk=_in_files(1, table))
