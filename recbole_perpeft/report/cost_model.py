@@ -7,7 +7,7 @@ from recbole_perpeft.report.cost_sizes import Sizes
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
-_PROCESS = 520e6  # Python with torch, transformers and RecBole
+_PROCESS = 780e6  # Python with torch, transformers and RecBole
 _OF_AN_ITEM = 900  # ids, titles and hashes of an item
 _OF_A_USER, _OF_A_PURCHASE = 600, 90  # beside the lists
 _ID_TABLES = 7  # weights, gradient twice, AdamW's two moments, average, and the weights while that is validated
@@ -17,7 +17,9 @@ _KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
 _SCORES_OF_A_BLOCK, _LEAST_ROWS, _SCORES_AT_ONCE = 2**22, 8, 7
 _WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
-_TOP = 0.35  # of the time of the last layer that is left where one of its positions is read
+_OF_A_STEP, _USER_OF_A_STEP = 5e-3, 1e-4  # seconds of a step beside its products, and of a user in it
+_NARROW = 3  # of an operation's time in IISAN's narrow networks, in times of one in a tower
+_TOP = 0.2  # of the time of the last layer that is left where one of its positions is read
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _encoding(sizes: Sizes, rates: dict[str, float], adapted: float = _ADAPTED) 
             bottleneck = (sizes.settings["peft_config"] or {}).get("bottleneck", 32)
             between = min(each.width for each in sizes.towers.values()) if len(sizes.towers) > 1 else 0
             operations = sizes.states * (4 * tower.width * bottleneck + 2 * between * (bottleneck + tower.width))
-            seconds += operations * rates[modality]
+            seconds += _NARROW * operations * rates[modality]
     return seconds
 
 
@@ -94,19 +96,28 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         found.append(Cost("pictures" if is_image else "titles", n * each, disk=n * size))
         lower = tower.layers - sizes.upper(tower)
         runs = (2 if sizes.method == "IISAN" else 1) if sizes.is_frozen else 1  # IISAN's states, and the features
-        seconds = n * runs * lower * tower.layer_operations * rates.forward[modality]
+        operations = lower * tower.layer_operations + bool(lower) * tower.first_operations
+        seconds = n * runs * operations * rates.forward[modality]
         kept = {"IISAN": sizes.states, "NONE": 0}.get(sizes.method, tower.tokens if lower else 0)
         features = 4 * tower.feature * sizes.is_frozen
         disk = n * (kept * tower.width * sizes.value_bytes + features)
         found.append(Cost(f"{modality} states, {lower} layers", seconds, disk=disk))
-    vectors = sizes.compared_width * (1 if sizes.is_frozen else sizes.groups)
-    found.append(Cost("vectors of the content term", disk=_in_files(n, 4 * vectors)))
+    found.append(Cost("vectors of the content term", disk=_split(_vectors(sizes), _modules(sizes))[1]))
     return found
 
 
-def _in_files(rows: int, row_bytes: float) -> float:
-    size = rows * row_bytes
-    return size if size > IN_MEMORY else 0
+def _modules(sizes: Sizes) -> int:
+    """By how many modules items are compared: where none moves the features, by one."""
+    return 1 if sizes.is_frozen else sizes.groups
+
+
+def _vectors(sizes: Sizes) -> int:
+    return 4 * sizes.items * sizes.compared_width
+
+
+def _split(table: int, number: int) -> tuple[int, int]:
+    """Bytes in memory and in files of a number of tables, one of which is in use."""
+    return (table, number * table) if table > IN_MEMORY else (number * table, 0)
 
 
 def _step(sizes: Sizes, rates: Rates) -> Cost:
@@ -117,7 +128,7 @@ def _step(sizes: Sizes, rates: Rates) -> Cost:
     if portion and items > portion:
         seconds += items * _encoding(sizes, rates.forward) / batches
         items = portion
-    seconds += rates.backbone + sizes.items * rates.id_row
+    seconds += rates.backbone + sizes.items * rates.id_row + _OF_A_STEP + sizes.users_of_a_batch * _USER_OF_A_STEP
     activations = sum(items * tower.tokens * sizes.upper(tower) * tower.token_bytes for tower in sizes.towers.values())
     logits = 4 * _LOGITS * sizes.users_of_a_batch * sizes.purchases * sizes.items_of_a_batch
     return Cost("", seconds, activations + logits)
@@ -127,8 +138,8 @@ def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of a validation that ranks every item for every user."""
     n = sizes.items
     seconds = groups * n * _encoding(sizes, rates.forward)
-    seconds += n * sizes.users * rates.score
-    return seconds + n * min(_WEIGHED_ROWS, sizes.users) * (_WEIGHED * rates.weighed + 4 * rates.score)
+    seconds += sizes.users * (rates.user + n * rates.score)
+    return seconds + min(_WEIGHED_ROWS, sizes.users) * (rates.user + n * (_WEIGHED * rates.weighed + 4 * rates.score))
 
 
 def _memory(sizes: Sizes) -> list[Cost]:
@@ -145,8 +156,8 @@ def _memory(sizes: Sizes) -> list[Cost]:
         Cost("ids, titles and hashes of items", memory=n * _OF_AN_ITEM),
         Cost("id table and its optimiser", memory=_ID_TABLES * table),
         Cost("components of items, for the grouping", memory=n * _COMPARED * 16 * (sizes.groups > 1)),
-        Cost("item tables in use", memory=table * (sizes.groups if table <= IN_MEMORY else 1)),
-        Cost("vectors of the content term in use", memory=4 * n * sizes.compared_width),
+        Cost("item tables in use", memory=_split(table, sizes.groups)[0]),
+        Cost("vectors of the content term in use", memory=_split(_vectors(sizes), _modules(sizes))[0]),
         Cost("scores of a block of users", memory=4 * block * n * _SCORES_AT_ONCE),
     ]
 
@@ -162,4 +173,4 @@ def _of_a_group(sizes: Sizes) -> Cost:
         numbers = sum(sizes.upper(tower) * adapted * tower.width for tower in sizes.towers.values())
     numbers += sizes.settings["projector_size"] * (sizes.compared_width + sizes.width)
     table = 4 * sizes.items * sizes.width
-    return Cost("module, projector and their optimiser; item table", memory=5 * 4 * numbers, disk=_in_files(1, table))
+    return Cost("module, projector and their optimiser; item table", memory=5 * 4 * numbers, disk=_split(table, 1)[1])

@@ -31,8 +31,8 @@ class Rates:
         By modality, of an operation of the tower in a forward pass, and in one with the backward pass through it.
     picture, text : float
         To open a picture, and to cut a title into tokens.
-    backbone : float
-        Of the backbone's part of a step.
+    backbone, user : float
+        Of the backbone's part of a step, and of a user in a ranking.
     id_row : float
         Of a row of the id table in a step of the optimiser and its average.
     score, weighed : float
@@ -44,6 +44,7 @@ class Rates:
     picture: float
     text: float
     backbone: float
+    user: float
     id_row: float
     score: float
     weighed: float
@@ -60,7 +61,7 @@ def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
         training = {modality: _layer(tower, dtype, backward=True) for modality, tower in towers}
     score, weighed = _scores(sizes)
     picture = _picture(sizes.towers["image"].side) if "image" in sizes.towers else 0.0
-    return Rates(forward, training, picture, _TEXT, _backbone(sizes), _id_row(sizes.width), score, weighed)
+    return Rates(forward, training, picture, _TEXT, *_backbone(sizes), _id_row(sizes.width), score, weighed)
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -79,10 +80,11 @@ def _layer(tower: Tower, dtype: torch.dtype, backward: bool) -> float:
     """Seconds of an operation in a layer of the tower."""
     d, inner, heads = tower.width, tower.inner, tower.heads
     maps = nn.ModuleDict({name: nn.Linear(d, d) for name in ("query", "key", "value", "out")})
-    maps |= {"up": nn.Linear(d, inner), "down": nn.Linear(inner, d)}
+    maps.update({"up": nn.Linear(d, inner), "down": nn.Linear(inner, d)})
     norms = nn.ModuleList([nn.LayerNorm(d), nn.LayerNorm(d)])
     maps.to(dtype).requires_grad_(False)
     states = torch.randn(_ITEMS, tower.tokens, d, requires_grad=backward)
+    attention = F.scaled_dot_product_attention if dtype == torch.float32 else _plain_attention
 
     def run() -> None:
         with torch.set_grad_enabled(backward), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
@@ -90,12 +92,17 @@ def _layer(tower: Tower, dtype: torch.dtype, backward: bool) -> float:
             parts = [
                 maps[name](normed).unflatten(-1, (heads, -1)).transpose(1, 2) for name in ("query", "key", "value")
             ]
-            after = states + maps["out"](F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
+            after = states + maps["out"](attention(*parts).transpose(1, 2).flatten(2))
             result = after + maps["down"](F.gelu(maps["up"](norms[1](after))))
         if backward:
             result.sum().backward()
 
     return _seconds(run) / (_ITEMS * tower.layer_operations)
+
+
+def _plain_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """As it is run on a CPU in half precision, where torch's own is slow backwards."""
+    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1).to(value.dtype) @ value
 
 
 def _picture(side: int) -> float:
@@ -111,21 +118,23 @@ def _picture(side: int) -> float:
     return _PILLOW * _seconds(run)
 
 
-def _backbone(sizes: Sizes) -> float:
-    """A step of a transformer as SASRec is one, with its softmax over the batch's items."""
+def _backbone(sizes: Sizes) -> tuple[float, float]:
+    """A step of a transformer as SASRec is one, with its softmax over the batch's items, and a user in a ranking."""
     d, users, length = sizes.width, sizes.users_of_a_batch, sizes.purchases
-    layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(d, 2, 4 * d, batch_first=True), 2)
+    layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(d, 2, 4 * d, activation="gelu", batch_first=True), 2)
     items = nn.Parameter(torch.randn(sizes.items_of_a_batch, d))
     sequences = torch.randint(len(items), (users, length))
     mask = nn.Transformer.generate_square_subsequent_mask(length)
     barred = torch.zeros(users * length, len(items), dtype=torch.bool)
 
-    def run() -> None:
+    def step() -> None:
         outputs = layers(items[sequences], mask=mask, is_causal=True).flatten(0, 1)  # [n, d]
         logits = (outputs @ items.T).masked_fill(barred, -1e9)
         F.cross_entropy(logits, sequences.flatten()).backward()
 
-    return _seconds(run)
+    seconds, whole = _seconds(step), torch.randn(_ITEMS, sizes.settings["MAX_ITEM_LIST_LENGTH"], d)
+    layers.eval()  # with gradient: without it torch takes a shorter way than RecBole's layers
+    return seconds, _seconds(lambda: layers(whole)) / _ITEMS
 
 
 def _id_row(width: int) -> float:

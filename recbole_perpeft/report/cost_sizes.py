@@ -43,9 +43,14 @@ class Tower:
         return 2 * t * (4 * d * d + 2 * d * self.inner) + 4 * t * t * d
 
     @property
+    def first_operations(self) -> int:
+        """Those before the first layer: of a picture's patches."""
+        return 2 * 3 * self.side**2 * self.width
+
+    @property
     def token_bytes(self) -> int:
-        """What a layer's backward pass needs of a position, in single precision."""
-        return 4 * (8 * self.width + 3 * self.inner)
+        """What a layer's backward pass needs of a position, casts and masks of dropout among it."""
+        return 4 * (16 * self.width + 6 * self.inner + 4 * self.heads * self.tokens)
 
 
 def tower_of(config, modality: str, tokens_of_a_title: int, setting: str) -> Tower:

@@ -22,6 +22,7 @@ RATES = Rates(
     picture=1e-3,
     text=1e-5,
     backbone=0.01,
+    user=1e-4,
     id_row=1e-7,
     score=1e-9,
     weighed=1e-9,
@@ -52,7 +53,7 @@ def test_operations_and_weights_of_a_tower_are_those_of_the_model(modality):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         part(**inputs)
     operations = counter.get_total_flops()
-    assert tower.layers * tower.layer_operations == pytest.approx(operations, rel=0.1)  # the rest is the embeddings
+    assert tower.layers * tower.layer_operations + tower.first_operations == pytest.approx(operations, rel=0.05)
     assert tower.parameters == pytest.approx(sum(p.numel() for p in part.parameters()), rel=0.03)
 
 
@@ -96,7 +97,7 @@ def test_what_is_given_replaces_what_is_measured():
     assert given.forward == {"image": 2e-12, "text": 2e-12}
     here = measured(wanted, torch.float32, tflops=None)
     assert all(here.training[modality] > here.forward[modality] > 0 for modality in ("image", "text"))
-    assert min(here.picture, here.backbone, here.id_row, here.score, here.weighed) > 0
+    assert min(here.picture, here.backbone, here.user, here.id_row, here.score, here.weighed) > 0
     assert replace(here, forward={}, training={}).text == given.text
 
 
