@@ -4,14 +4,13 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from recbole_perpeft.model.catalogue_features import CHUNK, CatalogueFeatures
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
@@ -19,11 +18,9 @@ from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
 from recbole_perpeft.utils.errors import TrainingError
-from recbole_perpeft.utils.mapped_rows import blocks, empty_rows, fill, release, rows_from
+from recbole_perpeft.utils.mapped_rows import blocks, fill, release, rows_from
 
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
-_CHUNK = 2048  # items of a catalogue between two looks at the progress bar
-_CHUNKS_WORTH_A_BAR = 8
 
 
 class MultimodalItemEmbedding(nn.Module):
@@ -79,9 +76,10 @@ class MultimodalItemEmbedding(nn.Module):
         folder: Callable[[], Path] = Path,
     ):
         super().__init__()
-        self.content_term, self._folder = content_term, folder
+        self.content_term = content_term
         self.id_embedding, self.encoder, self.conditioning = id_embedding, encoder, conditioning
-        self.content_weight, self.n_items, self.show_progress = content_weight, n_items, show_progress
+        self.content_weight, self.n_items = content_weight, n_items
+        self._of_catalogue = CatalogueFeatures(encoder, n_items, show_progress, folder)
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_projectors))
         self.register_buffer("_in_training", torch.ones(id_embedding.num_embeddings, 1), persistent=False)
@@ -281,8 +279,9 @@ class MultimodalItemEmbedding(nn.Module):
         if self.by_user:
             return whole()
         is_known = whole.cache_info().currsize
-        features = blocks(rows_from(whole(), 1), _CHUNK) if is_known else self._encoded(group)
-        table = empty_rows(self.num_embeddings, self.embedding_dim, self.device, self._folder)
+        known = blocks(rows_from(whole(), 1), CHUNK) if is_known else None
+        features = known or self._of_catalogue.blocks(self.module_of(group), group)
+        table = self._of_catalogue.room(self.num_embeddings, self.embedding_dim, self.device)
         return fill(table, self._table_rows(features, group))
 
     def _table_rows(self, features: Iterable[torch.Tensor], group: int) -> Iterator[torch.Tensor]:
@@ -313,19 +312,7 @@ class MultimodalItemEmbedding(nn.Module):
 
     def _whole_features(self, group: int) -> torch.Tensor:
         """``[n_items, content_size]``, zeros in the row of padding."""
-        size = self.encoder.feature_dim
-        table = empty_rows(self.n_items, size, self.device, self._folder)
-        return fill(table, chain([table.new_zeros(1, size)], self._encoded(group)))
-
-    def _encoded(self, group: int) -> Iterator[torch.Tensor]:
-        """What the encoder sees of all items for ``group``, some at a time, ``[some, content_size]``."""
-        chunks = torch.arange(1, self.n_items).split(_CHUNK)
-        hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
-        bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
-        module = self.module_of(group)
-        with self.encoder.activate(module):
-            for chunk in bar:
-                yield self.encoder.encode(chunk, module)
+        return self._of_catalogue.whole(self.module_of(group), group, self.device)
 
     @torch.no_grad()
     def content_features(self, group: int) -> torch.Tensor:
