@@ -117,8 +117,14 @@ def large(file: Path) -> list[list[str]]:
     encoder = ROOT / "results" / "tiny-clip"
     save_tiny_clip(encoder, SIDE)
     for run in table["runs"]:
-        settings = {key: table["settings"][key] for key in ("peft_type", "modalities", "users_per_batch")}
-        settings |= {"num_groups": run["groups"], "encoder": str(encoder), "epochs": 2, "MAX_ITEM_LIST_LENGTH": 50}
+        settings = {key: table["settings"][key] for key in ("peft_type", "modalities")}
+        settings |= {
+            "num_groups": run["groups"],
+            "users_per_batch": run["users_per_batch"],
+            "encoder": str(encoder),
+            "epochs": 2,
+            "MAX_ITEM_LIST_LENGTH": 50,
+        }
         config = Config("PerPEFTSASRec", "demo", config_dict={**settings, "use_gpu": False})
         said = estimated(config, run["items"], run["users"], PURCHASES - 2, 12)
         name = f"{run['items']:,} items, {run['users']:,} users, {run['groups']} groups"

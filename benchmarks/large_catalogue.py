@@ -45,6 +45,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peft_type", choices=("IISAN", "LORA", "NONE"), default="IISAN")
     parser.add_argument("--modalities", choices=("image", "text"), nargs="+", default=["image", "text"])
     parser.add_argument("--users_per_batch", type=int, default=64)
+    parser.add_argument("--unvalidated", action="store_true", help="no validation and no test, for many users")
     parser.add_argument("--threads", type=int, default=1, help="of torch and of those that open pictures")
     parser.add_argument("--scratch", type=Path, help="folder for the data sets, which are removed again")
     parser.add_argument("--json", type=Path, help="file for all figures; what it has already is not measured again")
@@ -119,6 +120,7 @@ def train(values: argparse.Namespace) -> dict:
         "num_groups": groups,
         "epochs": min(groups, 2),
         "users_per_batch": values.users_per_batch,
+        "eval_step": 0 if values.unvalidated else 1,
         "checkpoint_dir": str(values.folder / "saved"),
         "show_progress": False,
         "use_gpu": False,
@@ -127,9 +129,10 @@ def train(values: argparse.Namespace) -> dict:
     _, trainer, *loaders = quick_start.prepare(config)
     done("data, content and model")
     trainer.fit(*loaders[:2], callback_fn=lambda epoch, score: done(f"epoch {epoch}, with validation"))
-    done("checkpoint")
-    trainer.evaluate(loaders[2])
-    done("test")
+    done("epochs, without validation" if values.unvalidated else "groups' shares and checkpoint")
+    if not values.unvalidated:
+        trainer.evaluate(loaders[2])
+        done("test")
     recommender = Recommender(Opened.of(config, trainer.model, [loader._dataset for loader in loaders]))
     for _ in recommender.blocks(recommender.users[:LISTED]):
         pass
@@ -142,7 +145,7 @@ def measure(n_items: int, n_users: int, n_groups: int, values: argparse.Namespac
     with tempfile.TemporaryDirectory(dir=values.scratch) as name:
         make_data(Path(name), n_items, n_users)
         command = [sys.executable, __file__, "--folder", name, "--sizes", f"{n_items}x{n_users}x{n_groups}"]
-        command += ["--modalities", *values.modalities]
+        command += ["--modalities", *values.modalities, *["--unvalidated"] * values.unvalidated]
         for option in ("peft_type", "threads", "users_per_batch"):
             command += [f"--{option}", str(getattr(values, option))]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
@@ -164,7 +167,7 @@ def row_of(run: dict) -> list[str]:
     """What the table says of a run."""
     parts = {name: part["processor_seconds"] for name, part in run["parts"].items()}
     epochs = sum(seconds for name, seconds in parts.items() if name.startswith("epoch"))
-    seconds = parts["data, content and model"], epochs, parts["test"], parts["lists"]
+    seconds = parts["data, content and model"], epochs, parts.get("test", 0), parts["lists"]
     sizes = [f"{run[name]:,}" for name in ("items", "users", "groups")]
     return [
         *sizes,
@@ -197,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     from recbole_perpeft.experiments.tables import pipes
 
-    settings = {name: getattr(values, name) for name in ("peft_type", "modalities", "users_per_batch", "threads")}
+    settings = {name: getattr(values, name) for name in ("peft_type", "modalities", "threads")}
     result = {"settings": settings, "runs": []}
     if values.json and values.json.is_file():
         result = json.loads(values.json.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import large_catalogue, sampled
+from benchmarks import estimate, large_catalogue, sampled
 from benchmarks.apart import moved
 from benchmarks.backbones import line, summaries_in
 from benchmarks.ceiling import true_aspects
@@ -256,3 +256,19 @@ def test_a_large_catalogues_memory_is_measured_part_by_part(tmp_path, capsys):
         assert run["peak_bytes"] == peaks[-1]
     assert "| 400 | 80 | 2 |" in capsys.readouterr().out
     assert chart.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_estimate_is_measured_against_a_run_of_the_demo(tmp_path, capsys):
+    file = tmp_path / "estimate.json"
+    estimate.main(["--peft", "NONE", "--json", str(file)])
+    lines = json.loads(file.read_text())["lines"]
+    assert [line[1] for line in lines] == [
+        "steps of an epoch, stage 1",
+        "steps of an epoch, stage 3",
+        "validation, stage 1",
+        "validation, stage 3",
+        "peak",
+    ]
+    assert all(0.2 < float(line[-1]) < 5 for line in lines)  # a machine that does other work is far off
+    assert "| demo, NONE | peak |" in capsys.readouterr().out

@@ -14,7 +14,10 @@ _ID_TABLES = 7  # weights, gradient twice, AdamW's two moments, average, and the
 _COMPARED = 32  # components by which users are grouped, in double and single precision
 _LOGITS = 6  # of a step's logits are alive at once
 _KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
-_SCORES_OF_A_BLOCK, _LEAST_ROWS, _SCORES_AT_ONCE = 2**22, 8, 7
+_SCORES_OF_A_BLOCK, _LEAST_ROWS = 2**22, 8  # on a CPU
+_SCORES_AT_ONCE = (
+    7  # of a block, in the search for the content term's weight; in that for groups' shares two of each group
+)
 _WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
 _OF_A_STEP, _USER_OF_A_STEP = 5e-3, 1e-4  # seconds of a step beside its products, and of a user in it
@@ -145,7 +148,8 @@ def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
 def _memory(sizes: Sizes) -> list[Cost]:
     n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
     rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
-    block = max(_LEAST_ROWS, _SCORES_OF_A_BLOCK // n)
+    block = min(max(_LEAST_ROWS, _SCORES_OF_A_BLOCK // n), sizes.users)
+    at_once = max(_SCORES_AT_ONCE, 3 + 2 * sizes.groups if sizes.groups > 1 and sizes.settings["soft_groups"] else 0)
     bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
     table = 4 * n * sizes.width
     return [
@@ -158,7 +162,7 @@ def _memory(sizes: Sizes) -> list[Cost]:
         Cost("components of items, for the grouping", memory=n * _COMPARED * 16 * (sizes.groups > 1)),
         Cost("item tables in use", memory=_split(table, sizes.groups)[0]),
         Cost("vectors of the content term in use", memory=_split(_vectors(sizes), _modules(sizes))[0]),
-        Cost("scores of a block of users", memory=4 * block * n * _SCORES_AT_ONCE),
+        Cost("scores of a block of users", memory=4 * block * n * at_once),
     ]
 
 

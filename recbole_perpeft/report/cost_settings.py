@@ -42,4 +42,5 @@ def _tower(config: Config, modality: str, title_tokens: int) -> Tower:
     folder = resolve_checkpoint(key, config[key], (Path(config["data_path"]),))
     whole = load_config(key, folder)
     own = getattr(whole, _PARTS[modality], whole)
-    return tower_of(own, modality, title_tokens, key)
+    feature = None if own is whole else getattr(whole, "projection_dim", None)  # a single encoder's is not projected
+    return tower_of(own, modality, title_tokens, feature, key)

@@ -53,8 +53,17 @@ class Tower:
         return 4 * (16 * self.width + 6 * self.inner + 4 * self.heads * self.tokens)
 
 
-def tower_of(config, modality: str, tokens_of_a_title: int, setting: str) -> Tower:
+def tower_of(config, modality: str, tokens_of_a_title: int, feature: int | None, setting: str) -> Tower:
     """The tower that a transformers ``config`` describes.
+
+    Parameters
+    ----------
+    config
+        Of the tower alone.
+    feature
+        Width of what it gives; None: of its states.
+    setting
+        That names the encoder.
 
     Raises
     ------
@@ -76,9 +85,8 @@ def tower_of(config, modality: str, tokens_of_a_title: int, setting: str) -> Tow
         tokens, embeddings = (side // patch) ** 2 + 1, 3 * patch * patch * d
     else:
         side, tokens, embeddings = 0, tokens_of_a_title, config.vocab_size * d
-    feature = getattr(config, "projection_dim", None) or d
     parameters = layers * (4 * d * d + 2 * d * inner) + embeddings
-    return Tower(tokens, d, inner, config.num_attention_heads, layers, side, feature, parameters)
+    return Tower(tokens, d, inner, config.num_attention_heads, layers, side, feature or d, parameters)
 
 
 @dataclass(frozen=True)

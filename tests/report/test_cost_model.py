@@ -103,4 +103,4 @@ def test_what_is_given_replaces_what_is_measured():
 
 def test_an_encoder_that_is_no_transformer_is_refused():
     with pytest.raises(EncoderError, match="image_encoder: ResNetConfig has no number hidden_size: the cost of"):
-        tower_of(ResNetConfig(), "image", 16, "image_encoder")
+        tower_of(ResNetConfig(), "image", 16, None, "image_encoder")
