@@ -13,7 +13,8 @@ DESCRIPTION = """Say what a run of SASRec with PerPEFT would take: seconds, memo
 
 No data are read and no weights are loaded: the encoder's config says how many operations an item takes, and some
 seconds of measuring how fast this machine is at such (on its CPU). Settings are those of a run."""
-UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+SECONDS = ((24 * 3600, "days"), (3600, "h"), (60, "min"))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,17 +38,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def seconds_of(seconds: float) -> str:
-    """As people say it: two figures, in seconds, minutes or hours."""
-    for size, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {name}"
-    return f"{seconds:.2g} s"
+    """As people say it: in the largest unit of which there are two."""
+    unit, name = next((each for each in SECONDS if seconds >= 2 * each[0]), (1, "s"))
+    return f"{_figures(seconds / unit)} {name}"
 
 
 def size_of(size: float) -> str:
     """Bytes in the largest unit of which there is one."""
-    unit, name = next((each for each in UNITS if size >= each[0]), (1, "bytes"))
-    return f"{size / unit:.3g} {name}"
+    unit, name = next((each for each in BYTES if size >= each[0]), (1, "bytes"))
+    return f"{_figures(size / unit)} {name}"
+
+
+def _figures(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _number(text: str) -> int:
@@ -69,6 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tflops", type=float, help="10^12 operations a second at the encoder's products; measured by default"
     )
-    parser.add_argument("--dataset", "-d", help="whose settings are taken (default: demo)")
+    parser.add_argument("--dataset", "-d", default="any", help="whose settings are taken, if it has any of its own")
     parser.add_argument("--config_files", help="YAML files, separated by spaces; a later one wins")
     return parser

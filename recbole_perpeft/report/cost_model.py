@@ -18,7 +18,8 @@ _SCORES_OF_A_BLOCK, _LEAST_ROWS = 2**22, 8  # on a CPU
 _SCORES_AT_ONCE = (
     7  # of a block, in the search for the content term's weight; in that for groups' shares two of each group
 )
-_WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight
+_WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight ...
+_SOFTENED = 13  # ... and candidates of that for groups' shares
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
 _OF_A_STEP, _USER_OF_A_STEP = 5e-3, 1e-4  # seconds of a step beside its products, and of a user in it
 _NARROW = 3  # of an operation's time in IISAN's narrow networks, in times of one in a tower
@@ -106,7 +107,16 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         disk = n * (kept * tower.width * sizes.value_bytes + features)
         found.append(Cost(f"{modality} states, {lower} layers", seconds, disk=disk))
     found.append(Cost("vectors of the content term", disk=_split(_vectors(sizes), _modules(sizes))[1]))
+    if _is_soft(sizes):
+        scores = sizes.groups * n * sizes.users * (sizes.purchases - 1)
+        mixed = sizes.groups * n * min(_WEIGHED_ROWS, sizes.users)
+        seconds = scores * rates.loss + mixed * (rates.score + _SOFTENED * rates.weighed)
+        found.append(Cost("the search for groups' shares, if stage 3 is kept", seconds))
     return found
+
+
+def _is_soft(sizes: Sizes) -> bool:
+    return sizes.groups > 1 and bool(sizes.settings["soft_groups"])
 
 
 def _modules(sizes: Sizes) -> int:
@@ -149,7 +159,7 @@ def _memory(sizes: Sizes) -> list[Cost]:
     n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
     rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
     block = min(max(_LEAST_ROWS, _SCORES_OF_A_BLOCK // n), sizes.users)
-    at_once = max(_SCORES_AT_ONCE, 3 + 2 * sizes.groups if sizes.groups > 1 and sizes.settings["soft_groups"] else 0)
+    at_once = max(_SCORES_AT_ONCE, 3 + 2 * sizes.groups if _is_soft(sizes) else 0)
     bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
     table = 4 * n * sizes.width
     return [

@@ -35,8 +35,9 @@ class Rates:
         Of the backbone's part of a step, and of a user in a ranking.
     id_row : float
         Of a row of the id table in a step of the optimiser and its average.
-    score, weighed : float
-        Of an item's score for a user in a ranking, and in the search for the content term's weight.
+    score, weighed, loss : float
+        Of an item's score for a user in a ranking, in the search for the content term's weight, and in the loss of a
+        purchase over all items.
     """
 
     forward: dict[str, float]
@@ -48,6 +49,7 @@ class Rates:
     id_row: float
     score: float
     weighed: float
+    loss: float
 
 
 def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
@@ -59,9 +61,8 @@ def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
     else:
         forward = {modality: _layer(tower, dtype, backward=False) for modality, tower in towers}
         training = {modality: _layer(tower, dtype, backward=True) for modality, tower in towers}
-    score, weighed = _scores(sizes)
     picture = _picture(sizes.towers["image"].side) if "image" in sizes.towers else 0.0
-    return Rates(forward, training, picture, _TEXT, *_backbone(sizes), _id_row(sizes.width), score, weighed)
+    return Rates(forward, training, picture, _TEXT, *_backbone(sizes), _id_row(sizes.width), *_scores(sizes))
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -152,7 +153,7 @@ def _id_row(width: int) -> float:
     return _seconds(run) / _TABLE
 
 
-def _scores(sizes: Sizes) -> tuple[float, float]:
+def _scores(sizes: Sizes) -> tuple[float, float, float]:
     rows, n = 16, min(sizes.items, _TABLE)
     queries, table = torch.randn(rows, sizes.width), torch.randn(n, sizes.width)
     profiles, vectors = torch.randn(rows, sizes.compared_width), torch.randn(n, sizes.compared_width)
@@ -166,4 +167,7 @@ def _scores(sizes: Sizes) -> tuple[float, float]:
         torch.add(some, other, alpha=0.5, out=mixed)
         torch.gt(mixed, mixed[:, :1], out=torch.empty_like(mixed)) @ mixed.new_ones(n)
 
-    return _seconds(ranked) / (rows * n), _seconds(weighed) / (rows * n)
+    def loss() -> None:
+        F.cross_entropy(queries @ table.T, torch.zeros(rows, dtype=torch.long), reduction="none")
+
+    return tuple(_seconds(run) / (rows * n) for run in (ranked, weighed, loss))

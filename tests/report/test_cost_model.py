@@ -26,6 +26,7 @@ RATES = Rates(
     id_row=1e-7,
     score=1e-9,
     weighed=1e-9,
+    loss=1e-9,
 )
 
 
@@ -78,6 +79,12 @@ def test_the_total_is_the_sum_of_its_parts():
     )
 
 
+def test_soft_groups_cost_the_loss_of_every_purchase_under_every_module():
+    soft, hard = (costs(sizes(soft_groups=soft), RATES) for soft in (True, False))
+    scores = 8 * 10_000 * 1000 * (9 + 14)  # nine losses a user, a ranking and 13 mixtures
+    assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9)
+
+
 def test_portions_take_time_for_memory():
     (whole, in_portions) = (costs(sizes(encoding_batch_size=size), RATES) for size in (None, 64))
     assert seconds(in_portions, "an epoch's") > seconds(whole, "an epoch's")
@@ -97,7 +104,7 @@ def test_what_is_given_replaces_what_is_measured():
     assert given.forward == {"image": 2e-12, "text": 2e-12}
     here = measured(wanted, torch.float32, tflops=None)
     assert all(here.training[modality] > here.forward[modality] > 0 for modality in ("image", "text"))
-    assert min(here.picture, here.backbone, here.user, here.id_row, here.score, here.weighed) > 0
+    assert min(here.picture, here.backbone, here.user, here.id_row, here.score, here.weighed, here.loss) > 0
     assert replace(here, forward={}, training={}).text == given.text
 
 
