@@ -21,6 +21,11 @@ _SCORES_AT_ONCE = (
 _WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight ...
 _SOFTENED = 13  # ... and candidates of that for groups' shares
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
+_START = 6.5  # seconds of imports, data and model
+_HASHED, _GROUPED = (
+    1.2e-5,
+    1.5e-5,
+)  # seconds of an item: its hash, at each store of states, and its part in the grouping
 _OF_A_STEP, _USER_OF_A_STEP = 5e-3, 1e-4  # seconds of a step beside its products, and of a user in it
 _NARROW = 3  # of an operation's time in IISAN's narrow networks, in times of one in a tower
 _TOP = 0.2  # of the time of the last layer that is left where one of its positions is read
@@ -93,7 +98,7 @@ def _encoding(sizes: Sizes, rates: dict[str, float], adapted: float = _ADAPTED) 
 
 
 def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
-    n, found = sizes.items, []
+    n, found = sizes.items, [Cost("the start", _START)]
     for modality, tower in sizes.towers.items():
         is_image = modality == "image"
         each, size = (rates.picture, 3 * tower.side**2) if is_image else (rates.text, 4 * tower.tokens)
@@ -101,12 +106,14 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         lower = tower.layers - sizes.upper(tower)
         runs = (2 if sizes.method == "IISAN" else 1) if sizes.is_frozen else 1  # IISAN's states, and the features
         operations = lower * tower.layer_operations + bool(lower) * tower.first_operations
-        seconds = n * runs * operations * rates.forward[modality]
+        seconds = n * runs * (operations * rates.forward[modality] + _HASHED)
         kept = {"IISAN": sizes.states, "NONE": 0}.get(sizes.method, tower.tokens if lower else 0)
         features = 4 * tower.feature * sizes.is_frozen
         disk = n * (kept * tower.width * sizes.value_bytes + features)
         found.append(Cost(f"{modality} states, {lower} layers", seconds, disk=disk))
     found.append(Cost("vectors of the content term", disk=_split(_vectors(sizes), _modules(sizes))[1]))
+    if sizes.groups > 1:
+        found.append(Cost("the grouping", n * _GROUPED))
     if _is_soft(sizes):
         scores = sizes.groups * n * sizes.users * (sizes.purchases - 1)
         mixed = sizes.groups * n * min(_WEIGHED_ROWS, sizes.users)

@@ -18,7 +18,7 @@ _ITEMS = 64  # that a probe encodes at a time
 _TABLE = 100_000  # rows of a table at most: longer ones take in proportion
 _REPEATS = 3
 _PILLOW = 1.25  # seconds of a picture in the store, in times of Pillow's (docs/speed.md)
-_TEXT = 4e-5  # seconds of a title in the tokenizer
+_TEXT = 5e-5  # seconds of a title in the tokenizer
 
 
 @dataclass(frozen=True)

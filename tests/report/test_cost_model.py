@@ -60,7 +60,7 @@ def test_operations_and_weights_of_a_tower_are_those_of_the_model(modality):
 
 def test_seconds_of_the_encoder_follow_its_layers_items_and_groups():
     few, many = costs(sizes(peft_layers=1), RATES), costs(sizes(peft_layers=3), RATES)
-    assert seconds(few, "Once/image states") > 0 == seconds(many, "Once/image states")
+    assert seconds(few, "Once/image states") > 5 * seconds(many, "Once/image states")
     assert seconds(few, "an epoch's steps") < seconds(many, "an epoch's steps")
     once, twice = costs(sizes(num_groups=1), RATES), costs(sizes(num_groups=1, items=20_000), RATES)
     assert seconds(twice, "Once/pictures") == 2 * seconds(once, "Once/pictures")
