@@ -1,19 +1,19 @@
-"""Peak memory of preparing and training on a large catalogue, part by part.
+"""Peak memory and time of preparing, training, testing and recommending on large catalogues, part by part.
 
-    python benchmarks/large_catalogue.py --items 200000 --users 3000 --json memory.json
+    python benchmarks/large_catalogue.py --sizes 10000x300x8 100000x300x8 --json table.json --plot chart.png
 
-Makes a synthetic data set in a temporary folder: titles of four to fifteen words, a few hundred different pictures that
-all items share by their column, fifteen purchases of each user, and a tiny random CLIP. All items are in the catalogue
-(``unbought_items``), so they have rows in every table and are ranked. Then a fresh process
-prepares the content, trains an epoch of stage 1 and one of stage 3 with eight groups, and tests, and says after each
-part the most memory that it held resident until then, pages of memory maps and of shared libraries among it. The peak
-of the whole is what the system says of that process and of any that it started.
+For each size (items, users and groups) it makes a synthetic data set in a temporary folder: titles of four to fifteen
+words, a few hundred different pictures that all items share by their column, fifteen purchases of each user, and a tiny
+random CLIP. All items are in the catalogue (``unbought_items``), so they have rows in every table and are ranked. Then
+a fresh process prepares the content, trains an epoch of stage 1 and, with more than one group, one of stage 3, tests,
+and makes lists of ten items for all users, 10,000 of them at most. It says after each part the most memory that it held
+resident until then, pages of memory maps and of shared libraries among it, and seconds: those of the table are the
+processor's, which other work on the machine disturbs little.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,17 +27,29 @@ PICTURES = 300
 PURCHASES = 15  # of a user
 SIDE = 28  # pixels of a picture, and of what the encoder reads
 SEED = 2026
+LISTED = 10_000  # users who get lists, at most
+GIB = 2**30
+COLUMNS = ("items", "users", "groups", "prepare s", "epochs s", "test s", "lists s", "peak GiB", "disk GiB")
+
+
+def size(text: str) -> tuple[int, int, int]:
+    """``1000x300x8`` as items, users and groups."""
+    items, users, groups = map(int, text.split("x"))
+    return items, users, groups
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=200_000)
-    parser.add_argument("--users", type=int, default=3_000)
-    parser.add_argument("--peft_type", choices=("IISAN", "NONE"), default="IISAN")
+    parser.add_argument("--sizes", type=size, nargs="+", default=[(200_000, 3_000, 8)], help="items x users x groups")
+    parser.add_argument("--peft_type", choices=("IISAN", "LORA", "NONE"), default="IISAN")
     parser.add_argument("--modalities", choices=("image", "text"), nargs="+", default=["image", "text"])
+    parser.add_argument("--users_per_batch", type=int, default=64)
+    parser.add_argument("--unvalidated", action="store_true", help="no validation and no test, for many users")
     parser.add_argument("--threads", type=int, default=1, help="of torch and of those that open pictures")
-    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--scratch", type=Path, help="folder for the data sets, which are removed again")
+    parser.add_argument("--json", type=Path, help="file for all figures; what it has already is not measured again")
+    parser.add_argument("--plot", type=Path, help="file for a chart of the peaks")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # of the process that is measured
     return parser.parse_args(arguments)
 
@@ -68,29 +80,34 @@ def make_data(folder: Path, n_items: int, n_users: int) -> None:
 
 
 def train(values: argparse.Namespace) -> dict:
-    """Prepare, train and test in this process.
+    """Prepare, train, test and recommend in this process.
 
     Returns
     -------
     dict
-        Of each part: seconds that it took, and the most bytes that were held until its end.
+        Of each part: seconds that it took, by the clock and of the processor, and the most bytes that were held until
+        its end.
     """
-    started, parts = time.time(), {}
+    started, used, parts = time.time(), 0.0, {}
     import torch
 
     from benchmarks.machine import peak_bytes
     from recbole_perpeft import quick_start
     from recbole_perpeft.config import Config
+    from recbole_perpeft.serving.opening import Opened
+    from recbole_perpeft.serving.recommender import Recommender
 
     torch.set_num_threads(values.threads)
 
     def done(part: str) -> None:
-        nonlocal started
-        parts[part] = {"seconds": time.time() - started, "peak_bytes": peak_bytes(torch.device("cpu"))}
+        nonlocal started, used
+        seconds = {"seconds": time.time() - started, "processor_seconds": time.process_time() - used}
+        parts[part] = {**seconds, "peak_bytes": peak_bytes(torch.device("cpu"))}
         print(f"{part}: {json.dumps(parts[part])}", file=sys.stderr, flush=True)
-        started = time.time()
+        started, used = time.time(), time.process_time()
 
     done("imports")
+    ((_, _, groups),) = values.sizes
     settings = {
         "data_path": str(values.folder),
         "content_cache": str(values.folder / "cache"),
@@ -100,19 +117,79 @@ def train(values: argparse.Namespace) -> dict:
         "unbought_items": True,
         "modalities": values.modalities,
         "peft_type": values.peft_type,
-        "epochs": 2,
+        "num_groups": groups,
+        "epochs": min(groups, 2),
+        "users_per_batch": values.users_per_batch,
+        "eval_step": 0 if values.unvalidated else 1,
         "checkpoint_dir": str(values.folder / "saved"),
         "show_progress": False,
         "use_gpu": False,
     }
     config = Config("PerPEFTSASRec", NAME, config_dict=settings)
-    _, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
+    _, trainer, *loaders = quick_start.prepare(config)
     done("data, content and model")
-    trainer.fit(train_data, valid_data, callback_fn=lambda epoch, score: done(f"epoch {epoch}, with validation"))
-    done("groups' shares and checkpoint")
-    trainer.evaluate(test_data)
-    done("test")
+    trainer.fit(*loaders[:2], callback_fn=lambda epoch, score: done(f"epoch {epoch}, with validation"))
+    done("epochs, without validation" if values.unvalidated else "groups' shares and checkpoint")
+    if not values.unvalidated:
+        trainer.evaluate(loaders[2])
+        done("test")
+    recommender = Recommender(Opened.of(config, trainer.model, [loader._dataset for loader in loaders]))
+    for _ in recommender.blocks(recommender.users[:LISTED]):
+        pass
+    done("lists")
     return parts
+
+
+def measure(n_items: int, n_users: int, n_groups: int, values: argparse.Namespace) -> dict:
+    """One size, in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=values.scratch) as name:
+        make_data(Path(name), n_items, n_users)
+        command = [sys.executable, __file__, "--folder", name, "--sizes", f"{n_items}x{n_users}x{n_groups}"]
+        command += ["--modalities", *values.modalities, *["--unvalidated"] * values.unvalidated]
+        for option in ("peft_type", "threads", "users_per_batch"):
+            command += [f"--{option}", str(getattr(values, option))]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=name, env=environment)
+        held = sum(file.stat().st_size for file in Path(name, "cache").rglob("*.npy"))
+    parts = json.loads(ended.stdout.splitlines()[-1])
+    peak = max(part["peak_bytes"] for part in parts.values())
+    return {
+        "items": n_items,
+        "users": n_users,
+        "groups": n_groups,
+        "parts": parts,
+        "peak_bytes": peak,
+        "disk_bytes": held,
+    }
+
+
+def row_of(run: dict) -> list[str]:
+    """What the table says of a run."""
+    parts = {name: part["processor_seconds"] for name, part in run["parts"].items()}
+    epochs = sum(seconds for name, seconds in parts.items() if name.startswith("epoch"))
+    seconds = parts["data, content and model"], epochs, parts.get("test", 0), parts["lists"]
+    sizes = [f"{run[name]:,}" for name in ("items", "users", "groups")]
+    return [
+        *sizes,
+        *(f"{each:.0f}" for each in seconds),
+        *(f"{run[of] / GIB:.2f}" for of in ("peak_bytes", "disk_bytes")),
+    ]
+
+
+def draw(runs: list[dict], file: Path) -> None:
+    """Peaks against items, a line for each number of users and groups."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for users, groups in sorted({(run["users"], run["groups"]) for run in runs}):
+        own = sorted(
+            (run["items"], run["peak_bytes"] / GIB) for run in runs if (run["users"], run["groups"]) == (users, groups)
+        )
+        axes.plot(*zip(*own, strict=True), marker="o", label=f"{users:,} users, {groups} groups")
+    axes.set(xscale="log", xlabel="items", ylabel="peak memory, GiB", ylim=(0, None))
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=100)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -121,27 +198,21 @@ def main(arguments: list[str] | None = None) -> None:
     if values.folder:
         print(json.dumps(train(values)))
         return
-    with tempfile.TemporaryDirectory() as name:
-        make_data(Path(name), values.items, values.users)
-        command = [sys.executable, __file__, "--folder", name, "--modalities", *values.modalities]
-        for option in ("items", "users", "peft_type", "threads"):
-            command += [f"--{option}", str(getattr(values, option))]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=name, env=environment)
-        held = sum(file.stat().st_size for file in Path(name, "cache").rglob("*.npy"))
-    of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    result = {
-        "settings": {name: getattr(values, name) for name in ("items", "users", "peft_type", "modalities", "threads")},
-        "parts": json.loads(ended.stdout.splitlines()[-1]),
-        "peak_bytes": of_children,
-        "cache_bytes": held,
-    }
-    print(f"{values.items} items, {values.users} users, {values.peft_type}, {' and '.join(values.modalities)}")
-    for part, of in result["parts"].items():
-        print(f"{part:34} {of['seconds']:7.1f} s   {of['peak_bytes'] / 2**30:5.2f} GiB at most until then")
-    print(f"peak of all processes: {of_children / 2**30:.2f} GiB; content on disk: {held / 2**30:.2f} GiB")
-    if values.json:
-        values.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    from recbole_perpeft.experiments.tables import pipes
+
+    settings = {name: getattr(values, name) for name in ("peft_type", "modalities", "threads")}
+    result = {"settings": settings, "runs": []}
+    if values.json and values.json.is_file():
+        result = json.loads(values.json.read_text(encoding="utf-8"))
+    known = {(run["items"], run["users"], run["groups"]) for run in result["runs"]}
+    for each in values.sizes:
+        if each not in known:
+            result["runs"].append(measure(*each, values))
+        if values.json:
+            values.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(pipes(COLUMNS, list(map(row_of, result["runs"]))))
+    if values.plot:
+        draw(result["runs"], values.plot)
 
 
 if __name__ == "__main__":

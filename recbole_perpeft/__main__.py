@@ -9,7 +9,7 @@ from recbole_perpeft.utils.late_imports import without_garbage_collection
 from recbole_perpeft.utils.launch import refuse_several
 
 # each a module of commands/ with a main; only the one that is asked for is imported
-COMMANDS = ("cache", "check", "compare", "explain", "export", "prepare", "recommend", "serve", "tune")
+COMMANDS = ("cache", "check", "compare", "estimate", "explain", "export", "prepare", "recommend", "serve", "tune")
 _OF_RUNS = ("compare", "tune")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import large_catalogue, sampled
+from benchmarks import estimate, large_catalogue, sampled
 from benchmarks.apart import moved
 from benchmarks.backbones import line, summaries_in
 from benchmarks.ceiling import true_aspects
@@ -242,12 +242,35 @@ def test_sampled_evaluation_is_timed_against_predict_which_finds_the_same(tmp_pa
 
 @pytest.mark.slow
 def test_a_large_catalogues_memory_is_measured_part_by_part(tmp_path, capsys):
-    file = tmp_path / "memory.json"
-    large_catalogue.main(["--items", "400", "--users", "80", "--json", str(file)])
-    result = json.loads(file.read_text())
-    peaks = [part["peak_bytes"] for part in result["parts"].values()]
-    assert list(result["parts"])[0] == "imports"
-    assert list(result["parts"])[-1] == "test"
-    assert peaks == sorted(peaks)
-    assert result["peak_bytes"] >= 0.99 * peaks[-1]  # the system counts in other pages
-    assert "GiB at most until then" in capsys.readouterr().out
+    file, chart = tmp_path / "memory.json", tmp_path / "chart.png"
+    sizes = ["400x80x2", "600x80x1"]
+    for some in (sizes[:1], sizes):  # the second time the first size is known
+        large_catalogue.main(["--sizes", *some, "--json", str(file), "--plot", str(chart)])
+    large_catalogue.main(["--sizes", "500x80x2", "--unvalidated", "--json", str(file)])
+    *runs, unvalidated = json.loads(file.read_text())["runs"]
+    assert list(unvalidated["parts"])[2:] == ["epochs, without validation", "lists"]
+    assert [(run["items"], run["users"], run["groups"]) for run in runs] == [(400, 80, 2), (600, 80, 1)]
+    for run in runs:
+        peaks = [part["peak_bytes"] for part in run["parts"].values()]
+        assert list(run["parts"])[0] == "imports"
+        assert list(run["parts"])[-2:] == ["test", "lists"]
+        assert peaks == sorted(peaks)
+        assert run["peak_bytes"] == peaks[-1]
+    assert "| 400 | 80 | 2 |" in capsys.readouterr().out
+    assert chart.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_estimate_is_measured_against_a_run_of_the_demo(tmp_path, capsys):
+    file = tmp_path / "estimate.json"
+    estimate.main(["--peft", "NONE", "--json", str(file)])
+    lines = json.loads(file.read_text())["lines"]
+    assert [line[1] for line in lines] == [
+        "steps of an epoch, stage 1",
+        "steps of an epoch, stage 3",
+        "validation, stage 1",
+        "validation, stage 3",
+        "peak",
+    ]
+    assert all(0.2 < float(line[-1]) < 5 for line in lines)  # a machine that does other work is far off
+    assert "| demo, NONE | peak |" in capsys.readouterr().out

@@ -27,6 +27,7 @@ from recbole_perpeft.utils.errors import ContentError
 
 FORMAT_VERSION = 1
 _KIND = "kind.txt"  # no .npy: a hash of the content is one of these
+_WRITTEN_AT_ONCE = 2**23  # bytes, for each writing waits for the disk
 _AT_ONCE = 1  # second: longer than it takes to open a store
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -143,7 +144,7 @@ class ArrayWriter:
     Attributes
     ----------
     n_rows : int
-        How many rows are on disk.
+        How many rows there are: on disk, but for the last few of which the next ones are waited for.
 
     Raises
     ------
@@ -162,6 +163,7 @@ class ArrayWriter:
         npy.write_array_header_1_0(self._file, header)
         start = self._file.tell()
         self.n_rows = max(0, path.stat().st_size - start) // self._row_bytes
+        self._waiting = bytearray()
         self._file.seek(start + self.n_rows * self._row_bytes)
 
     def __enter__(self) -> "ArrayWriter":
@@ -172,9 +174,15 @@ class ArrayWriter:
         return self
 
     def append(self, rows: np.ndarray) -> None:
-        """Write rows ``[n, ...]`` and see to it that they reach the disk."""
+        """Write rows ``[n, ...]``, many at once, and see to it that they reach the disk."""
+        self._waiting += memoryview(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+        self.n_rows += len(rows)
+        if len(self._waiting) >= _WRITTEN_AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
         try:
-            left = memoryview(rows.ravel().view(np.uint8))
+            left = memoryview(self._waiting)
             while left:
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
@@ -182,12 +190,16 @@ class ArrayWriter:
             if error.errno in _DISK_FULL:
                 raise self._disk_full() from error
             raise
-        self.n_rows += len(rows)
+        self._waiting = bytearray()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            if self._waiting and not isinstance(error, ContentError | OSError):  # after these the store is removed
+                self._write()
+        finally:
+            self._file.close()
 
     def _disk_full(self) -> ContentError:
         cache = self.path.parent.parent

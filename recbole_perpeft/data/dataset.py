@@ -11,6 +11,9 @@ from recbole.utils import ModelType
 from recbole_perpeft.data.cold_items import hold_out
 from recbole_perpeft.data.purchase_filters import PurchaseFilters
 
+_BEGIN = "_begin"  # of a row: where its list begins among all purchases in order
+_ROWS = 65_536  # whose lists are filled at a time
+
 
 class GeneralPurchases(PurchaseFilters):
     """A mixin for models whose rows are purchases."""
@@ -45,6 +48,7 @@ class SequencePurchases(PurchaseFilters):
     """
 
     cold_tokens: np.ndarray | None = None
+    _splits = False  # whether what is made of all rows is split into parts
 
     def _filter_by_inter_num(self):
         super()._filter_by_inter_num()
@@ -86,18 +90,41 @@ class SequencePurchases(PurchaseFilters):
         first_of_user = np.repeat(starts, np.diff(np.r_[starts, n]))  # [n]
         targets = np.setdiff1d(np.arange(n), starts)  # [rows]
         begins = np.maximum(first_of_user[targets], targets - self.max_item_list_len)  # [rows]
-        lengths = torch.from_numpy(targets - begins)
-        places = torch.from_numpy(begins[:, None] + np.arange(self.max_item_list_len)).clamp_(max=n - 1)
-        beyond = torch.arange(self.max_item_list_len) >= lengths[:, None]  # [rows, positions]
-        rows = self.inter_feat[targets]
-        lists = {self.item_list_length_field: lengths}
-        for field in self.inter_feat:
-            if field != self.uid_field:
-                values = self.inter_feat[field][places]  # [rows, positions, ...]
-                values.masked_fill_(beyond.view(*beyond.shape, *[1] * (values.dim() - 2)), 0)
-                lists[getattr(self, f"{field}_list_field")] = values
-        rows.update(Interaction(lists))
+        self._ordered, rows = self.inter_feat, self.inter_feat[targets]
+        lengths = {self.item_list_length_field: torch.from_numpy(targets - begins)}
+        rows.update(Interaction({**lengths, _BEGIN: torch.from_numpy(begins)}))
         self.inter_feat = rows
+        if not self._splits:
+            self._add_lists()
+
+    def build(self) -> list[Dataset]:
+        """As RecBole's; lists are made of the parts' rows, and not of all rows first."""
+        self._splits = True
+        parts = super().build()
+        for part in parts:
+            part._add_lists()
+        if _BEGIN in self.inter_feat:
+            self.inter_feat.drop(_BEGIN)
+            del self._ordered
+        return parts
+
+    def _add_lists(self) -> None:
+        """Put what users had bought before each row beside it, of every column, padded with zeros at the end."""
+        rows, longest = self.inter_feat, self.max_item_list_len
+        if _BEGIN not in rows:
+            return
+        begins, lengths = rows.interaction.pop(_BEGIN), rows[self.item_list_length_field]
+        for field in self._ordered:
+            if field == self.uid_field:
+                continue
+            values = self._ordered[field]  # [n, ...]
+            lists = values.new_zeros(len(rows), longest, *values.shape[1:])
+            for some in torch.arange(len(rows)).split(_ROWS):
+                within = torch.arange(longest) < lengths[some, None]  # [some, longest]
+                places = (begins[some, None] + torch.arange(longest))[within]
+                lists[some[:, None].expand_as(within)[within], within.nonzero()[:, 1]] = values[places]
+            rows.update(Interaction({getattr(self, f"{field}_list_field"): lists}))
+        del self._ordered
 
     def training_sequences(self) -> dict[int, np.ndarray]:
         """User id to their training purchases, oldest first; to be asked of the training part.

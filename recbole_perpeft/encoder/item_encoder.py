@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from recbole_perpeft.encoder.foundation.state_store import StateStore
 from recbole_perpeft.encoder.item_features import ItemFeatures
@@ -115,7 +114,7 @@ class ItemEncoder(nn.Module):
         """
 
     def fixed_features(self) -> torch.Tensor | None:
-        """What items are compared by for likeness, if no module of ours moves it, ``[n_items, d]``; row 0 is zeros.
+        """What items are compared by for likeness, if no module of ours moves it, ``[n_items, d]``.
 
         None: what :meth:`encode` gives for the group.
         """
@@ -176,11 +175,13 @@ class FrozenItemEncoder(ItemEncoder):
     def encode(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """Look up the features of items [n]: [n, feature_dim], without gradient."""
         self._check_group(group)
-        if self._features is None:
-            self._features = self.item_features.frozen_features()
-        return self._features.gather(items, 1)[:, 0]
+        return self._all().gather(items, 1)[:, 0]
 
     def fixed_features(self) -> torch.Tensor:
         """Those of the foundation model, ``[n_items, d]``."""
-        features = FrozenItemEncoder.encode(self, torch.arange(1, self.content.n_items), 0)  # not a subclass' own
-        return F.pad(features, (0, 0, 1, 0))
+        return self._all().whole()
+
+    def _all(self) -> StateStore:
+        if self._features is None:
+            self._features = self.item_features.frozen_features()
+        return self._features

@@ -7,7 +7,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from recbole_perpeft.utils.mapped_rows import blocks, rows_from
+
 _COMPONENTS = 32  # principal components that coherence looks at
+_ITEMS = 16_384  # in double precision at a time
 
 
 def random_groups(n: int, num_groups: int, seed: int) -> np.ndarray:
@@ -42,19 +45,31 @@ def kmeans_groups(points: np.ndarray, num_groups: int, seed: int) -> tuple[np.nd
     return groups.astype(np.int64), kmeans.cluster_centers_
 
 
-def whitened(features: np.ndarray) -> np.ndarray:
+def whitened(features: torch.Tensor) -> np.ndarray:
     """Items by their principal components, each scaled to variance 1, ``[n_items, components]``; zeros for padding.
+
+    Components are eigenvectors of the covariance, on the CPU whatever the device, so that groups are the same: of a
+    large catalogue only some items are in double precision at a time.
 
     Parameters
     ----------
     features
         Content features of all items, ``[n_items, content_size]``; row 0 is padding.
     """
-    centred = features[1:].astype(np.float64) - features[1:].mean(axis=0)  # [n_items - 1, content_size]
-    rotated, scales, _ = np.linalg.svd(centred, full_matrices=False)
-    kept = scales[:_COMPONENTS] > 1e-6 * scales[0]
-    white = rotated[:, :_COMPONENTS][:, kept] * np.sqrt(len(centred))  # [n_items - 1, components]
-    return np.pad(white, ((1, 0), (0, 0)))
+    items = rows_from(features, 1)
+    mean = sum(block.cpu().double().sum(dim=0) for block in blocks(items, _ITEMS)) / len(items)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.double)
+    for block in blocks(items, _ITEMS):
+        rows = block.cpu().double() - mean
+        covariance.addmm_(rows.T, rows)
+    squares, directions = torch.linalg.eigh(covariance / len(items))
+    squares, directions = squares.flip(0)[:_COMPONENTS], directions.flip(1)[:, :_COMPONENTS]
+    kept = squares > (1e-6**2) * squares[0]
+    map_to_white = directions[:, kept] / squares[kept].sqrt()
+    white = np.zeros((len(features), int(kept.sum())))
+    for first, block in zip(range(1, len(features), _ITEMS), blocks(items, _ITEMS), strict=True):
+        white[first : first + len(block)] = ((block.cpu().double() - mean) @ map_to_white).numpy()
+    return white
 
 
 def coherence(white: np.ndarray, sequences: Sequence[np.ndarray]) -> np.ndarray:

@@ -120,7 +120,7 @@ class CoherenceGroups(GroupRule):
 
     def fit(self, model: nn.Module, sequences: dict[int, np.ndarray]) -> np.ndarray:
         """As :meth:`GroupRule.fit`."""
-        white = whitened(model.item_tower.content_features(0).cpu().numpy())  # [n_items, components]
+        white = whitened(model.item_tower.content_features(0))  # [n_items, components]
         groups, centres = kmeans_groups(coherence(white, list(sequences.values())), self.num_groups, self.seed)
         self._keep(white=white, centres=centres)
         self.to(model.device)

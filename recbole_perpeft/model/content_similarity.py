@@ -1,11 +1,13 @@
 """How like two items' content is, at the encoder's full width, and how like an item is to what a user bought."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import RAW, WHITENED
+from recbole_perpeft.utils.mapped_rows import blocks
 
 # Of the mean variance, added to that of every direction before it is scaled to 1: of few items, or where features
 # hardly vary, a variance is mostly chance.
@@ -39,14 +41,13 @@ class LikenessMap:
             direction vary about as much as any other (whitening with a ridge), so that what sets a few items apart
             counts as much as what all texts of a catalogue have in common.
         """
-        chunks = features.split(_CHUNK)
         mean = torch.zeros(features.shape[1], dtype=torch.double, device=features.device)
         if form != RAW:
-            mean = sum(chunk.double().sum(dim=0) for chunk in chunks) / len(features)
+            mean = sum(chunk.double().sum(dim=0) for chunk in blocks(features, _CHUNK)) / len(features)
         if form != WHITENED:
             return cls(mean, None)
         covariance = torch.zeros(len(mean), len(mean), dtype=torch.double, device=features.device)
-        for chunk in chunks:
+        for chunk in blocks(features, _CHUNK):
             rows = chunk.double() - mean
             covariance.addmm_(rows.T, rows)
         covariance /= max(len(features), 1)
@@ -60,7 +61,11 @@ class LikenessMap:
 
         An item that is no different from the mean gets zeros.
         """
-        return torch.cat([self._vectors(chunk) for chunk in features.split(_CHUNK)])
+        return torch.cat(list(self.in_blocks(features)))
+
+    def in_blocks(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
+        """As a call, some items at a time."""
+        return map(self._vectors, blocks(features, _CHUNK))
 
     def _vectors(self, features: torch.Tensor) -> torch.Tensor:
         rows = features.double() - self.mean

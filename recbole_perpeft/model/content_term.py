@@ -1,14 +1,16 @@
 """What content adds to a score at the encoder's full width: how like an item is to what its user bought."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from recbole_perpeft.model.content_similarity import LikenessMap, profiles
+from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release, rows_from
 
 
 class Part(Enum):
@@ -26,6 +28,11 @@ class ContentTerm(nn.Module):
     projected here. The weight ``a`` is 0 until one is found in validation
     (:mod:`~recbole_perpeft.trainer.content_weight`), and part of the model's state from then on.
 
+    Parameters
+    ----------
+    folder
+        Gives where tables lie that are too large for memory.
+
     Attributes
     ----------
     weight, decay : torch.Tensor
@@ -34,8 +41,9 @@ class ContentTerm(nn.Module):
         What of a model's scores is computed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Callable[[], Path]) -> None:
         super().__init__()
+        self._folder = folder
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("decay", torch.ones(()))
         self.part = Part.ALL
@@ -56,15 +64,17 @@ class ContentTerm(nn.Module):
 
     def use(self, module: int) -> None:
         """Let items be as the encoder's ``module`` sees them, which :meth:`read` has been told."""
-        self._table = self._tables[module] if self._fixed is None else self._fixed
+        before, self._table = self._table, self._tables[module] if self._fixed is None else self._fixed
+        if before is not None and before is not self._table:
+            release(before)
 
-    def read(self, module: int, features: torch.Tensor, encoder: nn.Module) -> None:
+    def read(self, module: int, features: Callable[[], torch.Tensor], encoder: nn.Module) -> None:
         """Take the features of all items as the ``encoder``'s ``module`` sees them now, if they are not known.
 
         Parameters
         ----------
         features
-            ``[n_items, content_size]``.
+            Gives them, ``[n_items, content_size]``.
         encoder : ItemEncoder
             Where it has features that no training moves, these are taken, once for all modules.
         """
@@ -72,13 +82,15 @@ class ContentTerm(nn.Module):
             return
         fixed = encoder.fixed_features()
         if fixed is None:
-            self._tables[module] = self._compared(module, features)
+            self._tables[module] = self._compared(module, features())
         else:
             self._fixed = self._compared(0, fixed)
 
     def _compared(self, module: int, features: torch.Tensor) -> torch.Tensor:
-        self._maps[module] = LikenessMap.fitted(features[1:])
-        return F.pad(self._maps[module](features[1:]), (0, 0, 1, 0))
+        items = rows_from(features, 1)  # without padding
+        likeness = self._maps[module] = LikenessMap.fitted(items)
+        table = empty_rows(*features.shape, features.device, self._folder)  # [n_items, d]
+        return fill(table, chain([features.new_zeros(1, features.shape[1])], likeness.in_blocks(items)))
 
     @property
     def tables(self) -> dict[int, torch.Tensor]:
@@ -108,6 +120,7 @@ class ContentTerm(nn.Module):
     def forget(self) -> None:
         """Drop what was read, for the features have moved."""
         self._tables.clear()
+        self._table = self._fixed
 
     def of_all(self, histories: torch.Tensor) -> torch.Tensor:
         """The cosines of all items, ``[n, n_items]``, to what users bought: ``histories [n, length]``, padded."""

@@ -1,15 +1,16 @@
 """The item tower: what stands in the place of a backbone's item embedding (paper, section on the item embedding)."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from recbole_perpeft.model.catalogue_features import CHUNK, CatalogueFeatures
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
@@ -17,11 +18,9 @@ from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
 from recbole_perpeft.utils.errors import TrainingError
-from recbole_perpeft.utils.processes import Share, gather_rows, share
+from recbole_perpeft.utils.mapped_rows import blocks, fill, release, rows_from
 
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
-_CHUNK = 2048  # items of a catalogue between two looks at the progress bar
-_CHUNKS_WORTH_A_BAR = 8
 
 
 class MultimodalItemEmbedding(nn.Module):
@@ -57,6 +56,8 @@ class MultimodalItemEmbedding(nn.Module):
         Whether encoding a catalogue shows a bar.
     content_term
         What likeness adds to the scores; it is told of the catalogue's features.
+    folder
+        Gives where tables lie that are too large for memory.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class MultimodalItemEmbedding(nn.Module):
         untrained: Sequence[int] = (),
         show_progress: bool = False,
         content_term: ContentTerm | None = None,
+        folder: Callable[[], Path] = Path,
     ):
         super().__init__()
         self.content_term = content_term
         self.id_embedding, self.encoder, self.conditioning = id_embedding, encoder, conditioning
-        self.content_weight, self.n_items, self.show_progress = content_weight, n_items, show_progress
+        self.content_weight, self.n_items = content_weight, n_items
+        self._of_catalogue = CatalogueFeatures(encoder, n_items, show_progress, folder)
         first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
         self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_projectors))
         self.register_buffer("_in_training", torch.ones(id_embedding.num_embeddings, 1), persistent=False)
@@ -85,6 +88,7 @@ class MultimodalItemEmbedding(nn.Module):
         self._window: EncodingWindow | None = None
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
         self._tables: dict[int, torch.Tensor] = {}
+        self._read: torch.Tensor | None = None  # the last of them in use
         # ... and, once whole() has been used, f(i; P_g) as last computed of all, [n_items, content_size]
         self._history: dict[int, torch.Tensor] | None = None
 
@@ -194,7 +198,7 @@ class MultimodalItemEmbedding(nn.Module):
         as they are now, whatever the steps have done to the backbone in between.
         """
         module = self.module_of(group)
-        part = self._share(len(items), module)
+        part = self._of_catalogue.share(len(items), module)
         own = items if part is None else items[part.rows]
         features = encode_in_portions(partial(self.encoder.encode, group=module), own, portion, self._in_training)
         self._window = window = EncodingWindow(items, features, part)
@@ -241,15 +245,11 @@ class MultimodalItemEmbedding(nn.Module):
             if self._history is not None and not self._tables:  # what this evaluation leaves out would be older still
                 self._history.clear()
             if group not in self._tables:
-                features = self._whole_features(group)
-                if self.content_term is not None:
-                    self.content_term.read(self.module_of(group), features, self.encoder)
-                if self._history is not None:
-                    self._history[group] = features.to(_HISTORY_DTYPE)
-                self._tables[group] = (
-                    features if self.by_user else self._with_ids(self._project(features, group), group)
-                )
+                self._tables[group] = self._computed(group)
             table = self._tables[group]
+            if self._read is not None and self._read is not table:
+                release(self._read)
+            self._read = table
             if self.content_term is not None:
                 self.content_term.use(self.module_of(group))
             if user is not None:
@@ -271,11 +271,40 @@ class MultimodalItemEmbedding(nn.Module):
         finally:
             self._table = before
 
+    def _computed(self, group: int) -> torch.Tensor:
+        """The table that :meth:`catalogue` keeps, some items at a time unless their features are needed too."""
+        term, whole = self.content_term, cache(partial(self._whole_features, group))
+        if term is not None:
+            term.read(self.module_of(group), whole, self.encoder)
+        if self._history is not None:
+            self._history[group] = whole().to(_HISTORY_DTYPE)
+        if self.by_user:
+            return whole()
+        is_known = whole.cache_info().currsize
+        known = blocks(rows_from(whole(), 1), CHUNK) if is_known else None
+        features = known or self._of_catalogue.blocks(self.module_of(group), group)
+        table = self._of_catalogue.room(self.num_embeddings, self.embedding_dim, self.device)
+        return fill(table, self._table_rows(features, group))
+
+    def _table_rows(self, features: Iterable[torch.Tensor], group: int) -> Iterator[torch.Tensor]:
+        """Rows of padding, of items with ``features`` ``[n, content_size]`` each, and of what comes past them."""
+        yield self.id_embedding.weight.new_zeros(1, self.embedding_dim)
+        first = 1
+        for some in features:
+            yield self._with_id_rows(self._project(some, group), first, group)
+            first += len(some)
+        past = self.num_embeddings - first
+        yield self._with_id_rows(self.id_embedding.weight.new_zeros(past, self.embedding_dim), first, group)
+
     def _with_ids(self, content: torch.Tensor, group: int) -> torch.Tensor:
         """``[num_embeddings, embedding_dim]`` of the catalogue's ``content``, zeros in the row of padding."""
         content = F.pad(content, (0, 0, 0, self.num_embeddings - self.n_items))
-        rows = content + self.id_embedding.weight * self._in_training
-        return F.pad(self._as_seen(rows, group)[1:], (0, 0, 1, 0))
+        return F.pad(self._with_id_rows(content[1:], 1, group), (0, 0, 1, 0))
+
+    def _with_id_rows(self, content: torch.Tensor, first: int, group: int) -> torch.Tensor:
+        """Rows from ``first`` on as ``group`` sees them, of their ``content [n, embedding_dim]``."""
+        rows = slice(first, first + len(content))
+        return self._as_seen(content + self.id_embedding.weight[rows] * self._in_training[rows], group)
 
     def _last_features(self, group: int) -> torch.Tensor:
         self._history = self._history or {}
@@ -285,19 +314,7 @@ class MultimodalItemEmbedding(nn.Module):
 
     def _whole_features(self, group: int) -> torch.Tensor:
         """``[n_items, content_size]``, zeros in the row of padding."""
-        items, module = torch.arange(1, self.n_items), self.module_of(group)
-        part = self._share(len(items), module)
-        chunks = (items if part is None else items[part.rows]).split(_CHUNK)
-        hidden = not self.show_progress or len(chunks) < _CHUNKS_WORTH_A_BAR
-        bar = tqdm(chunks, desc=f"Encode items, group {group}", ncols=100, leave=False, disable=hidden)
-        with self.encoder.activate(module):
-            rows = torch.cat([self.encoder.encode(chunk, module) for chunk in bar])
-        rows = rows if part is None else gather_rows(rows, len(items))
-        return F.pad(rows, (0, 0, 1, 0))
-
-    def _share(self, n: int, module: int) -> Share | None:
-        """What of ``n`` items this process encodes for all; None: all, as where features are only looked up."""
-        return share(n) if self.encoder.adapter_parameters(module) else None
+        return self._of_catalogue.whole(self.module_of(group), group, self.device)
 
     @torch.no_grad()
     def content_features(self, group: int) -> torch.Tensor:
@@ -311,6 +328,7 @@ class MultimodalItemEmbedding(nn.Module):
     def invalidate(self) -> None:
         """Drop the tables, for weights have moved; what was last computed of the encoder still serves :meth:`whole`."""
         self._tables.clear()
+        self._read = None
         if self.content_term is not None:
             self.content_term.forget()
 

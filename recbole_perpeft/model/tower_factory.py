@@ -1,6 +1,7 @@
 """The item tower that the settings ask for."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
     encoder = dataset.item_encoder or _given_or_adapted(config, dataset)
     sizes = dataset.num(dataset.uid_field), id_embedding.embedding_dim, config["projector_size"]
     bought = np.concatenate(list(dataset.training_sequences().values()))
+    folder = partial(cache_folder, config["content_cache"])
     return MultimodalItemEmbedding(
         id_embedding,
         encoder,
@@ -52,7 +54,8 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         biases,
         np.setdiff1d(np.arange(1, dataset.item_num), bought),
         config["show_progress"],
-        ContentTerm() if config["content_term"] else None,
+        ContentTerm(folder) if config["content_term"] else None,
+        folder,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,9 @@ from recbole_perpeft.model.catalogue_axes import ITEMS
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import CheckpointError
 from recbole_perpeft.utils.files import remove_empty, reserve
+from recbole_perpeft.utils.mapped_rows import empty_rows, fill
+
+_ROWS = 65_536  # of a table that are copied at a time
 
 
 class Checkpoint:
@@ -54,8 +58,15 @@ class Checkpoint:
 
     def keep_best(self) -> None:
         """Take the model's state for the best one."""
-        self.best_state = {key: value.detach().cpu().clone() for key, value in self._model.state_dict().items()}
+        self.best_state = {key: self._copy(value.detach()) for key, value in self._model.state_dict().items()}
         self._version_of_best = self._model.weights_version
+
+    def _copy(self, value: torch.Tensor) -> torch.Tensor:
+        """On the CPU; of a large table a file is made, which is read only when the state is put back or written."""
+        if value.dim() != 2 or value.dtype != torch.float32:
+            return value.cpu().clone()
+        place = partial(Path, self._config["checkpoint_dir"])
+        return fill(empty_rows(*value.shape, torch.device("cpu"), place, "checkpoint_dir"), value.split(_ROWS))
 
     def take_best(self, state: dict) -> None:
         """Have the best state that ``state``, from :meth:`states`, has; the model stays as it is."""

@@ -1,12 +1,15 @@
 """Rows of an array on disk, gathered onto the device that computes with them."""
 
-import warnings
-
 import numpy as np
 import torch
 
+from recbole_perpeft.utils.mapped_rows import as_tensor, release
+
 # What of a GPU's free memory the arrays may take when they are placed; the rest is for models and activations.
 _SHARE_OF_FREE_MEMORY = 0.4
+# Of a memory map that is read row by row: bytes that the system may map for one, and that may be mapped before they are
+# given back.
+_MAPPED_FOR_A_ROW, _MAPPED = 2**16, 2**29
 
 
 class DeviceRows:
@@ -27,17 +30,27 @@ class DeviceRows:
 
     def __init__(self, array: np.ndarray, device: torch.device, dtype: torch.dtype | None = None):
         self.device = torch.device(device)
-        rows = _as_tensor(array)
-        self._rows = rows if dtype is None else rows.view(dtype)
+        self._rows = as_tensor(array, dtype)
+        self._read = 0
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             if self._rows.nbytes < _SHARE_OF_FREE_MEMORY * free:
                 self._rows = self._rows.to(self.device)
 
+    def whole(self) -> torch.Tensor:
+        """All rows, ``[n_rows, ...]`` on the device; on a CPU they stay where they are."""
+        if self._rows.device.type == self.device.type:
+            return self._rows
+        return self.gather(torch.arange(len(self._rows)))
+
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows ``[n]`` (on the CPU) of the array, ``[n, ...]`` on the device."""
         if self._rows.device.type == "cuda":
             return self._rows.index_select(0, to_device(rows, self.device))
+        self._read += len(rows)
+        if self._read * _MAPPED_FOR_A_ROW > _MAPPED:
+            release(self._rows)
+            self._read = 0
         if self.device.type == "cpu":
             return self._rows.index_select(0, rows)
         pinned = torch.empty(len(rows), *self._rows.shape[1:], dtype=self._rows.dtype, pin_memory=True)
@@ -50,9 +63,3 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if tensor.device.type == "cpu" and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
-
-
-def _as_tensor(array: np.ndarray) -> torch.Tensor:
-    with warnings.catch_warnings():  # torch has no read-only tensors; nothing here writes
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)

@@ -172,6 +172,22 @@ def test_prefixes_are_those_of_recboles_own_loop_whatever_the_columns(tiny, tmp_
         assert ours.field2seqlen[field] == theirs.field2seqlen[field]
 
 
+def test_lists_made_of_each_part_are_those_made_of_all_rows(tiny):
+    whole, split = create_dataset(tiny(MAX_ITEM_LIST_LENGTH=3)), create_dataset(tiny(MAX_ITEM_LIST_LENGTH=3))
+    whole._change_feat_format()
+    parts, rows = split.build(), whole.inter_feat
+    place = {key: row for row, key in enumerate(zip(rows["user_id"].tolist(), rows["item_id"].tolist(), strict=True))}
+    assert sum(len(part) for part in parts) == len(rows) == len(place)
+    assert min(len(part) for part in parts) > 0
+    for part in parts:
+        own = part.inter_feat
+        where = [place[key] for key in zip(own["user_id"].tolist(), own["item_id"].tolist(), strict=True)]
+        assert list(own.columns) == list(rows.columns)
+        for field in rows.columns:
+            assert own[field].dtype == rows[field].dtype
+            assert own[field].equal(rows[field][where]), field
+
+
 def test_a_selected_feature_that_the_items_lack_is_named(tiny):
     with pytest.raises(DataError, match=r"tiny\.item has no column 'class' \(selected_features\).*title, brand"):
         create_dataset(tiny(model="PerPEFTSASRecF"))

@@ -82,9 +82,9 @@ def test_coherence_is_the_mean_product_of_pairs_in_each_scaled_component():
     centred = features[1:] - features[1:].mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred / 20)
     white = (centred @ vectors / np.sqrt(values))[:, ::-1]  # variance 1, largest component first
-    by_user = coherence(whitened(features), sequences)
+    by_user = coherence(whitened(torch.from_numpy(features)), sequences)
     padded = torch.tensor([[*items, *[0] * (12 - len(items))] for items in sequences])
-    of_padded = coherence_of(torch.from_numpy(whitened(features)), padded)
+    of_padded = coherence_of(torch.from_numpy(whitened(torch.from_numpy(features))), padded)
     np.testing.assert_allclose(of_padded, by_user, atol=1e-6)  # the root of a sum that is 0 but for rounding
     for found, items in zip(by_user, sequences, strict=True):
         pairs = [white[i - 1] * white[j - 1] for i in items for j in items if i != j]
@@ -108,13 +108,13 @@ def test_coherence_groups_users_by_the_aspect_they_look_at_and_not_by_what_they_
         groups, _ = kmeans_groups(points, 3, seed=0)
         return sum(np.bincount(aspects[groups == group]).max() for group in range(3)) / 150
 
-    by_coherence = purity(coherence(whitened(features), sequences))
+    by_coherence = purity(coherence(whitened(torch.from_numpy(features)), sequences))
     assert by_coherence > 0.8
     assert purity(np.stack([features[items].mean(axis=0) for items in sequences])) < by_coherence - 0.2
 
 
 def test_items_without_variety_leave_all_users_in_one_group():
-    found = coherence(whitened(np.ones((5, 3), np.float32)), [np.array([1, 2]), np.array([3])])
+    found = coherence(whitened(torch.ones(5, 3)), [np.array([1, 2]), np.array([3])])
     groups, centres = kmeans_groups(found, 2, seed=0)
     assert groups.tolist() == [0, 0]
     assert nearest(torch.from_numpy(found), torch.from_numpy(centres)).tolist() == [0, 0]

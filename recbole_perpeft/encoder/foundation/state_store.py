@@ -43,6 +43,10 @@ class StateStore:
         self.longest = int(self._lengths.max())
         self._rows = DeviceRows(open_array(folder / "states.npy"), device, dtype)
 
+    def whole(self) -> torch.Tensor:
+        """States of all items on the device, one after the other, ``[sum of lengths, d]``."""
+        return self._rows.whole()
+
     def gather(self, items: torch.Tensor, positions: int) -> torch.Tensor:
         """States of items ``[n]`` (on the CPU), ``[n, positions, d]`` on the device.
 

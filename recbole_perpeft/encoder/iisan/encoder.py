@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
@@ -90,8 +89,7 @@ class SideNetworkItemEncoder(ItemEncoder):
 
     def fixed_features(self) -> torch.Tensor:
         """Those of the foundation model, ``[n_items, d]``: the networks' have nothing of it before they are trained."""
-        items = torch.arange(1, self.content.n_items)
-        return F.pad(self.item_features.frozen_features().gather(items, 1)[:, 0], (0, 0, 1, 0))
+        return self.item_features.frozen_features().whole()
 
     def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:
         """Return names and trainable parameters of a group's own networks."""

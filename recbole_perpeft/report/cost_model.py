@@ -1,0 +1,197 @@
+"""What a run costs before it is run: seconds, memory and disk of each part, from its sizes and the machine's rates."""
+
+from dataclasses import dataclass
+
+from recbole_perpeft.report.cost_probe import Rates
+from recbole_perpeft.report.cost_sizes import Sizes
+from recbole_perpeft.utils.mapped_rows import IN_MEMORY
+
+# Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
+_PROCESS = 780e6  # Python with torch, transformers and RecBole
+_OF_AN_ITEM = 900  # ids, titles and hashes of an item
+_OF_A_USER, _OF_A_PURCHASE = 600, 90  # beside the lists
+_ID_TABLES = 7  # weights, gradient twice, AdamW's two moments, average, and the weights while that is validated
+_COMPARED = 32  # components by which users are grouped, in double and single precision
+_LOGITS = 6  # of a step's logits are alive at once
+_KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
+_SCORES_OF_A_BLOCK, _LEAST_ROWS = 2**22, 8  # on a CPU
+_SCORES_AT_ONCE = (
+    7  # of a block, in the search for the content term's weight; in that for groups' shares two of each group
+)
+_WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight ...
+_SOFTENED = 13  # ... and candidates of that for groups' shares
+_ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
+_START = 6.5  # seconds of imports, data and model
+_HASHED, _GROUPED = (
+    1.2e-5,
+    1.5e-5,
+)  # seconds of an item: its hash, at each store of states, and its part in the grouping
+_OF_A_STEP, _USER_OF_A_STEP = 5e-3, 1e-4  # seconds of a step beside its products, and of a user in it
+_NARROW = 3  # of an operation's time in IISAN's narrow networks, in times of one in a tower
+_TOP = 0.2  # of the time of the last layer that is left where one of its positions is read
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a part of a run.
+
+    Attributes
+    ----------
+    name : str
+        What it is.
+    seconds, memory, disk : float
+        Memory and disk in bytes; zero where there is nothing to say.
+    """
+
+    name: str
+    seconds: float = 0.0
+    memory: float = 0.0
+    disk: float = 0.0
+
+
+def costs(sizes: Sizes, rates: Rates) -> dict[str, list[Cost]]:
+    """Costs of a run, under the headings by which they are shown."""
+    epochs = sizes.settings["epochs"]
+    first = sizes.settings["global_epochs"] if sizes.groups > 1 else epochs
+    step, one, all_groups = _step(sizes, rates), _evaluation(sizes, rates, 1), _evaluation(sizes, rates, sizes.groups)
+    epoch = sizes.batches * step.seconds
+    once = _once(sizes, rates)
+    total = sum(cost.seconds for cost in once) + first * (epoch + one) + (epochs - first) * (epoch + all_groups)
+    memory = _memory(sizes)
+    held = [*memory, Cost("a step", memory=step.memory)]
+    return {
+        "Once": once,
+        "Each time": [
+            Cost(
+                f"a step ({sizes.items_encoded_together:,} items encoded, {sizes.batches:,} steps an epoch)",
+                step.seconds,
+            ),
+            Cost("an epoch's steps", epoch),
+            Cost("a validation in stage 1, or by one group's module", one),
+            Cost(f"a validation in stage 3, {sizes.groups} groups", all_groups),
+        ],
+        "Memory": held,
+        "Each group": [_of_a_group(sizes)],
+        "In all": [
+            Cost(
+                f"{epochs} epochs, {first} of them of stage 1, and the test",
+                total + all_groups,
+                sum(cost.memory for cost in held),
+                sum(cost.disk for cost in once) + sizes.groups * _of_a_group(sizes).disk,
+            )
+        ],
+    }
+
+
+def _encoding(sizes: Sizes, rates: dict[str, float], adapted: float = _ADAPTED) -> float:
+    """Seconds of an item above the cut, and in IISAN's networks."""
+    seconds = 0.0
+    for modality, tower in sizes.towers.items():
+        layers = max(0, sizes.upper(tower) - 1 + _TOP) if sizes.upper(tower) else 0
+        seconds += adapted * layers * tower.layer_operations * rates[modality]
+        if sizes.method == "IISAN":
+            bottleneck = (sizes.settings["peft_config"] or {}).get("bottleneck", 32)
+            between = min(each.width for each in sizes.towers.values()) if len(sizes.towers) > 1 else 0
+            operations = sizes.states * (4 * tower.width * bottleneck + 2 * between * (bottleneck + tower.width))
+            seconds += _NARROW * operations * rates[modality]
+    return seconds
+
+
+def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
+    n, found = sizes.items, [Cost("the start", _START)]
+    for modality, tower in sizes.towers.items():
+        is_image = modality == "image"
+        each, size = (rates.picture, 3 * tower.side**2) if is_image else (rates.text, 4 * tower.tokens)
+        found.append(Cost("pictures" if is_image else "titles", n * each, disk=n * size))
+        lower = tower.layers - sizes.upper(tower)
+        runs = (2 if sizes.method == "IISAN" else 1) if sizes.is_frozen else 1  # IISAN's states, and the features
+        operations = lower * tower.layer_operations + bool(lower) * tower.first_operations
+        seconds = n * runs * (operations * rates.forward[modality] + _HASHED)
+        kept = {"IISAN": sizes.states, "NONE": 0}.get(sizes.method, tower.tokens if lower else 0)
+        features = 4 * tower.feature * sizes.is_frozen
+        disk = n * (kept * tower.width * sizes.value_bytes + features)
+        found.append(Cost(f"{modality} states, {lower} layers", seconds, disk=disk))
+    found.append(Cost("vectors of the content term", disk=_split(_vectors(sizes), _modules(sizes))[1]))
+    if sizes.groups > 1:
+        found.append(Cost("the grouping", n * _GROUPED))
+    if _is_soft(sizes):
+        scores = sizes.groups * n * sizes.users * (sizes.purchases - 1)
+        mixed = sizes.groups * n * min(_WEIGHED_ROWS, sizes.users)
+        seconds = scores * rates.loss + mixed * (rates.score + _SOFTENED * rates.weighed)
+        found.append(Cost("the search for groups' shares, if stage 3 is kept", seconds))
+    return found
+
+
+def _is_soft(sizes: Sizes) -> bool:
+    return sizes.groups > 1 and bool(sizes.settings["soft_groups"])
+
+
+def _modules(sizes: Sizes) -> int:
+    """By how many modules items are compared: where none moves the features, by one."""
+    return 1 if sizes.is_frozen else sizes.groups
+
+
+def _vectors(sizes: Sizes) -> int:
+    return 4 * sizes.items * sizes.compared_width
+
+
+def _split(table: int, number: int) -> tuple[int, int]:
+    """Bytes in memory and in files of a number of tables, one of which is in use."""
+    return (table, number * table) if table > IN_MEMORY else (number * table, 0)
+
+
+def _step(sizes: Sizes, rates: Rates) -> Cost:
+    batches = sizes.settings["batches_per_encoding"] or 1
+    portion = sizes.settings["encoding_batch_size"]
+    items = sizes.items_encoded_together
+    seconds = items * _encoding(sizes, rates.training) / batches
+    if portion and items > portion:
+        seconds += items * _encoding(sizes, rates.forward) / batches
+        items = portion
+    seconds += rates.backbone + sizes.items * rates.id_row + _OF_A_STEP + sizes.users_of_a_batch * _USER_OF_A_STEP
+    activations = sum(items * tower.tokens * sizes.upper(tower) * tower.token_bytes for tower in sizes.towers.values())
+    logits = 4 * _LOGITS * sizes.users_of_a_batch * sizes.purchases * sizes.items_of_a_batch
+    return Cost("", seconds, activations + logits)
+
+
+def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
+    """Seconds of a validation that ranks every item for every user."""
+    n = sizes.items
+    seconds = groups * n * _encoding(sizes, rates.forward)
+    seconds += sizes.users * (rates.user + n * rates.score)
+    return seconds + min(_WEIGHED_ROWS, sizes.users) * (rates.user + n * (_WEIGHED * rates.weighed + 4 * rates.score))
+
+
+def _memory(sizes: Sizes) -> list[Cost]:
+    n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
+    rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
+    block = min(max(_LEAST_ROWS, _SCORES_OF_A_BLOCK // n), sizes.users)
+    at_once = max(_SCORES_AT_ONCE, 3 + 2 * sizes.groups if _is_soft(sizes) else 0)
+    bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
+    table = 4 * n * sizes.width
+    return [
+        Cost("the process", memory=_PROCESS),
+        Cost("foundation model", memory=parameters * sizes.value_bytes),
+        Cost("purchases", memory=bytes_of_users),
+        Cost("users' lists", memory=rows * _KEPT_LISTS * sizes.settings["MAX_ITEM_LIST_LENGTH"]),
+        Cost("ids, titles and hashes of items", memory=n * _OF_AN_ITEM),
+        Cost("id table and its optimiser", memory=_ID_TABLES * table),
+        Cost("components of items, for the grouping", memory=n * _COMPARED * 16 * (sizes.groups > 1)),
+        Cost("item tables in use", memory=_split(table, sizes.groups)[0]),
+        Cost("vectors of the content term in use", memory=_split(_vectors(sizes), _modules(sizes))[0]),
+        Cost("scores of a block of users", memory=4 * block * n * at_once),
+    ]
+
+
+def _of_a_group(sizes: Sizes) -> Cost:
+    """A module, its optimiser's state and average, and the group's table."""
+    rank = (sizes.settings["peft_config"] or {}).get("r", 4)
+    if sizes.method == "IISAN":
+        bottleneck = (sizes.settings["peft_config"] or {}).get("bottleneck", 32)
+        numbers = sum(sizes.states * 2 * tower.width * bottleneck for tower in sizes.towers.values())
+    else:
+        adapted = 0 if sizes.method == "NONE" else 2 * 2 * rank  # query and value, from the width and back
+        numbers = sum(sizes.upper(tower) * adapted * tower.width for tower in sizes.towers.values())
+    numbers += sizes.settings["projector_size"] * (sizes.compared_width + sizes.width)
+    table = 4 * sizes.items * sizes.width
+    return Cost("module, projector and their optimiser; item table", memory=5 * 4 * numbers, disk=_split(table, 1)[1])

@@ -1,0 +1,176 @@
+"""What a run is made of: its sizes, as its settings, its encoder's config and the numbers of items and users say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, exp
+
+from recbole_perpeft.utils.errors import EncoderError
+
+_SHARED = ("NONE", None)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A transformer that reads pictures or titles.
+
+    Attributes
+    ----------
+    tokens : int
+        Positions of an item.
+    width, inner, heads, layers : int
+        Of its states, of its feed-forward layers, of its attention, and how many layers it has.
+    side : int
+        Pixels of a picture; 0 for texts.
+    feature : int
+        Width of what it gives.
+    parameters : int
+        Numbers of its layers and embeddings.
+    """
+
+    tokens: int
+    width: int
+    inner: int
+    heads: int
+    layers: int
+    side: int
+    feature: int
+    parameters: int
+
+    @property
+    def layer_operations(self) -> int:
+        """Floating-point operations of a layer for an item."""
+        d, t = self.width, self.tokens
+        return 2 * t * (4 * d * d + 2 * d * self.inner) + 4 * t * t * d
+
+    @property
+    def first_operations(self) -> int:
+        """Those before the first layer: of a picture's patches."""
+        return 2 * 3 * self.side**2 * self.width
+
+    @property
+    def token_bytes(self) -> int:
+        """What a layer's backward pass needs of a position, casts and masks of dropout among it."""
+        return 4 * (16 * self.width + 6 * self.inner + 4 * self.heads * self.tokens)
+
+
+def tower_of(config, modality: str, tokens_of_a_title: int, feature: int | None, setting: str) -> Tower:
+    """The tower that a transformers ``config`` describes.
+
+    Parameters
+    ----------
+    config
+        Of the tower alone.
+    feature
+        Width of what it gives; None: of its states.
+    setting
+        That names the encoder.
+
+    Raises
+    ------
+    EncoderError
+        If it is no transformer with layers of one width, of which alone the cost is known.
+    """
+    names = ["hidden_size", "num_hidden_layers", "num_attention_heads"]
+    names += ["image_size", "patch_size"] if modality == "image" else []
+    missing = [name for name in names if not isinstance(getattr(config, name, None), int)]
+    if missing:
+        raise EncoderError(
+            f"{setting}: {type(config).__name__} has no number {missing[0]}: the cost of transformers alone can be "
+            "estimated. Give an encoder whose towers are such (CLIP, SigLIP, ViT, BERT and their like)."
+        )
+    d, layers = config.hidden_size, config.num_hidden_layers
+    inner = getattr(config, "intermediate_size", None) or 4 * d
+    if modality == "image":
+        side, patch = config.image_size, config.patch_size
+        tokens, embeddings = (side // patch) ** 2 + 1, 3 * patch * patch * d
+    else:
+        side, tokens, embeddings = 0, tokens_of_a_title, config.vocab_size * d
+    parameters = layers * (4 * d * d + 2 * d * inner) + embeddings
+    return Tower(tokens, d, inner, config.num_attention_heads, layers, side, feature or d, parameters)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a run.
+
+    Attributes
+    ----------
+    items, users, purchases : int
+        Of the catalogue, who train, and of each of them in training.
+    towers : dict
+        :class:`Tower` by modality.
+    settings : Mapping
+        Those of the run.
+    value_bytes : int
+        Of a number in the encoder's precision.
+    """
+
+    items: int
+    users: int
+    purchases: int
+    towers: dict[str, Tower]
+    settings: Mapping
+    value_bytes: int
+
+    @property
+    def method(self) -> str:
+        """``peft_type``, in capitals; ``NONE`` without any."""
+        return "NONE" if self.settings["peft_type"] in _SHARED else str(self.settings["peft_type"]).upper()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no step runs the foundation model."""
+        return self.method in ("NONE", "IISAN")
+
+    @property
+    def groups(self) -> int:
+        """Of users."""
+        return self.settings["num_groups"]
+
+    @property
+    def width(self) -> int:
+        """Of item embeddings."""
+        return self.settings["hidden_size"]
+
+    @property
+    def states(self) -> int:
+        """Hidden states that IISAN reads of each tower."""
+        wanted = (self.settings["peft_config"] or {}).get("states", 7)
+        return min(wanted, 1 + min(tower.layers for tower in self.towers.values()))
+
+    def upper(self, tower: Tower) -> int:
+        """Layers of a tower that run at every encoding."""
+        if self.is_frozen:
+            return 0
+        return min(self.settings["peft_layers"] or tower.layers, tower.layers)
+
+    @property
+    def compared_width(self) -> int:
+        """Of the vectors by which the content term compares items."""
+        return sum(tower.feature for tower in self.towers.values())
+
+    @property
+    def users_of_a_batch(self) -> int:
+        """Who train in a step."""
+        return min(self.settings["users_per_batch"], max(1, self.users // self.groups))
+
+    @property
+    def batches(self) -> int:
+        """Of an epoch of stage 3; a group's last may be smaller."""
+        return self.groups * ceil(self.users / self.groups / self.users_of_a_batch)
+
+    @property
+    def items_of_a_batch(self) -> int:
+        """Different items of a batch, if all are bought alike."""
+        drawn = self.users_of_a_batch * self.purchases + (self.settings["num_negatives"] or 0)
+        return self._different(drawn)
+
+    @property
+    def items_encoded_together(self) -> int:
+        """Different items of the batches that are encoded together."""
+        batches = self.settings["batches_per_encoding"] or 1
+        drawn = self.users_of_a_batch * self.purchases + (self.settings["num_negatives"] or 0)
+        return self._different(batches * drawn)
+
+    def _different(self, drawn: int) -> int:
+        return max(1, round(self.items * (1 - exp(-drawn / self.items))))

@@ -1,0 +1,113 @@
+"""What a run is said to cost: operations and sizes against the encoder itself, and what follows from what."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPModel, ResNetConfig
+
+from recbole_perpeft.config import Config
+from recbole_perpeft.report.cost_model import costs
+from recbole_perpeft.report.cost_probe import Rates, measured
+from recbole_perpeft.report.cost_settings import sizes_of
+from recbole_perpeft.report.cost_sizes import tower_of
+from recbole_perpeft.utils.errors import EncoderError
+
+ENCODER = Path(__file__).parents[2] / "dataset" / "demo" / "encoder"
+RATES = Rates(
+    forward={"image": 1e-11, "text": 1e-11},
+    training={"image": 2e-11, "text": 2e-11},
+    picture=1e-3,
+    text=1e-5,
+    backbone=0.01,
+    user=1e-4,
+    id_row=1e-7,
+    score=1e-9,
+    weighed=1e-9,
+    loss=1e-9,
+)
+
+
+def sizes(items=10_000, users=1000, **settings):
+    settings = {"encoder": str(ENCODER), "precision": "fp32", "epochs": 4, **settings}
+    return sizes_of(Config("PerPEFTSASRec", "demo", config_dict=settings), items, users, 10, 16)[0]
+
+
+def parts_of(found):
+    return {f"{heading}/{cost.name}": cost for heading, lines in found.items() for cost in lines}
+
+
+def seconds(found, name):
+    return sum(cost.seconds for key, cost in parts_of(found).items() if name in key)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_operations_and_weights_of_a_tower_are_those_of_the_model(modality):
+    model = CLIPModel.from_pretrained(ENCODER, attn_implementation="eager")
+    tower = sizes().towers[modality]
+    if modality == "image":
+        part, inputs = model.vision_model, {"pixel_values": torch.zeros(1, 3, tower.side, tower.side)}
+    else:
+        part, inputs = model.text_model, {"input_ids": torch.ones(1, 16, dtype=torch.long)}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        part(**inputs)
+    operations = counter.get_total_flops()
+    assert tower.layers * tower.layer_operations + tower.first_operations == pytest.approx(operations, rel=0.05)
+    assert tower.parameters == pytest.approx(sum(p.numel() for p in part.parameters()), rel=0.03)
+
+
+def test_seconds_of_the_encoder_follow_its_layers_items_and_groups():
+    few, many = costs(sizes(peft_layers=1), RATES), costs(sizes(peft_layers=3), RATES)
+    assert seconds(few, "Once/image states") > 5 * seconds(many, "Once/image states")
+    assert seconds(few, "an epoch's steps") < seconds(many, "an epoch's steps")
+    once, twice = costs(sizes(num_groups=1), RATES), costs(sizes(num_groups=1, items=20_000), RATES)
+    assert seconds(twice, "Once/pictures") == 2 * seconds(once, "Once/pictures")
+    one, eight = (seconds(costs(sizes(num_groups=number), RATES), "a validation in stage 3") for number in (1, 8))
+    encoding = seconds(costs(sizes(num_groups=8), RATES), "a validation in stage 1")
+    assert eight > one == encoding
+
+
+def test_the_total_is_the_sum_of_its_parts():
+    found = costs(sizes(global_epochs=3), RATES)
+    epoch, first, third = (seconds(found, name) for name in ("an epoch's", "in stage 1", "in stage 3"))
+    once = sum(cost.seconds for cost in found["Once"])
+    assert seconds(found, "In all") == pytest.approx(once + 4 * epoch + 3 * first + 2 * third)
+    assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(
+        sum(cost.memory for cost in found["Memory"])
+    )
+
+
+def test_soft_groups_cost_the_loss_of_every_purchase_under_every_module():
+    soft, hard = (costs(sizes(soft_groups=soft), RATES) for soft in (True, False))
+    scores = 8 * 10_000 * 1000 * (9 + 14)  # nine losses a user, a ranking and 13 mixtures
+    assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9)
+
+
+def test_portions_take_time_for_memory():
+    (whole, in_portions) = (costs(sizes(encoding_batch_size=size), RATES) for size in (None, 64))
+    assert seconds(in_portions, "an epoch's") > seconds(whole, "an epoch's")
+    assert parts_of(in_portions)["Memory/a step"].memory < parts_of(whole)["Memory/a step"].memory
+
+
+def test_tables_that_are_too_large_for_memory_are_on_disk():
+    small, large = (costs(sizes(items=items), RATES) for items in (10_000, 1_000_000))
+    assert parts_of(small)["Once/vectors of the content term"].disk == 0
+    assert parts_of(large)["Once/vectors of the content term"].disk == 8 * 1_000_000 * 4 * 192  # LoRA: of each group
+    assert parts_of(large)["Memory/item tables in use"].memory == 1_000_000 * 4 * 64
+
+
+def test_what_is_given_replaces_what_is_measured():
+    wanted = sizes(users=200, items=2000)
+    given = measured(wanted, torch.float32, tflops=0.5)
+    assert given.forward == {"image": 2e-12, "text": 2e-12}
+    here = measured(wanted, torch.float32, tflops=None)
+    assert all(here.training[modality] > here.forward[modality] > 0 for modality in ("image", "text"))
+    assert min(here.picture, here.backbone, here.user, here.id_row, here.score, here.weighed, here.loss) > 0
+    assert replace(here, forward={}, training={}).text == given.text
+
+
+def test_an_encoder_that_is_no_transformer_is_refused():
+    with pytest.raises(EncoderError, match="image_encoder: ResNetConfig has no number hidden_size: the cost of"):
+        tower_of(ResNetConfig(), "image", 16, None, "image_encoder")
