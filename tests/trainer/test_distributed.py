@@ -121,3 +121,15 @@ def test_gradients_are_those_of_one_process_and_other_groups_have_none(two, plac
 
 def test_dropout_differs_between_processes_and_follows_from_the_seed(two):
     assert two["draws"] == {"apart": 2, "together": 1, "again": True}
+
+
+@pytest.mark.slow
+def test_two_processes_that_go_on_end_exactly_where_they_would_have(place):
+    """With dropout, which each draws for itself."""
+    settings = {**SHORT, "batches_per_encoding": 2, "averaging_epochs": 1.0}
+    runs = [settings, {**settings, "stop_after": 1}]
+    whole, killed = together.in_processes(2, "trained", root=place, runs=runs)
+    [again] = together.in_processes(2, "trained", root=place, runs=[{**settings, "resumed": killed["file"]}])
+    assert again["losses"] == {2: whole["losses"][2]}
+    assert again["test"] == whole["test"]
+    assert all(np.array_equal(again["state"][name], value) for name, value in whole["state"].items())
