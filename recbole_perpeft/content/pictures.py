@@ -88,12 +88,19 @@ def listing(directory: Path) -> dict[str, list[str]]:
         for entry in entries:
             stem, extension = os.path.splitext(entry.name)
             position = order.get(extension.lower())
-            if not entry.is_file():
+            if not _is_file(entry):
                 continue
             if position is not None:
                 found.setdefault(stem, []).append((position, entry.name))
             found.setdefault(entry.name, []).append((len(order), entry.name))
     return {stem: [name for _, name in sorted(names)] for stem, names in found.items()}
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 @functools.cache

@@ -250,3 +250,9 @@ def test_find_by_column(tmp_path):
 def test_paths_do_not_leave_the_folder(value: str, tmp_path):
     with pytest.raises(ContentError, match="item 'a' .* outside the data set's folder"):
         find_by_column(["a"], {"a": value}, tmp_path)
+
+
+def test_a_link_that_leads_to_itself_is_no_picture(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").symlink_to(tmp_path / "images" / "a.png")
+    assert find_by_item_id(["a"], tmp_path, "images") == [None]

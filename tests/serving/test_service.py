@@ -226,6 +226,17 @@ def test_one_change_at_a_time(bundle, tiny_root):
     assert sorted(answer.status_code for answer in together(app_of(bundle, tiny_root), talk)) == [200, 409]
 
 
+def test_head_is_answered_as_get_without_a_body(bundle, tiny_root):
+    with client_of(bundle, tiny_root) as client:
+        for path in ("/health", "/metrics", "/", "/docs"):
+            head = client.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-type"] == client.get(path).headers["content-type"]
+        assert client.head("/recommend").status_code == 405
+        counted = 'recbole_perpeft_requests_total{path="/health",status="200"} 2'
+        assert counted in client.get("/metrics").text.splitlines()
+
+
 def test_health_and_metrics_tell_what_is_so(bundle, tiny_root):
     with client_of(bundle, tiny_root) as client:
         health = client.get("/health").json()

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from logging import getLogger
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -34,8 +35,8 @@ class Review(msgspec.Struct, gc=False):
 
     user_id: str
     parent_asin: str
-    rating: float
-    timestamp: int
+    rating: Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]  # Python's writer leaves NaN, which has no place here
+    timestamp: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     verified_purchase: bool = False
 
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import re
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +19,7 @@ _PARQUET = (".parquet", ".pq")
 _TWO_NUMBERS = r"^\s*(\d{1,2})[./-](\d{1,2})[./-]\d"  # as dates begin that have no year in front
 _DATE_OF_DIGITS = r"\s*(\d{4}|\d{8})\s*"  # 2023, 20230131
 _MONTHS, _LARGEST = 12, 2**63
+_READ = 1 << 20  # bytes of a file at a time
 _QUOTED = r'"(?:[^"]|"")*"'
 
 
@@ -29,26 +31,29 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If it cannot be read, names the line where a text has no end; or if it lacks a column, names the nearest.
+        If it cannot be read, names the line where a text has no end; or if it lacks a column, names the nearest; or
+        if it has one of them twice.
     """
     kind = next((suffix for suffix in map(str.lower, path.suffixes[::-1]) if suffix != ".gz"), "")
     if kind not in _SEPARATORS and kind not in _PARQUET:
         raise DataError(f"{path} is none of {', '.join([*_SEPARATORS, *_PARQUET])}: its name has to tell what it is.")
     try:
-        table = _parquet(path, columns) if kind in _PARQUET else _text(path, _SEPARATORS[kind])
-    except (OSError, EOFError, ValueError, ArithmeticError, pd.errors.ParserWarning) as error:
+        table = _parquet(path, columns) if kind in _PARQUET else _text(path, columns, _SEPARATORS[kind])
+    except (OSError, EOFError, ValueError, ArithmeticError, csv.Error, zlib.error, pd.errors.ParserWarning) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read: {first_line(error)}.") from error
     for column in columns:
         if column not in table:
-            raise DataError(f"{path} has no column {column!r}.{nearest_name(column, table)}")
+            raise DataError(f"{path} has no column {column!r}.{_other_separator(table) or nearest_name(column, table)}")
     return table[list(columns)]
 
 
-def _text(path: Path, separator: str) -> pd.DataFrame:
+def _text(path: Path, columns: Sequence[str], separator: str) -> pd.DataFrame:
     """All columns: where only some are asked for, pandas passes over rows of too many values."""
     quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    _check_bytes(path)
+    _refuse_twice(path, _header(path, separator), columns)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # which is of such rows, too
         try:
@@ -64,6 +69,49 @@ def _text(path: Path, separator: str) -> pd.DataFrame:
                 ) from error
             raise
     return _without_quotes(path, table) if separator == "\t" else table
+
+
+def _check_bytes(path: Path) -> None:
+    """Refuse NUL, at which pandas cuts a value without a word; UTF-16 is full of them.
+
+    Raises
+    ------
+    DataError
+        Names the line of the first.
+    """
+    line = 1
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+        while block := file.read(_READ):
+            if (at := block.find(b"\0")) >= 0:
+                line += block.count(b"\n", 0, at)
+                raise DataError(
+                    f"{path}, line {line}: there is a NUL, a byte that is no part of a text. Write the file anew in "
+                    "UTF-8, without them."
+                )
+            line += block.count(b"\n")
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    """Names of columns as they stand there; pandas gives those that come twice another name."""
+    with _opened(path) as file:
+        if separator == "\t":
+            return [_unquoted(name) for name in file.readline().rstrip("\r\n").split(separator)]
+        return next(csv.reader(file), [])
+
+
+def _refuse_twice(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
+    for column in columns:
+        if names.count(column) > 1:
+            raise DataError(f"{path} has {names.count(column)} columns {column!r}: rename all but one of them.")
+
+
+def _other_separator(table: pd.DataFrame) -> str:
+    """A sentence, after a space, where the only column's name looks like several; else nothing."""
+    name = str(table.columns[0])
+    mark = next((mark for mark in ";\t,|" if mark in name), None)
+    if len(table.columns) > 1 or mark is None:
+        return ""
+    return f" Its header is {name!r}, in which {mark!r} seems to separate columns: write commas, in a TSV file tabs."
 
 
 def _last_row(path: Path) -> int:
@@ -88,7 +136,6 @@ def _without_quotes(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     DataError
         Names the line where such a text goes on in the next.
     """
-    table = table.rename(columns=_unquoted)
     some_open = False
     for column in table:
         texts = table[column]
@@ -98,7 +145,7 @@ def _without_quotes(path: Path, table: pd.DataFrame) -> pd.DataFrame:
             table[column] = texts.where(~begun, texts.map(_unquoted, na_action="ignore"))
     if some_open:
         _refuse_more_lines(path)
-    return table
+    return table.rename(columns=_unquoted)
 
 
 def _refuse_more_lines(path: Path) -> None:
@@ -130,6 +177,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             'pip install "recbole-perpeft[parquet]".'
         ) from error
     present = parquet.ParquetFile(path).schema_arrow.names
+    _refuse_twice(path, present, columns)
     known = [column for column in columns if column in present]
     # else whole numbers in a column that lacks some become floats, in which long ids lose their last digits
     return parquet.read_table(path, columns=known or present).to_pandas(integer_object_nulls=True)

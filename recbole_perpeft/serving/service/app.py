@@ -10,7 +10,7 @@ import recbole_perpeft
 from recbole_perpeft.serving.service.answers import answer, refusal, speak_json
 from recbole_perpeft.serving.service.bodies import ItemsBody, ListBody
 from recbole_perpeft.serving.service.limits import Limits
-from recbole_perpeft.serving.service.middleware import BodyLimit, Clock, OwnPages
+from recbole_perpeft.serving.service.middleware import BodyLimit, Clock, HeadAsGet, OwnPages
 from recbole_perpeft.serving.service.pages import add_interface, add_page
 from recbole_perpeft.serving.service.served import Opener
 from recbole_perpeft.serving.service.shop import Shop
@@ -59,6 +59,7 @@ def create_app(opener: Opener, limits: Limits | None = None, page: bool = True, 
     app.add_middleware(BodyLimit, most=limits.body)
     app.add_middleware(OwnPages, hosts=_LOOPBACK if host in (*_LOOPBACK, "::1") else None)
     app.add_middleware(Clock, metrics=shop.metrics)
+    app.add_middleware(HeadAsGet)
     return app
 
 

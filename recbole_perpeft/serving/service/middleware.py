@@ -1,4 +1,4 @@
-"""What stands before all routes: whom a browser may ask for, how large a body may be, and the clock."""
+"""What stands before all routes: HEAD, whom a browser may ask for, how large a body may be, and the clock."""
 
 import time
 
@@ -6,6 +6,18 @@ from starlette.exceptions import HTTPException
 
 from recbole_perpeft.serving.service.answers import refusal
 from recbole_perpeft.serving.service.metrics import Metrics
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, as HTTP asks of all servers (RFC 9110, 9.1); the server sends no body then."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 class OwnPages:

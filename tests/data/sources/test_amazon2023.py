@@ -107,6 +107,21 @@ def test_files_in_the_wrong_order_are_told(prepare, files):
         prepare("Camp", "amazon2023", *reversed(files))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"rating": 5.0', '"rating": NaN', r"`float` >= .* at `\$\.rating`"),
+        ('"timestamp": ', '"timestamp": 99999999999999999999', r"`int` <= .* at `\$\.timestamp`"),
+    ],
+)
+def test_a_number_that_is_none_is_told_with_its_line(prepare, files, old, new, told):
+    text = gzip.decompress(files[0].read_bytes()).decode()
+    assert old in text
+    files[0].write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=rf"Camp\.jsonl\.gz, line \d+: Expected {told}"):
+        prepare("Camp", "amazon2023", *files)
+
+
 def test_a_damaged_file_of_products_leaves_what_was_there(prepare, files):
     shop = prepare("Camp", "amazon2023", *files, "--k_core", 2)
     before = (shop.folder / "Camp.item").read_bytes()

@@ -131,7 +131,13 @@ def test_options_that_do_not_go_together_are_refused(prepare, shop, words, messa
         ("o.csv", b"customer,sku\n\xff\xfe,b\n", "cannot be read: .*utf-8"),
         ("o.csv.gz", b"customer,sku\na,b\n", "cannot be read: Not a gzipped file"),
         ("o.csv.gz", gzip.compress(b"customer,sku\na,b\n" * 1000, mtime=0)[:-20], "cannot be read: .*end"),
+        ("o.csv.gz", gzip.compress(b"customer,sku\na,b\n", mtime=0)[:10] + b"\xff" * 40, "cannot be read: .*invalid"),
         ("o.parquet", b"PAR1 no", "cannot be read"),
+        ("o.csv", b"customer,sku\na,b\nx\0y,b\n", "o.csv, line 3: there is a NUL"),
+        ("o.tsv", "customer\tsku\na\tb\n".encode("utf-16"), "o.tsv, line 1: there is a NUL, .*UTF-8"),
+        ("o.csv", b"customer;sku\na;b\n", "Its header is 'customer;sku', in which ';' seems to separate"),
+        ("o.csv", b"customer,sku,sku\na,b,c\n", "o.csv has 2 columns 'sku': rename"),
+        ("o.tsv", b'customer\tsku\t"sku"\na\tb\t"c"\n', "o.tsv has 2 columns 'sku': rename"),
     ],
 )
 def test_files_of_the_wrong_kind_are_named(prepare, tmp_path, name, content, message):
@@ -139,6 +145,20 @@ def test_files_of_the_wrong_kind_are_named(prepare, tmp_path, name, content, mes
     with pytest.raises(DataError, match=message) as error:
         prepare("o", "table", tmp_path / name, *COLUMNS)
     assert name in str(error.value)
+
+
+def test_columns_that_nobody_asks_for_may_come_twice(prepare, shop):
+    (shop / "o.tsv").write_text('customer\tsku\tnote\t"note"\na\tb\tc\t"d"\n')
+    (shop / "o.csv").write_text("customer,sku,note,note,\na,b,c,d,\n")
+    for kind in ("tsv", "csv"):
+        assert prepare("o", "table", shop / f"o.{kind}", *COLUMNS).purchases() == [("a", "b")]
+
+
+def test_a_column_of_a_parquet_file_that_comes_twice_is_refused(prepare, shop):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table([["a"], ["b"], ["c"]], names=["customer", "sku", "sku"]), shop / "o.parquet")
+    with pytest.raises(DataError, match="has 2 columns 'sku': rename"):
+        prepare("o", "table", shop / "o.parquet", *COLUMNS)
 
 
 DAYS = {"2023-01-13": 1673568000, "2023-01-02": 1672617600}
