@@ -260,7 +260,7 @@ def test_a_killed_run_is_reported_and_the_rest_goes_on(common, tmp_path, monkeyp
 
 def test_the_command_line_names_its_commands(capsys):
     assert main([]) == 2
-    assert "cache,check,compare,explain,export,prepare,recommend,serve,tune" in capsys.readouterr().err
+    assert "cache,check,compare,estimate,explain,export,prepare,recommend,serve,tune" in capsys.readouterr().err
     assert main(["compare", "--variants", "frozn", "--out", "x"]) == 2
     assert "SettingError: Unknown variant 'frozn'" in capsys.readouterr().err
     torch.set_num_threads(1)

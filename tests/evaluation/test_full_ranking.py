@@ -22,8 +22,8 @@ LIST_METRICS = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniInde
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of seven users of the tiny data's 31 items."""
-    monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": 7 * 31 + 30})
+    """Blocks of eleven users of the tiny data's 31 items."""
+    monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": 11 * 31 + 30})
 
 
 def in_turn(model, n=3):
@@ -62,8 +62,8 @@ def merged(blocks):
 def test_blocks_are_as_large_as_the_budget_and_spread_evenly(prepare, small_blocks, model):
     _, _, _, valid_data, _ = prepare(model=model)
     blocks = rows(valid_data)
-    assert [len(users) for users, _ in blocks] == [7, 7, 7, 7, 6, 6]  # 40 users
-    assert len(valid_data) == 6
+    assert [len(users) for users, _ in blocks] == [10, 10, 10, 10]  # 40 users
+    assert len(valid_data) == 4
     assert sorted(user for users, _ in blocks for user in users) == list(range(1, 41))
 
 
@@ -72,10 +72,10 @@ def test_eval_batch_size_bounds_the_blocks(prepare):
     assert [len(users) for users, _ in rows(valid_data)] == [20, 20]
 
 
-def test_a_catalogue_beyond_the_budget_is_ranked_for_one_user_at_a_time(prepare, monkeypatch):
+def test_a_catalogue_beyond_the_budget_is_ranked_for_a_few_users_at_a_time(prepare, monkeypatch):
     monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": 5})
     _, _, _, valid_data, _ = prepare()
-    assert [len(users) for users, _ in rows(valid_data)] == [1] * 40
+    assert [len(users) for users, _ in rows(valid_data)] == [8] * 5
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])
@@ -86,7 +86,7 @@ def test_ordered_blocks_hold_one_group_and_give_every_user_the_same(prepare, sma
     test_data.order_by(groups)
     blocks = rows(test_data)
     assert all(len(set(groups[users])) == 1 for users, _ in blocks)
-    assert len(test_data) == len(blocks) == sum(math.ceil(n / 7) for n in np.bincount(groups[1:]))
+    assert len(test_data) == len(blocks) == sum(math.ceil(n / 11) for n in np.bincount(groups[1:]))
     assert merged(blocks) == before
     assert len(before) == 40
 
