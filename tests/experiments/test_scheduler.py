@@ -160,6 +160,7 @@ def test_an_interrupt_ends_what_is_running(instead_of_python, tmp_path):
     assert not list((tmp_path / "out" / "runs").iterdir())
 
 
+@pytest.mark.slow
 def test_real_runs_side_by_side_end_as_they_do_alone(common, tmp_path, capsys):
     out = tmp_path / "out"
     summary, failures = compare("tiny", out, ["frozen"], ["Pop"], seeds=[1], settings=common, jobs=2)

@@ -112,6 +112,7 @@ def test_runs_go_on_with_the_checkpoint_that_a_killed_one_has_left(common, tmp_p
     assert any("Resuming" in line and "from epoch 1" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
     run = Run("one", "PerPEFTSASRec", "tiny", common)
     with output_folder(tmp_path / "out") as folder:
@@ -123,6 +124,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
     assert "Delete it to begin anew." in failure
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_their_groups_train_stage_1_once(common, in_this_process, tmp_path):
     groups = {"perpeft": {}, "mixed groups": {"group_mixing": 0.5}, "two": {"num_groups": 2}, "one": {"num_groups": 1}}
     runs = [Run(name, "PerPEFTSASRec", "tiny", {**common, **own, "epochs": 3}) for name, own in groups.items()]

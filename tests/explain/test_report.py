@@ -255,6 +255,7 @@ def test_groups_that_did_not_pay_are_shown_as_they_ended(file):
     assert not open_subject(file).has_stage_1
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_page_in_a_browser_shows_its_pictures_and_says_nothing(subject, tmp_path):
     text, _ = written(subject(), tmp_path / "figures")
