@@ -4,11 +4,20 @@ import contextlib
 import io
 import json
 import logging
+import time
 
 import pytest
 
 from recbole_perpeft.experiments import run_process, worker
 from tests.conftest import TINY
+
+
+def until(condition):
+    """Wait for what another process does."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from recbole_perpeft import quick_start
 from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.launch import place, places, start
 from tests.conftest import tiny_config
-from tests.training import NO_DROPOUT, Killed, scatter_groups
+from tests.training import NO_DROPOUT, fit, scatter_groups
 
 # rounding that Adam would make a step of stays rounding with SGD
 PLAIN = {"peft_config": {"r": 2, "lora_dropout": 0.0}, "learner": "sgd", "learning_rate": 0.1, **NO_DROPOUT}
@@ -45,22 +45,15 @@ def trained(root, runs):
 
 def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, **settings):
     """Train a tiny model to its end, or until just after an epoch was validated and written."""
-    _, trainer, train_data, valid_data, test_data = quick_start.prepare(tiny_config(root, model, **settings))
-    if resumed:
-        trainer.resume_checkpoint(resumed)
-
-    def callback(epoch, score):
-        if epoch == stop_after:
-            raise Killed
-
-    try:
-        trainer.fit(train_data, valid_data, verbose=False, callback_fn=callback)
-    except Killed:
+    trainer, result = fit(
+        lambda **own: quick_start.prepare(tiny_config(root, model, **own)), stop_after, resumed, **settings
+    )
+    if result is None:
         return {"file": trainer.saved_model_file}
     return {
         "losses": trainer.train_loss_dict,
         "valid": dict(trainer.best_valid_result),
-        "test": dict(trainer.evaluate(test_data)),
+        "test": dict(result),
         "state": {key: value.numpy().copy() for key, value in trainer.model.state_dict().items()},
         "file": trainer.saved_model_file,
     }

@@ -23,9 +23,11 @@ class Killed(Exception):
     """Stands for a killed process."""
 
 
-def fit(prepare, stop_after=None, **settings):
-    """Train a tiny model; with ``stop_after``, die just after that epoch was validated and written."""
+def fit(prepare, stop_after=None, resumed=None, **settings):
+    """Train a tiny model, from a ``resumed`` checkpoint; with ``stop_after``, die after that epoch was written."""
     _, trainer, train_data, valid_data, test_data = prepare(**settings)
+    if resumed:
+        trainer.resume_checkpoint(resumed)
 
     def callback(epoch, score):
         if epoch == stop_after:

@@ -124,7 +124,6 @@ SETTINGS: dict[str, Setting] = {
     "worker": _from(0, Kind.PLACE),
     "gpu_id": _any(object, kind=Kind.PLACE),  # a text, or a number
     "use_gpu": _any(bool, kind=Kind.CHANGEABLE),
-    **dict.fromkeys(("ip", "port", "nproc", "world_size", "offset"), _any(object, kind=Kind.PLACE)),
     # purchases
     "load_col": _any(dict),
     "unbought_items": _any(bool),

@@ -8,8 +8,8 @@ import torch
 
 # Scores of a block of users: 16 MB on a CPU, for more is new memory at every block and leaves the caches; 64 MB on a
 # GPU, where a block should be worth its launches.
-_SCORES_OF_A_BLOCK = {"cpu": 2**22, "cuda": 2**24}
-_LEAST_ROWS = 8  # of a block: to score fewer takes as long, for a large catalogue's table does not fit a cache
+SCORES_OF_A_BLOCK = {"cpu": 2**22, "cuda": 2**24}
+LEAST_ROWS = 8  # of a block: to score fewer takes as long, for a large catalogue's table does not fit a cache
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,5 @@ def rows_of_a_block(n_items: int, config, keeps_memory: bool = False) -> int:
     keeps_memory
         Whether all blocks' scores come into the same memory: larger blocks, with faster products, cost nothing then.
     """
-    scores = _SCORES_OF_A_BLOCK["cuda" if keeps_memory or config["device"].type == "cuda" else "cpu"]
-    return max(1, min(max(scores // n_items, _LEAST_ROWS), config["eval_batch_size"]))
+    scores = SCORES_OF_A_BLOCK["cuda" if keeps_memory or config["device"].type == "cuda" else "cpu"]
+    return max(1, min(max(scores // n_items, LEAST_ROWS), config["eval_batch_size"]))

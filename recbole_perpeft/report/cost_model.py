@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Sizes
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
@@ -14,18 +15,12 @@ _ID_TABLES = 7  # weights, gradient twice, AdamW's two moments, average, and the
 _COMPARED = 32  # components by which users are grouped, in double and single precision
 _LOGITS = 6  # of a step's logits are alive at once
 _KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
-_SCORES_OF_A_BLOCK, _LEAST_ROWS = 2**22, 8  # on a CPU
-_SCORES_AT_ONCE = (
-    7  # of a block, in the search for the content term's weight; in that for groups' shares two of each group
-)
+_SCORES_AT_ONCE = 7  # of a block, in the search for the content term's weight; in that for shares two of each group
 _WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight ...
 _SOFTENED = 13  # ... and candidates of that for groups' shares
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
 _START = 6.5  # seconds of imports, data and model
-_HASHED, _GROUPED = (
-    1.2e-5,
-    1.5e-5,
-)  # seconds of an item: its hash, at each store of states, and its part in the grouping
+_HASHED, _GROUPED = 1.2e-5, 1.5e-5  # seconds of an item: its hash, at each store of states; its part in the grouping
 _OF_A_STEP, _USER_OF_A_STEP = 5e-3, 1e-4  # seconds of a step beside its products, and of a user in it
 _NARROW = 3  # of an operation's time in IISAN's narrow networks, in times of one in a tower
 _TOP = 0.2  # of the time of the last layer that is left where one of its positions is read
@@ -165,7 +160,7 @@ def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
 def _memory(sizes: Sizes) -> list[Cost]:
     n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
     rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
-    block = min(max(_LEAST_ROWS, _SCORES_OF_A_BLOCK // n), sizes.users)
+    block = min(max(LEAST_ROWS, SCORES_OF_A_BLOCK["cpu"] // n), sizes.users)
     at_once = max(_SCORES_AT_ONCE, 3 + 2 * sizes.groups if _is_soft(sizes) else 0)
     bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
     table = 4 * n * sizes.width

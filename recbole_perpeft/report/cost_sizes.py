@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, exp
 
+from recbole_perpeft.config.choices import encoder_reads
 from recbole_perpeft.utils.errors import EncoderError
-
-_SHARED = ("NONE", None)
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,12 @@ class Sizes:
     @property
     def method(self) -> str:
         """``peft_type``, in capitals; ``NONE`` without any."""
-        return "NONE" if self.settings["peft_type"] in _SHARED else str(self.settings["peft_type"]).upper()
+        return str(self.settings["peft_type"] or "NONE").upper()
 
     @property
     def is_frozen(self) -> bool:
         """Whether no step runs the foundation model."""
-        return self.method in ("NONE", "IISAN")
+        return not encoder_reads(self.settings, "peft_layers")
 
     @property
     def groups(self) -> int:
@@ -162,15 +161,13 @@ class Sizes:
     @property
     def items_of_a_batch(self) -> int:
         """Different items of a batch, if all are bought alike."""
-        drawn = self.users_of_a_batch * self.purchases + (self.settings["num_negatives"] or 0)
-        return self._different(drawn)
+        return self._different_items(batches=1)
 
     @property
     def items_encoded_together(self) -> int:
         """Different items of the batches that are encoded together."""
-        batches = self.settings["batches_per_encoding"] or 1
-        drawn = self.users_of_a_batch * self.purchases + (self.settings["num_negatives"] or 0)
-        return self._different(batches * drawn)
+        return self._different_items(self.settings["batches_per_encoding"] or 1)
 
-    def _different(self, drawn: int) -> int:
+    def _different_items(self, batches: int) -> int:
+        drawn = batches * (self.users_of_a_batch * self.purchases + (self.settings["num_negatives"] or 0))
         return max(1, round(self.items * (1 - exp(-drawn / self.items))))

@@ -23,7 +23,7 @@ LIST_METRICS = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniInde
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of eleven users of the tiny data's 31 items."""
-    monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": 11 * 31 + 30})
+    monkeypatch.setattr(item_lists, "SCORES_OF_A_BLOCK", {"cpu": 11 * 31 + 30})
 
 
 def in_turn(model, n=3):
@@ -73,7 +73,7 @@ def test_eval_batch_size_bounds_the_blocks(prepare):
 
 
 def test_a_catalogue_beyond_the_budget_is_ranked_for_a_few_users_at_a_time(prepare, monkeypatch):
-    monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": 5})
+    monkeypatch.setattr(item_lists, "SCORES_OF_A_BLOCK", {"cpu": 5})
     _, _, _, valid_data, _ = prepare()
     assert [len(users) for users, _ in rows(valid_data)] == [8] * 5
 
@@ -194,7 +194,7 @@ def test_metrics_of_the_recommended_lists_are_given_after_every_epoch(prepare):
 def test_the_size_and_order_of_blocks_do_not_change_a_metric(prepare, monkeypatch):
     results = []
     for scores in (5, 7 * 31, 10**6):
-        monkeypatch.setattr(item_lists, "_SCORES_OF_A_BLOCK", {"cpu": scores})
+        monkeypatch.setattr(item_lists, "SCORES_OF_A_BLOCK", {"cpu": scores})
         _, trainer, _, _, test_data = prepare(metric_decimal_place=9)
         in_turn(trainer.model)
         with monkeypatch.context() as unordered:

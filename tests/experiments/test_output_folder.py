@@ -18,6 +18,7 @@ from recbole_perpeft.experiments.run import FORMAT, Run
 from recbole_perpeft.experiments.run_process import Processes
 from recbole_perpeft.experiments.scheduler import do_runs
 from recbole_perpeft.utils.errors import SettingError
+from tests.runs import until
 
 RUNS = [Run(name, "Pop", "tiny", {}) for name in "abcdef"]
 
@@ -50,13 +51,6 @@ def started(tmp_path, monkeypatch):
     for process in processes:
         process.kill()
         process.join()
-
-
-def until(condition):
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def noting(place, takes):

@@ -14,6 +14,7 @@ from recbole_perpeft.experiments import run_process, scheduler, study
 from recbole_perpeft.experiments.run import FORMAT
 from recbole_perpeft.experiments.study import SharedTrials, check_same_search, open_study
 from recbole_perpeft.utils.errors import SettingError
+from tests.runs import until
 
 SPACE = {"learning_rate": ("loguniform", [0.001, 0.1]), "num_groups": ("choice", [2, 4])}
 N_TRIALS = 5
@@ -70,13 +71,6 @@ def searching(quick, monkeypatch):
 
 def score_of(settings):
     return 1 - abs(settings["learning_rate"] - 0.01)
-
-
-def until(condition):
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def done_in(folder):

@@ -14,7 +14,6 @@ import msgspec
 from recbole_perpeft.data.sources.atomic import (
     URLS,
     bought_items,
-    make_folder,
     write_items,
     write_purchases,
     write_settings,
@@ -23,7 +22,7 @@ from recbole_perpeft.data.sources.atomic import (
 from recbole_perpeft.data.sources.fetching import fetch_pictures
 from recbole_perpeft.data.sources.json_lines import records
 from recbole_perpeft.data.sources.purchases import PurchaseCollector, Purchases, filtered
-from recbole_perpeft.data.sources.source import K_CORE, MIN_RATING, OUT, PICTURES, Argument, Source, name_of
+from recbole_perpeft.data.sources.source import K_CORE, MIN_RATING, OUT, PICTURES, Argument, Source, in_out, name_of
 from recbole_perpeft.data.sources.stages import Stages
 
 COLUMNS = ("title", "features", "description", "categories", "store")
@@ -154,10 +153,6 @@ def main_picture(pictures: Sequence[Picture]) -> list[str]:
     return [address for address in found if address and not any(map(str.isspace, address))]
 
 
-def _folder(options: argparse.Namespace) -> Path:
-    return make_folder(options.out, options.name or options.reviews.name.partition(".")[0])
-
-
 NAME = "amazon2023"
 SOURCE = Source(
     NAME,
@@ -176,6 +171,6 @@ SOURCE = Source(
                  {"nargs": "+", "choices": COLUMNS, "default": ["title"]}),
         PICTURES,
     ),
-    _folder,
+    in_out(lambda options: options.reviews.name.partition(".")[0]),
     prepare,
 )  # fmt: skip

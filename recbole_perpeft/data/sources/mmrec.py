@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_perpeft.data.sources.atomic import make_folder, whole_copy, write_items, write_purchases, write_settings
+from recbole_perpeft.data.sources.atomic import whole_copy, write_items, write_purchases, write_settings
 from recbole_perpeft.data.sources.purchases import PurchaseCollector, Purchases, filtered
-from recbole_perpeft.data.sources.source import OUT, Argument, Source, name_of
+from recbole_perpeft.data.sources.source import OUT, Argument, Source, in_out, name_of
 from recbole_perpeft.data.sources.tables import numbers, read_table, texts
 from recbole_perpeft.utils.errors import DataError
 
@@ -105,10 +105,6 @@ def _rows(path: Path) -> int:
     return len(features)
 
 
-def _folder(options: argparse.Namespace) -> Path:
-    return make_folder(options.out, options.name or options.dataset)
-
-
 _GENERAL = "PerPEFTLightGCN"
 NAME = "mmrec"
 SOURCE = Source(
@@ -124,6 +120,6 @@ SOURCE = Source(
         Argument("--keep_split", "keep MMRec's split, for general models (default: split by eval_args)",
                  {"action": "store_true"}),
     ),
-    _folder,
+    in_out(lambda options: options.dataset),
     prepare,
 )  # fmt: skip

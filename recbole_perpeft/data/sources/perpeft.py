@@ -14,7 +14,6 @@ from pathlib import Path
 from recbole_perpeft.data.sources.atomic import (
     IMAGES,
     linked_pictures,
-    make_folder,
     neutral_if_missing,
     write_items,
     write_purchases,
@@ -22,7 +21,7 @@ from recbole_perpeft.data.sources.atomic import (
 )
 from recbole_perpeft.data.sources.plain_pickle import read_plain_pickle
 from recbole_perpeft.data.sources.purchases import PurchaseCollector, Purchases, filtered
-from recbole_perpeft.data.sources.source import OUT, Argument, Source, name_of
+from recbole_perpeft.data.sources.source import OUT, Argument, Source, in_out, name_of
 from recbole_perpeft.utils.errors import DataError
 
 
@@ -117,10 +116,6 @@ def _dictionary(path: Path) -> dict:
     return found
 
 
-def _folder(options: argparse.Namespace) -> Path:
-    return make_folder(options.out, options.name or options.dataset)
-
-
 _NO_TITLE = "No description available."
 NAME = "perpeft"
 SOURCE = Source(
@@ -134,6 +129,6 @@ SOURCE = Source(
         OUT,
         name_of("DATASET"),
     ),
-    _folder,
+    in_out(lambda options: options.dataset),
     prepare,
 )

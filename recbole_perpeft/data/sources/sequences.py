@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from logging import getLogger
 from pathlib import Path
 
-from recbole_perpeft.data.sources.atomic import make_folder, write_items, write_purchases, write_settings
+from recbole_perpeft.data.sources.atomic import write_items, write_purchases, write_settings
 from recbole_perpeft.data.sources.purchases import PurchaseCollector, Purchases, filtered
-from recbole_perpeft.data.sources.source import K_CORE, OUT, Argument, Source, name_of
+from recbole_perpeft.data.sources.source import K_CORE, OUT, Argument, Source, in_out, name_of
 from recbole_perpeft.utils.errors import DataError
 
 USERS, ITEMS = "users.tsv", "items.tsv"
@@ -59,10 +59,6 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
 
-def _folder(options: argparse.Namespace) -> Path:
-    return make_folder(options.out, options.name or options.folder.resolve().name)
-
-
 NAME = "sequences"
 SOURCE = Source(
     NAME,
@@ -70,6 +66,6 @@ SOURCE = Source(
     f"`{USERS}` (user, tab, item ids, oldest first, separated by blanks) and `{ITEMS}` (item id, tab, title), without "
     "headers",
     (Argument("FOLDER", "folder of the two files", {"type": Path}), OUT, name_of("the folder's name"), K_CORE),
-    _folder,
+    in_out(lambda options: options.folder.resolve().name),
     prepare,
 )

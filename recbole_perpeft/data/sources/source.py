@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recbole_perpeft.data.sources.atomic import make_folder
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -74,6 +76,11 @@ def _from_0(text: str) -> int:
 
 K_CORE = Argument("--k_core", "users and items with at least so many purchases, again and again until all have "
                   "(default: 0, all)", {"type": _from_0, "default": 0})  # fmt: skip
+
+
+def in_out(called: Callable[[argparse.Namespace], str]) -> Callable[[argparse.Namespace], Path]:
+    """The folder of a :class:`Source` below ``--out``, by its ``--name``, or else as it is ``called``."""
+    return lambda options: make_folder(options.out, options.name or called(options))
 
 
 def name_of(default: str) -> Argument:
