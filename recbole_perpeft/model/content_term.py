@@ -68,23 +68,19 @@ class ContentTerm(nn.Module):
         if before is not None and before is not self._table:
             release(before)
 
-    def read(self, module: int, features: Callable[[], torch.Tensor], encoder: nn.Module) -> None:
-        """Take the features of all items as the ``encoder``'s ``module`` sees them now, if they are not known.
-
-        Parameters
-        ----------
-        features
-            Gives them, ``[n_items, content_size]``.
-        encoder : ItemEncoder
-            Where it has features that no training moves, these are taken, once for all modules.
-        """
-        if self._fixed is not None or module in self._tables:
-            return
-        fixed = encoder.fixed_features()
-        if fixed is None:
-            self._tables[module] = self._compared(module, features())
-        else:
+    def read_fixed(self, encoder: nn.Module) -> None:
+        """Take the features of all items that no training moves, once for all modules, where ``encoder`` has any."""
+        fixed = encoder.fixed_features() if self._fixed is None else None
+        if fixed is not None:
             self._fixed = self._compared(0, fixed)
+
+    def has_read(self, module: int) -> bool:
+        """Whether it is known how the encoder's ``module`` sees all items now."""
+        return self._fixed is not None or module in self._tables
+
+    def read(self, module: int, features: torch.Tensor) -> None:
+        """Take the ``features [n_items, content_size]`` of all items, as the encoder's ``module`` sees them now."""
+        self._tables[module] = self._compared(module, features)
 
     def _compared(self, module: int, features: torch.Tensor) -> torch.Tensor:
         items = rows_from(features, 1)  # without padding

@@ -1,9 +1,8 @@
 """The item tower: what stands in the place of a backbone's item embedding (paper, section on the item embedding)."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from recbole_perpeft.model.catalogue_features import CHUNK, CatalogueFeatures
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
-from recbole_perpeft.model.projector import projector
+from recbole_perpeft.model.item_rows import ItemRows
 from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
 from recbole_perpeft.utils.errors import TrainingError
@@ -23,8 +22,8 @@ from recbole_perpeft.utils.mapped_rows import blocks, fill, release, rows_from
 _HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
 
 
-class MultimodalItemEmbedding(nn.Module):
-    """Items as a group sees them: ``z(i, g) = w R_g(f(i; P_g)) + e_i``.
+class MultimodalItemEmbedding(ItemRows):
+    """A table of items' rows, as a group sees them.
 
     The table that :attr:`weight` gives is set by :meth:`batch` (the distinct items of one training batch,
     with gradient), :meth:`whole` (these and the rest of the catalogue as last computed) or :meth:`catalogue` (all
@@ -33,25 +32,8 @@ class MultimodalItemEmbedding(nn.Module):
 
     Parameters
     ----------
-    id_embedding
-        The backbone's own item tables, side by side; row 0 is padding. Rows past the catalogue (mask tokens) have no
-        content.
-    encoder
-        An item encoder: ``encode(items [n], group) -> [n, content_size]``, with a module for each group or one for all.
-    num_projectors
-        One for each group, or one for all.
-    content_weight
-        The paper's w.
-    projector_size
-        Inner width of the projectors.
-    conditioning
-        What makes z personal besides, if anything does.
-    n_items
-        Rows of the catalogue, padding included.
-    biases
-        Columns of ``id_embedding``, the last, to which content adds nothing.
-    untrained
-        Items that nobody buys in training: they are their content alone.
+    id_embedding, encoder, num_projectors, content_weight, projector_size, conditioning, n_items, biases, untrained
+        As of :class:`~recbole_perpeft.model.item_rows.ItemRows`.
     show_progress
         Whether encoding a catalogue shows a bar.
     content_term
@@ -75,15 +57,10 @@ class MultimodalItemEmbedding(nn.Module):
         content_term: ContentTerm | None = None,
         folder: Callable[[], Path] = Path,
     ):
-        super().__init__()
+        of_rows = id_embedding, encoder, num_projectors, content_weight, projector_size, conditioning, n_items
+        super().__init__(*of_rows, biases, untrained)
         self.content_term = content_term
-        self.id_embedding, self.encoder, self.conditioning = id_embedding, encoder, conditioning
-        self.content_weight, self.n_items = content_weight, n_items
         self._of_catalogue = CatalogueFeatures(encoder, n_items, show_progress, folder)
-        first = projector(encoder.feature_dim, projector_size, id_embedding.embedding_dim, biases)
-        self.projectors = nn.ModuleList(copy.deepcopy(first) for _ in range(num_projectors))
-        self.register_buffer("_in_training", torch.ones(id_embedding.num_embeddings, 1), persistent=False)
-        self.untrained = untrained
         self._table: torch.Tensor | None = None
         self._window: EncodingWindow | None = None
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
@@ -93,31 +70,6 @@ class MultimodalItemEmbedding(nn.Module):
         self._history: dict[int, torch.Tensor] | None = None
 
         self.register_load_state_dict_post_hook(_other_weights)
-
-    @property
-    def untrained(self) -> list[int]:
-        """Items that are their content alone, for no training has seen them."""
-        return (self._in_training[:, 0] == 0).nonzero().flatten().tolist()
-
-    @untrained.setter
-    def untrained(self, items: Sequence[int]) -> None:
-        self._in_training.fill_(1)
-        self._in_training[torch.as_tensor(items, dtype=torch.long, device=self.device)] = 0
-
-    @property
-    def num_embeddings(self) -> int:
-        """Rows of the whole table: padding, items, and what comes past them."""
-        return self.id_embedding.num_embeddings
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of an item's embedding."""
-        return self.id_embedding.embedding_dim
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tables are."""
-        return self.id_embedding.weight.device
 
     def personalise(self, num_groups: int) -> None:
         """Start stage 3: every group gets a copy of what is group 0's; users see items in their own way, if they do."""
@@ -139,56 +91,6 @@ class MultimodalItemEmbedding(nn.Module):
         if history is not None:
             self._history = dict.fromkeys(range(num_groups), history)
 
-    @property
-    def by_user(self) -> bool:
-        """Whether all users see items in their own way."""
-        return isinstance(self.conditioning, UserConditioning) and self.conditioning.by_user
-
-    def group_parameters(self, group: int) -> list[nn.Parameter]:
-        """What is trained on the users of one group alone: PEFT module, projector, vectors, those that are its own."""
-        own = list(self._projector(group).parameters()) if len(self.projectors) > 1 else []
-        if self.encoder.num_groups > 1:
-            own = [parameter for _, parameter in self.encoder.adapter_parameters(group)] + own
-        return own + (self.conditioning.of_group(group) if isinstance(self.conditioning, GroupVectors) else [])
-
-    # -- rows -------------------------------------------------------------------------------------------------------
-
-    def embed(self, items: torch.Tensor, group: int) -> torch.Tensor:
-        """``z(i, g)`` of catalogue ids ``items [n]`` (on the CPU), ``[n, embedding_dim]``."""
-        content = self._project(self._features(items, group), group)  # [n, embedding_dim]
-        return self._as_seen(content + self._ids(items), group)
-
-    def _embed_for(self, items: torch.Tensor, group: int, users: torch.Tensor) -> torch.Tensor:
-        """Items ``[m]`` as each of ``users [u]`` sees them, ``[u * m, embedding_dim]``."""
-        features, ids = self._features(items, group), self._ids(items)
-        rows = self.conditioning.rows(self._projector(group), self.content_weight, features, ids, users)
-        return rows.flatten(0, 1)
-
-    def _ids(self, items: torch.Tensor) -> torch.Tensor:
-        items = to_device(items, self.device)
-        return self.id_embedding(items) * F.embedding(items, self._in_training)  # [n, embedding_dim]
-
-    def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
-        window = self._window
-        return self.encoder.encode(items, self.module_of(group)) if window is None else window.features(items)
-
-    def rows_of(self, features: torch.Tensor, group: int) -> torch.Tensor:
-        """Rows ``[n, embedding_dim]`` of items that are their content alone, of the encoder's ``features [n, d]``."""
-        return self._as_seen(self._project(features, group), group)
-
-    def module_of(self, group: int) -> int:
-        """Which of the encoder's modules sees items for ``group``."""
-        return group if self.encoder.num_groups > 1 else 0
-
-    def _projector(self, group: int) -> nn.Sequential:
-        return self.projectors[group if len(self.projectors) > 1 else 0]
-
-    def _project(self, features: torch.Tensor, group: int) -> torch.Tensor:
-        return self.content_weight * self._projector(group)(features)
-
-    def _as_seen(self, rows: torch.Tensor, group: int) -> torch.Tensor:
-        return self.conditioning(rows, group) if isinstance(self.conditioning, GroupVectors) else rows
-
     @contextmanager
     def window(self, items: torch.Tensor, group: int, portion: int | None = None) -> Iterator[Callable[[], None]]:
         """Encode ``items`` (on the CPU, sorted) once for several steps, whose gradients add up at their features.
@@ -207,7 +109,8 @@ class MultimodalItemEmbedding(nn.Module):
         finally:
             self._window = None
 
-    # -- tables -----------------------------------------------------------------------------------------------------
+    def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
+        return super()._features(items, group) if self._window is None else self._window.features(items)
 
     @contextmanager
     def batch(self, items: torch.Tensor, group: int, users: torch.Tensor | None = None) -> Iterator[None]:
@@ -273,18 +176,21 @@ class MultimodalItemEmbedding(nn.Module):
 
     def _computed(self, group: int) -> torch.Tensor:
         """The table that :meth:`catalogue` keeps, some items at a time unless their features are needed too."""
-        term, whole = self.content_term, cache(partial(self._whole_features, group))
+        module, term, whole = self.module_of(group), self.content_term, None
         if term is not None:
-            term.read(self.module_of(group), whole, self.encoder)
+            term.read_fixed(self.encoder)
+        is_new = term is not None and not term.has_read(module)
+        if is_new or self._history is not None or self.by_user:
+            whole = self._whole_features(group)  # [n_items, content_size]
+        if is_new:
+            term.read(module, whole)
         if self._history is not None:
-            self._history[group] = whole().to(_HISTORY_DTYPE)
+            self._history[group] = whole.to(_HISTORY_DTYPE)
         if self.by_user:
-            return whole()
-        is_known = whole.cache_info().currsize
-        known = blocks(rows_from(whole(), 1), CHUNK) if is_known else None
-        features = known or self._of_catalogue.blocks(self.module_of(group), group)
+            return whole
+        some = self._of_catalogue.blocks(module, group) if whole is None else blocks(rows_from(whole, 1), CHUNK)
         table = self._of_catalogue.room(self.num_embeddings, self.embedding_dim, self.device)
-        return fill(table, self._table_rows(features, group))
+        return fill(table, self._table_rows(some, group))
 
     def _table_rows(self, features: Iterable[torch.Tensor], group: int) -> Iterator[torch.Tensor]:
         """Rows of padding, of items with ``features`` ``[n, content_size]`` each, and of what comes past them."""
@@ -295,16 +201,6 @@ class MultimodalItemEmbedding(nn.Module):
             first += len(some)
         past = self.num_embeddings - first
         yield self._with_id_rows(self.id_embedding.weight.new_zeros(past, self.embedding_dim), first, group)
-
-    def _with_ids(self, content: torch.Tensor, group: int) -> torch.Tensor:
-        """``[num_embeddings, embedding_dim]`` of the catalogue's ``content``, zeros in the row of padding."""
-        content = F.pad(content, (0, 0, 0, self.num_embeddings - self.n_items))
-        return F.pad(self._with_id_rows(content[1:], 1, group), (0, 0, 1, 0))
-
-    def _with_id_rows(self, content: torch.Tensor, first: int, group: int) -> torch.Tensor:
-        """Rows from ``first`` on as ``group`` sees them, of their ``content [n, embedding_dim]``."""
-        rows = slice(first, first + len(content))
-        return self._as_seen(content + self.id_embedding.weight[rows] * self._in_training[rows], group)
 
     def _last_features(self, group: int) -> torch.Tensor:
         self._history = self._history or {}
