@@ -166,10 +166,11 @@ def start(folder: Path, started: float) -> dict[str, float]:
     from recbole_perpeft import quick_start
     from recbole_perpeft.content import prepare as content
     from recbole_perpeft.model import tower_factory as model
+    from recbole_perpeft.trainer import factory
 
     seconds["imports"] = time.time() - started
-    timed(quick_start, "create_dataset", "data set")
-    timed(quick_start, "data_preparation", "split and loaders")
+    timed(factory, "create_dataset", "data set")
+    timed(factory, "data_preparation", "split and loaders")
     timed(model, "load_foundation", "foundation model")
     timed(model, "prepare_content", "content")
     timed(content, "ensure_pixels", "content: pixels")

@@ -7,7 +7,7 @@ import torch
 
 from recbole_perpeft.utils import processes
 
-_ROWS = 1500  # so many tell settings apart that change a score little from one to the next
+ROWS = 1500  # so many tell settings apart that change a score little from one to the next
 
 
 def some_batches(loader) -> Iterator[tuple]:
@@ -17,7 +17,7 @@ def some_batches(loader) -> Iterator[tuple]:
     """
     with processes.alone():
         rows = len(next(iter(loader))[0])
-        chosen = islice(loader, 0, None, max(1, len(loader) * rows // _ROWS))
+        chosen = islice(loader, 0, None, max(1, len(loader) * rows // ROWS))
         first = next(chosen)  # by which the loader knows that it gives all of its batches
     yield first
     yield from chosen

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
+from recbole_perpeft.evaluation.rank_gain import ROWS
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Sizes
+from recbole_perpeft.trainer import content_weight, group_shares
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -16,8 +18,6 @@ _COMPARED = 32  # components by which users are grouped, in double and single pr
 _LOGITS = 6  # of a step's logits are alive at once
 _KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
 _SCORES_AT_ONCE = 7  # of a block, in the search for the content term's weight; in that for shares two of each group
-_WEIGHED_ROWS, _WEIGHED = 1500, 39  # users and candidates of the search for the content term's weight ...
-_SOFTENED = 13  # ... and candidates of that for groups' shares
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
 _START = 6.5  # seconds of imports, data and model
 _HASHED, _GROUPED = 1.2e-5, 1.5e-5  # seconds of an item: its hash, at each store of states; its part in the grouping
@@ -111,8 +111,8 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         found.append(Cost("the grouping", n * _GROUPED))
     if _is_soft(sizes):
         scores = sizes.groups * n * sizes.users * (sizes.purchases - 1)
-        mixed = sizes.groups * n * min(_WEIGHED_ROWS, sizes.users)
-        seconds = scores * rates.loss + mixed * (rates.score + _SOFTENED * rates.weighed)
+        mixed = sizes.groups * n * min(ROWS, sizes.users)
+        seconds = scores * rates.loss + mixed * (rates.score + len(group_shares.CANDIDATES) * rates.weighed)
         found.append(Cost("the search for groups' shares, if stage 3 is kept", seconds))
     return found
 
@@ -154,7 +154,8 @@ def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
     n = sizes.items
     seconds = groups * n * _encoding(sizes, rates.forward)
     seconds += sizes.users * (rates.user + n * rates.score)
-    return seconds + min(_WEIGHED_ROWS, sizes.users) * (rates.user + n * (_WEIGHED * rates.weighed + 4 * rates.score))
+    weighed = len(content_weight.CANDIDATES) * rates.weighed + 4 * rates.score
+    return seconds + min(ROWS, sizes.users) * (rates.user + n * weighed)
 
 
 def _memory(sizes: Sizes) -> list[Cost]:

@@ -13,6 +13,7 @@ from recbole_perpeft.utils import processes
 _DECAYS = (0.65, 0.8, 1.0)
 # How much the term varies over the items, as a share of how much the backbone's scores do.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the backbone has no say
+CANDIDATES = tuple(product(_SHARES, _DECAYS))
 
 
 @torch.no_grad()
@@ -29,8 +30,8 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
         The validation's loader, of full or sampled rankings.
     """
     term: ContentTerm = trainer.model.item_tower.content_term
-    candidates = list(product(_SHARES, _DECAYS))
-    gains, unit = torch.zeros(len(candidates), dtype=torch.float64), None
+    trainer.model.encode_catalogues()
+    gains, unit = torch.zeros(len(CANDIDATES), dtype=torch.float64), None
     with model_scorer(trainer, valid_data) as score:
         for number, batch in enumerate(some_batches(valid_data)):
             if number and not processes.is_own(number):  # the first one gives the unit
@@ -45,12 +46,13 @@ def find_content_weight(trainer: Trainer, valid_data) -> None:
             if not processes.is_own(number):
                 continue
             mixed = torch.empty_like(backbone)
-            for candidate, (share, decay) in enumerate(candidates):
+            for candidate, (share, decay) in enumerate(CANDIDATES):
                 torch.add(backbone, content[decay], alpha=share * unit, out=mixed)
                 gains[candidate] += rank_gain(mixed, *positives)
-    share, decay = candidates[int(processes.total(gains).argmax())]
+    share, decay = CANDIDATES[int(processes.total(gains).argmax())]
     term.weight.fill_(share * unit)
     term.decay.fill_(decay)
+    trainer.model.take_from_first()
 
 
 def _scores(term: ContentTerm, part: Part, score, batch: tuple) -> tuple[torch.Tensor, tuple]:

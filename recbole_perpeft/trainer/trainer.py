@@ -1,12 +1,11 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from recbole.utils import calculate_valid_score, init_seed, set_color
+from recbole.utils import init_seed, set_color
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
@@ -15,7 +14,7 @@ from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.trainer import checkpoint_file, stage_1_cache
 from recbole_perpeft.trainer.checkpoint import Checkpoint
 from recbole_perpeft.trainer.content_weight import find_content_weight
-from recbole_perpeft.trainer.group_shares import find_group_shares
+from recbole_perpeft.trainer.group_shares import soften_groups
 from recbole_perpeft.trainer.optimizer import parameter_groups
 from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.stage_report import stage_report
@@ -191,26 +190,9 @@ class PerPEFTTrainer(TellingTrainer):
         self._write(self.global_epochs - 1)
 
     def _soften_groups(self, train_data, valid_data) -> None:
-        """Let users have a share in other groups, if the best state of stage 3 validates better with it."""
-        if not (hasattr(self.model, "group_softness") and self._validates and self.best_epoch >= self.global_epochs):
-            return
-        self._together(find_group_shares, train_data, valid_data)
-        result = self.evaluate(valid_data, load_best_model=False)
-        score, best = calculate_valid_score(result, self.valid_metric), self.best_valid_score
-        if self.model.is_soft and (score > best if self.valid_metric_bigger else score < best):
-            self.best_valid_score, self.best_valid_result = score, result
-            self.checkpoint.keep_best()
+        can_be_soft = hasattr(self.model, "group_softness") and self._validates
+        if can_be_soft and self.best_epoch >= self.global_epochs and soften_groups(self, train_data, valid_data):
             self._write(self.epoch)
-            self.logger.info(f"Soft groups: {self.valid_metric} {score:.4f} in validation, {best:.4f} without")
-        else:
-            self.model.forget()
-            self.restore_best()
-
-    def _together(self, find: Callable, *data) -> None:
-        """Let ``find(self, *data)`` set numbers of the model; of several processes, those of the first."""
-        self.model.encode_catalogues()
-        find(self, *data)
-        self.model.take_from_first()
 
     def _regroup(self, train_data, epoch: int) -> None:
         """Let users change their group, every ``regroup_epochs``."""
@@ -252,7 +234,7 @@ class PerPEFTTrainer(TellingTrainer):
         """RecBole's, of the averaged weights if these are kept, with the content term's best weight for them."""
         with self.steps.averaged():
             if self.model.item_tower.content_term is not None:
-                self._together(find_content_weight, valid_data)
+                find_content_weight(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):
                 self.groups.foresee(self._train_data)

@@ -234,7 +234,7 @@ def test_of_a_bundle_all_is_shown_but_what_its_checkpoint_alone_knows(file, tmp_
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path, capsys):
-    assert main(["explain", str(tmp_path), "--out", "explained"]) == 2
+    assert main(["explain", str(tmp_path), "--out", str(tmp_path / "explained")]) == 2
     assert "is no bundle" in capsys.readouterr().err
 
 

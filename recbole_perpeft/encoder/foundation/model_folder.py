@@ -68,7 +68,10 @@ def resolve_checkpoint(setting: str, name: str, search_folders: Sequence[str | P
         )
     if not _HUB_NAME.fullmatch(name) or name.startswith("."):
         looked = ", ".join(str(base) for base in (Path.cwd(), *search_folders))
-        raise EncoderError(f"{setting}: no folder {name!r} (looked in {looked}), and it is no hub name.")
+        raise EncoderError(
+            f"{setting}: no folder {name!r} (looked in {looked}), and it is no hub name. Set {setting} to where the "
+            "model's folder is now, or to a hub name such as openai/clip-vit-base-patch32."
+        )
     return name
 
 

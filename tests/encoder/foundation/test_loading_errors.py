@@ -58,7 +58,7 @@ def test_folder_without_config(tmp_path):
 
 
 def test_folder_that_is_not_there(tmp_path):
-    refused("encoder", "no folder", "looked in", encoder=tmp_path / "nowhere")
+    refused("encoder", "no folder", "looked in", "Set encoder to where", "openai/clip", encoder=tmp_path / "nowhere")
     refused("encoder", encoder="")
 
 
