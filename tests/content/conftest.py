@@ -6,7 +6,8 @@ from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPImageProcessor, PreTrainedTokenizerFast
 
-from recbole_perpeft.content import prepare_content
+from recbole_perpeft.content import downloads, prepare_content
+from tests.content.bad_server import BadServer
 
 
 def byte_tokenizer(**special_tokens: str) -> PreTrainedTokenizerFast:
@@ -74,3 +75,11 @@ def prepare(catalogue, processor, tokenizer, tmp_path):
         return prepare_content(settings.pop("item_ids"), settings.pop("folder"), **settings)
 
     return call
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A host that does all that hosts on the net do."""
+    monkeypatch.setattr(downloads, "_FIRST_PAUSE", 0.01)
+    with BadServer() as running:
+        yield running
