@@ -1,5 +1,6 @@
 """Fixtures that tests of bundles share: checkpoints, and the bundles that are exported from them."""
 
+import json
 import shutil
 
 import pytest
@@ -70,3 +71,11 @@ def exported(checkpoint, exports, tmp_path):
 def bundle(exported):
     """The bundle alone."""
     return exported[-1]
+
+
+def edit(folder, change):
+    """Write a bundle's manifest anew after ``change`` of it."""
+    file = folder / "bundle.json"
+    facts = json.loads(file.read_text())
+    change(facts)
+    file.write_text(json.dumps(facts))
