@@ -14,6 +14,7 @@ from recbole_perpeft.quick_start import load, prepare
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.stage_1_cache import file_of
 from recbole_perpeft.utils.errors import MisfitError
+from tests.matrix import slow
 
 
 @pytest.fixture
@@ -92,10 +93,10 @@ def last_two_purchases(folder):
     ("change", "named"),
     [
         (other_titles, "content hash: .* Titles or pictures, or what"),
-        (other_picture, "content hash: .* Titles or pictures, or what"),
+        slow(other_picture, "content hash: .* Titles or pictures, or what"),
         (other_weights, "encoder hash: .* weights or configuration are not those of then"),
-        (other_activation, "encoder hash: .* weights or configuration are not those of then"),
-        (other_normalisation, "encoder hash: .* weights or configuration are not those of then"),
+        slow(other_activation, "encoder hash: .* weights or configuration are not those of then"),
+        slow(other_normalisation, "encoder hash: .* weights or configuration are not those of then"),
         (last_two_purchases, "dataset hash: .* files, or what is kept of them, are not those of then.*warm_start"),
     ],
 )

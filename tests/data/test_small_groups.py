@@ -24,9 +24,9 @@ def trained(prepare, **settings):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"grouping": "kmeans", "loss_type": "BPR", "num_negatives": 2},
+        slow({"grouping": "kmeans", "loss_type": "BPR", "num_negatives": 2}),
         {"grouping": "coherence", "loss_type": "CE", "correct_sampling": True, "group_mixing": 0.3},
-        {"grouping": "random", "loss_type": "CE", "num_negatives": None},
+        slow({"grouping": "random", "loss_type": "CE", "num_negatives": None}),
         slow({"grouping": "kmeans", **sizes("PerPEFTDGCF")}),
     ],
 )

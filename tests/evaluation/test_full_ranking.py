@@ -14,6 +14,7 @@ from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.evaluation.top_items import top_items
 from recbole_perpeft.utils.errors import TrainingError
+from tests.matrix import slow
 from tests.training import same, scripted
 
 TOP_K_METRICS = ["NDCG", "Recall", "Hit", "MRR", "MAP", "Precision"]
@@ -247,9 +248,9 @@ def test_items_are_encoded_for_the_groups_of_the_evaluated_users_only(prepare):
     ("settings", "validated", "best"),
     [
         ({"epochs": 6, "global_epochs": 3, "eval_step": 2}, [1, 2, 3, 5], 3),  # a stage's last epoch always is
-        ({"epochs": 7, "global_epochs": 3, "eval_step": 2}, [1, 2, 3, 5, 6], 3),
+        slow({"epochs": 7, "global_epochs": 3, "eval_step": 2}, [1, 2, 3, 5, 6], 3),
         ({"epochs": 6, "global_epochs": 2, "eval_step": 3}, [1, 2, 5], 5),  # stage 1 is shorter than eval_step
-        ({"epochs": 6, "global_epochs": 2, "eval_step": 100}, [1, 5], 5),  # and stage 3 too
+        slow({"epochs": 6, "global_epochs": 2, "eval_step": 100}, [1, 5], 5),  # and stage 3 too
     ],
 )
 def test_the_best_validated_epoch_is_kept_whatever_eval_step(prepare, settings, validated, best):

@@ -28,7 +28,7 @@ def histories_of(train_data):
 @pytest.mark.parametrize(
     ("model", "grouping"),
     [
-        ("PerPEFTSASRec", "kmeans"),
+        slow("PerPEFTSASRec", "kmeans"),
         ("PerPEFTSASRec", "coherence"),
         slow("PerPEFTBPR", "kmeans"),
         ("PerPEFTLightGCN", "kmeans"),

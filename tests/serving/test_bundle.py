@@ -14,6 +14,7 @@ from recbole_perpeft.serving.bundle_encoder import encoder_of, load_foundation_o
 from recbole_perpeft.serving.bundle_files import Bundle
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import BundleError, EncoderError
+from tests.matrix import quickly, slow
 from tests.serving.conftest import edit
 from tests.tiny_data import write_purchases
 from tests.training import same
@@ -35,7 +36,9 @@ CASES = {
 AWAY = {"data_path": "nowhere"}  # neither purchases nor pictures, and no encoder, which lies with them
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", quickly([*CASES], ["by user", "IISAN", "columns of items", "graph", "histories", "SASRec", "LightGCN"])
+)
 def test_what_is_opened_scores_as_the_checkpoint_without_data_and_encoder(checkpoint, tmp_path, case):
     *_, file = checkpoint(**CASES[case])
     write_bundle(file, tmp_path / "bundle")
@@ -158,7 +161,7 @@ def test_columns_of_items_come_back_exactly(checkpoint, tiny_root, tmp_path):
 # -- new items --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["sequential", "IISAN", "top layers", "pair"])
+@pytest.mark.parametrize("case", [slow("sequential"), "IISAN", slow("top layers"), "pair"])
 @torch.no_grad()
 def test_the_encoder_of_a_bundle_reads_items_as_the_trained_one(checkpoint, tiny_root, tmp_path, pair, case):
     trainer, _, file = checkpoint(**{**CASES, "top layers": {"peft_layers": 1}, "pair": pair}[case])

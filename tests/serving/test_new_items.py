@@ -10,6 +10,7 @@ from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import ContentError, EncoderError, RequestError
 from tests.day2 import write_today
+from tests.matrix import quickly
 from tests.training import COHERENCE
 
 CASES = {
@@ -37,8 +38,13 @@ def shop(tiny_root, tmp_path):
     return place / "new.item"
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("source", ["checkpoint", "bundle"])
+CELLS = [(source, case) for source in ("checkpoint", "bundle") for case in CASES]
+QUICK = [("bundle", "soft groups, content term"), ("bundle", "side networks"), ("bundle", "a mask token"),
+         ("checkpoint", "soft groups, content term"), ("checkpoint", "frozen, one group"),
+         ("checkpoint", "group vectors")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "case"), quickly(CELLS, QUICK))
 def test_a_new_item_is_its_content_and_all_others_score_as_before(checkpoint, shop, tiny_root, tmp_path, case, source):
     trainer, _, file = checkpoint(**CASES[case])
     if source == "bundle":

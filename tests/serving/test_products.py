@@ -8,6 +8,7 @@ from recbole_perpeft.serving import ranking
 from recbole_perpeft.serving.histories import known_histories
 from recbole_perpeft.serving.products import has_products, products_of
 from recbole_perpeft.serving.ranking import Ranking
+from tests.matrix import quickly
 from tests.training import scatter_groups
 
 GROUPS = {
@@ -38,8 +39,10 @@ def model_and_rows(prepare):
     return make
 
 
-@pytest.mark.parametrize("kind", GROUPS)
-@pytest.mark.parametrize("tile", [64, 4096])
+TILED = [(kind, tile) for tile in (64, 4096) for kind in GROUPS]
+
+
+@pytest.mark.parametrize(("kind", "tile"), quickly(TILED, [*TILED[:5], ("mixed", 4096)]))
 def test_products_add_up_to_the_scores_and_give_the_same_lists(model_and_rows, monkeypatch, kind, tile):
     monkeypatch.setattr(ranking, "_TILE", tile)
     model, rows = model_and_rows("PerPEFTSASRec", **GROUPS[kind])

@@ -23,13 +23,9 @@ CELLS = [
     *(({"num_groups": 2}, way) for way in WAYS),
     *(({"num_groups": 1}, way) for way in [{}, {"learner": "sgd"}, *WAYS] if "personalised_by" not in way),
 ]
-SLOW = [{"num_groups": 2}, COHERENCE, {"group_mixing": 0.5}, {"soft_groups": False}]
 QUICK = [
-    *((change, {}) for change in CHANGES if change not in SLOW),
-    ({"num_groups": 2}, FAST), ({"num_groups": 2}, {"averaging_epochs": 2}),
-    ({"num_groups": 2}, {"personalised_by": "user_projector"}),
-    ({"num_groups": 2}, {"model": "PerPEFTLightGCN"}),
-    ({"num_groups": 1}, {}),
+    ({"num_groups": 5}, {}), (KMEANS, {}), ({"regroup_epochs": 1}, {}), ({"epochs": 5}, {}),
+    ({"num_groups": 2}, {"averaging_epochs": 2}), ({"num_groups": 2}, {"model": "PerPEFTLightGCN"}),
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbole_perpeft.utils.errors import TrainingError
-from tests.matrix import slow
+from tests.matrix import quickly, slow
 from tests.training import NO_DROPOUT, PEFTS, fit, move_modules, same
 
 
@@ -107,8 +107,10 @@ def _loaded(trainer, *_):
     trainer.model.load_state_dict(state)
 
 
-@pytest.mark.parametrize("settings", KINDS)
-@pytest.mark.parametrize("move", [_stepped, _loaded, _averaged])
+MOVES = [(move, settings) for move in (_stepped, _loaded, _averaged) for settings in KINDS]
+
+
+@pytest.mark.parametrize(("move", "settings"), quickly(MOVES, [*MOVES[:5], MOVES[6], MOVES[10], MOVES[13]]))
 def test_no_evaluation_scores_with_what_was_kept_of_other_weights(prepare, move, settings):
     _, trainer, train_data, valid_data, _ = prepare(averaging_epochs=2, learning_rate=0.1, **settings)
     trainer.steps.average.horizon = 10

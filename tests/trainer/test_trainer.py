@@ -62,10 +62,10 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
 @pytest.mark.parametrize(
     ("epoch", "settings"),
     [
-        (0, {}),
+        slow(0, {}),
         (1, {}),
         (2, {}),
-        (3, {}),
+        slow(3, {}),
         slow(1, KMEANS),
         slow(2, KMEANS),
         slow(0, FAST),
@@ -73,7 +73,7 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
         (2, FAST | KMEANS),
         slow(1, COHERENCE),
         slow(2, {"regroup_epochs": 1, "group_negatives": False}),
-        (1, {"averaging_epochs": 2} | FAST),
+        slow(1, {"averaging_epochs": 2} | FAST),
         (2, {"averaging_epochs": 2, "regroup_epochs": 1, "group_negatives": False}),
     ],
 )

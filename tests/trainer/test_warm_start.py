@@ -19,6 +19,7 @@ from recbole_perpeft.utils.errors import (
     SettingError,
 )
 from tests.day2 import NEW_ITEMS, ids_of, scores_of, write_today
+from tests.matrix import slow
 from tests.tiny_data import write_atomic
 from tests.training import same, scripted
 
@@ -96,7 +97,7 @@ def test_another_catalogue_is_scored_by_what_was_trained_and_new_items_by_conten
     assert all(0 <= value <= 1 for value in now.evaluate(test).values())
 
 
-@pytest.mark.parametrize("settings", [GROUPED, GLOBAL])
+@pytest.mark.parametrize("settings", [GROUPED, slow(GLOBAL)])
 def test_training_goes_on_from_the_best_state_on_todays_data(then, today, capfd, settings):
     trainer, file = then(**settings)
     _, start, _, valid, _ = load(file, settings_of_today(today), new_data=True)

@@ -7,6 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 from recbole_perpeft.encoder import EncoderError, compute_dtype
 from tests.encoder.conftest import ITEMS, SOURCES, trained
+from tests.matrix import slow
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 LORAS = {
@@ -130,8 +131,10 @@ def frozen_bytes(encoder):
 
 
 @pytest.mark.parametrize(
-    ("method", "dtype"), [*((method, torch.float32) for method in LORAS), ("plain", torch.bfloat16)]
-)
+    ("method", "dtype"),
+    [slow("plain", torch.float32), ("dora", torch.float32), slow("rslora", torch.float32), ("ia3", torch.float32),
+     ("plain", torch.bfloat16)],
+)  # fmt: skip
 def test_merging_leaves_no_trace_in_the_weights(build, method, dtype):
     peft_type, settings = LORAS[method]
     encoder = trained(build(peft_type, peft_config=settings, dtype=dtype)).eval()
