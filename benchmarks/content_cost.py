@@ -12,10 +12,10 @@ import tempfile
 import time
 
 import torch
+from recbole_perpeft.trainer.term_weights import find_term_weights
 
 from recbole_perpeft.experiments.tables import pipes
 from recbole_perpeft.quick_start import prepare
-from recbole_perpeft.trainer.content_weight import find_content_weight
 from recbole_perpeft.trainer.resuming import make_config
 from recbole_perpeft.utils.exit_status import exit_status
 
@@ -26,7 +26,7 @@ def measure(words: list[str], turns: int) -> dict[str, list[float]]:
         quiet = {"state": "ERROR", "show_progress": False, "checkpoint_dir": folder, "content_term": True}
         _, trainer, _, valid_data, _ = prepare(make_config(config_dict=quiet, command_line=words))
         term, seconds = trainer.model.item_tower.content_term, {"without": [], "with": [], "finding": []}
-        find_content_weight(trainer, valid_data)
+        find_term_weights(trainer, valid_data)
         weight = float(term.weight) or 1.0
 
         def clock(what: str, work) -> None:
@@ -39,7 +39,7 @@ def measure(words: list[str], turns: int) -> dict[str, list[float]]:
             for what in ("without", "with") if turn % 2 else ("with", "without"):
                 term.weight.fill_(weight if what == "with" else 0)
                 clock(what, lambda: trainer.evaluate(valid_data, load_best_model=False))
-            clock("finding", lambda: find_content_weight(trainer, valid_data))
+            clock("finding", lambda: find_term_weights(trainer, valid_data))
     return {what: of_turns[1:] for what, of_turns in seconds.items()}
 
 

@@ -124,7 +124,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("global_epochs",), _ONE_GROUP),
     (("regroup_epochs",), lambda c: (
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
-    (("content_term",), _NO_VALIDATION),
+    (("content_term", "purchase_term"), _NO_VALIDATION),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
     (("correct_sampling",), _when(lambda c: c.model_class.negatives_with(c["loss_type"]) != SHARED, "loss_type")),
     (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),

@@ -184,6 +184,7 @@ SETTINGS: dict[str, Setting] = {
     "content_weight": Setting(float, Range(0)),
     "projector_size": _from(1),
     "content_term": Setting(bool),
+    "purchase_term": Setting(bool),
     # groups
     "num_groups": _from(1, Kind.GROUPS),
     "grouping": Setting(str, REGISTERED, Kind.GROUPS),
@@ -218,7 +219,7 @@ SETTINGS: dict[str, Setting] = {
 
 # How a checkpoint was made that does not know these settings.
 _BEFORE_THERE_WERE = {"grow_history": False}
-_OF_OURS = {"content_term": False, "soft_groups": False}
+_OF_OURS = {"content_term": False, "purchase_term": False, "soft_groups": False}
 _OF_MODELS = {"PerPEFTLightGCN": {"loss_type": "BPR", "similar_items": None}}
 
 _OF_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset")  # of the start of a run, not of the run

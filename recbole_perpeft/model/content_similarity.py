@@ -109,7 +109,15 @@ def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float) -> to
     torch.Tensor
         ``[n, r]``, of length 1; zeros for a user who bought nothing.
     """
+    weights = recency(histories, decay)
+    return F.normalize(F.embedding_bag(histories, vectors, mode="sum", per_sample_weights=weights))
+
+
+def recency(histories: torch.Tensor, decay: float) -> torch.Tensor:
+    """What each of a user's purchases weighs, ``[n, length]``: 1 the last, ``decay`` times as much the one before it.
+
+    Of ``histories [n, length]``, oldest first, padded with zeros at the end, which weigh nothing.
+    """
     lengths = (histories > 0).sum(dim=1, keepdim=True)  # [n, 1]
     ages = (lengths - 1 - torch.arange(histories.shape[1], device=histories.device)).clamp(min=0)  # [n, length]
-    weights = (torch.tensor(float(decay), device=vectors.device) ** ages) * (histories > 0)
-    return F.normalize(F.embedding_bag(histories, vectors, mode="sum", per_sample_weights=weights))
+    return (torch.tensor(float(decay), device=histories.device) ** ages) * (histories > 0)

@@ -1,8 +1,6 @@
 """What content adds to a score at the encoder's full width: how like an item is to what its user bought."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import Enum
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -13,20 +11,12 @@ from recbole_perpeft.model.content_similarity import LikenessMap, profiles
 from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release, rows_from
 
 
-class Part(Enum):
-    """What of a score is computed: all of it, or one part alone, by which its weight is found."""
-
-    ALL = "all"
-    BACKBONE = "backbone"
-    CONTENT = "content"
-
-
 class ContentTerm(nn.Module):
     """``a cos(purchases of the user, item)`` of whitened features, later purchases weighing more.
 
     A projector as narrow as the backbone cannot hold which of many like items is most like another one; nothing is
     projected here. The weight ``a`` is 0 until one is found in validation
-    (:mod:`~recbole_perpeft.trainer.content_weight`), and part of the model's state from then on.
+    (:mod:`~recbole_perpeft.trainer.term_weights`), and part of the model's state from then on.
 
     Parameters
     ----------
@@ -37,8 +27,6 @@ class ContentTerm(nn.Module):
     ----------
     weight, decay : torch.Tensor
         a, and what a purchase weighs, as a share of the one after it.
-    part : Part
-        What of a model's scores is computed.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -46,7 +34,6 @@ class ContentTerm(nn.Module):
         self._folder = folder
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("decay", torch.ones(()))
-        self.part = Part.ALL
         self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
         self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves
         self._table: torch.Tensor | None = None  # the one in use
@@ -55,7 +42,7 @@ class ContentTerm(nn.Module):
     @property
     def is_used(self) -> bool:
         """Whether scores depend on it."""
-        return self.part is Part.CONTENT or (self.part is Part.ALL and bool(self.weight > 0))
+        return bool(self.weight > 0)
 
     @property
     def table(self) -> torch.Tensor:
@@ -133,16 +120,3 @@ class ContentTerm(nn.Module):
     def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The same of one item for each row, ``items [n]``: ``[n]``."""
         return (profiles(self._table, histories, self.decay) * self._table[items]).sum(dim=1)
-
-
-@contextmanager
-def only(part: Part, term: ContentTerm | None) -> Iterator[None]:
-    """Let a model's scores be one part of what they are for a while; nothing to do for a model without the term."""
-    if term is None:
-        yield
-        return
-    before, term.part = term.part, part
-    try:
-        yield
-    finally:
-        term.part = before

@@ -13,8 +13,8 @@ from recbole_perpeft.config.choices import BY_USER
 from recbole_perpeft.data.item_lists import last_items
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
-from recbole_perpeft.model.content_term import Part, only
 from recbole_perpeft.model.kept_outputs import keeping_outputs
+from recbole_perpeft.model.score_parts import Part, only
 
 _SCORES = 2**24  # of prefixes at a time: 64 MB
 
@@ -273,7 +273,7 @@ class GroupedUsersMixin:
         losses = torch.empty(len(prefixes), self.num_groups)
         for group in range(self.num_groups):
             # the content term differs little between groups, and sees the target in a general model's history
-            with self.item_tower.catalogue(group), only(Part.BACKBONE, self.item_tower.content_term):
+            with self.item_tower.catalogue(group), only(Part.BACKBONE, self):
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
                     with self._reading(part):

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from recbole_perpeft import encoder as encoders
 from recbole_perpeft.data.user_batch import UserBatch
-from recbole_perpeft.model.content_term import Part
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.model.loss import LOSSES
 from recbole_perpeft.model.pairwise import scores_of_pairs
+from recbole_perpeft.model.purchase_term import PurchaseTerm
+from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.model.tower_factory import make_tower
 from recbole_perpeft.model.trained_state import save_trained_only
 from recbole_perpeft.utils import processes
@@ -61,6 +62,10 @@ class PerPEFTMixin(GroupedUsersMixin):
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
     weights_version : int
         How often :meth:`invalidate` was called.
+    purchase_term : PurchaseTerm or None
+        What is added to scores by what was bought near what.
+    part : Part
+        What of scores is computed.
     """
 
     backbone_name: str
@@ -71,6 +76,7 @@ class PerPEFTMixin(GroupedUsersMixin):
     loss_is_mean = False
     trims_sequences = False
     weights_version = 0
+    part = Part.ALL
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
@@ -83,6 +89,9 @@ class PerPEFTMixin(GroupedUsersMixin):
         self.item_tower = make_tower(config, dataset, merged, biases)
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
+        self.purchase_term = None
+        if config["purchase_term"]:
+            self.purchase_term = PurchaseTerm(dataset.training_sequences().values(), dataset.num(self.ITEM_ID))
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)
         self.register_load_state_dict_post_hook(_other_weights)
@@ -210,7 +219,15 @@ class PerPEFTMixin(GroupedUsersMixin):
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of every item for each row's user, as their group sees them (``group_mixing``), ``[n, n_items]``."""
-        return self._scores(interaction, self._score_all)
+        if self.part is Part.PURCHASES:
+            return self.purchase_term.of_all(self._histories(interaction))
+        scores = self._scores(interaction, self._score_all)
+        return self.purchase_term.add_to(scores, self._histories(interaction)) if self.counts_purchases else scores
+
+    @property
+    def counts_purchases(self) -> bool:
+        """Whether scores have the purchase term."""
+        return self.part is Part.ALL and self.purchase_term is not None and self.purchase_term.is_used
 
     def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
         """What ``score`` gives under each row's own group, mixed with that of others where it is, ``[n, columns]``."""
@@ -234,12 +251,12 @@ class PerPEFTMixin(GroupedUsersMixin):
         return mixed
 
     def _score_all(self, interaction: Interaction) -> torch.Tensor:
-        """The backbone's scores of all items with the content term, or the part in demand, ``[n, n_items]``."""
+        """The backbone's scores of all items with the content term, or one of the two, ``[n, n_items]``."""
         term = self.item_tower.content_term
-        if term is None or not term.is_used:
-            return self._backbone_scores(interaction)
-        if term.part is Part.CONTENT:
+        if self.part is Part.CONTENT:
             return term.of_all(self._histories(interaction))
+        if self.part is Part.BACKBONE or term is None or not term.is_used:
+            return self._backbone_scores(interaction)
         return term.add_to(self._backbone_scores(interaction), self._histories(interaction))
 
     def _backbone_scores(self, interaction: Interaction) -> torch.Tensor:
@@ -252,15 +269,21 @@ class PerPEFTMixin(GroupedUsersMixin):
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
-        return self._scores(interaction, self._score_pairs).squeeze(1)
+        if self.part is Part.PURCHASES:
+            return self.purchase_term.of_pairs(self._histories(interaction), interaction[self.ITEM_ID])
+        scores = self._scores(interaction, self._score_pairs).squeeze(1)
+        if not self.counts_purchases:
+            return scores
+        near = self.purchase_term.of_pairs(self._histories(interaction), interaction[self.ITEM_ID])
+        return scores + self.purchase_term.weight * near
 
     def _score_pairs(self, interaction: Interaction) -> torch.Tensor:
         """As :meth:`_score_all`, of each row's item, ``[n]``."""
         term = self.item_tower.content_term
-        if term is None or not term.is_used:
+        if self.part is not Part.CONTENT and (self.part is Part.BACKBONE or term is None or not term.is_used):
             return super().predict(interaction)
         content = term.of_pairs(self._histories(interaction), interaction[self.ITEM_ID])
-        if term.part is Part.CONTENT:
+        if self.part is Part.CONTENT:
             return content
         return content * term.weight + super().predict(interaction).view(len(interaction))
 

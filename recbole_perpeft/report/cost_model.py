@@ -6,7 +6,8 @@ from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.rank_gain import ROWS
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Sizes
-from recbole_perpeft.trainer import content_weight, group_shares
+from recbole_perpeft.trainer import group_shares
+from recbole_perpeft.trainer.term_weights import CANDIDATES
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -154,7 +155,7 @@ def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
     n = sizes.items
     seconds = groups * n * _encoding(sizes, rates.forward)
     seconds += sizes.users * (rates.user + n * rates.score)
-    weighed = len(content_weight.CANDIDATES) * rates.weighed + 4 * rates.score
+    weighed = sum(map(len, CANDIDATES.values())) * rates.weighed + 8 * rates.score
     return seconds + min(ROWS, sizes.users) * (rates.user + n * weighed)
 
 

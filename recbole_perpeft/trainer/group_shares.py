@@ -44,7 +44,7 @@ def soften_groups(trainer: Trainer, train_data, valid_data) -> bool:
 def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
     """Give a trained model's users a share in other groups than their own, if it ranks validation purchases better.
 
-    What is best is judged as by :func:`~recbole_perpeft.trainer.content_weight.find_content_weight`.
+    What is best is judged as by :func:`~recbole_perpeft.trainer.term_weights.find_term_weights`.
 
     Parameters
     ----------

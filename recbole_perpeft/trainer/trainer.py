@@ -13,7 +13,6 @@ from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.trainer import checkpoint_file, stage_1_cache
 from recbole_perpeft.trainer.checkpoint import Checkpoint
-from recbole_perpeft.trainer.content_weight import find_content_weight
 from recbole_perpeft.trainer.group_shares import soften_groups
 from recbole_perpeft.trainer.optimizer import parameter_groups
 from recbole_perpeft.trainer.stage import Stage
@@ -21,6 +20,7 @@ from recbole_perpeft.trainer.stage_report import stage_report
 from recbole_perpeft.trainer.standing import stand_at, standing_of
 from recbole_perpeft.trainer.steps import Steps
 from recbole_perpeft.trainer.telling_trainer import TellingTrainer
+from recbole_perpeft.trainer.term_weights import find_term_weights
 from recbole_perpeft.trainer.user_groups import UserGroups
 from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils import processes
@@ -231,10 +231,9 @@ class PerPEFTTrainer(TellingTrainer):
         return total.item()
 
     def _valid_epoch(self, valid_data, show_progress=False):
-        """RecBole's, of the averaged weights if these are kept, with the content term's best weight for them."""
+        """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
         with self.steps.averaged():
-            if self.model.item_tower.content_term is not None:
-                find_content_weight(self, valid_data)
+            find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):
                 self.groups.foresee(self._train_data)

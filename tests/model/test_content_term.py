@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from recbole_perpeft.trainer.term_weights import find_term_weights
 
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
-from recbole_perpeft.model.content_term import Part, only
+from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
-from recbole_perpeft.trainer.content_weight import find_content_weight
 from tests.training import PEFTS, mean_gain, scatter_groups
 
 
@@ -91,7 +91,7 @@ def test_its_table_follows_the_module(prepare):
         for parameter in model.item_tower.encoder.peft_parameters():
             parameter += torch.randn_like(parameter)
         model.invalidate()
-        with only(Part.CONTENT, model.item_tower.content_term):
+        with only(Part.CONTENT, model):
             after = model.full_sort_predict(rows)
         expected = cosines(model.item_tower.content_features(0), rows["item_id_list"], 1.0)
     assert not torch.allclose(before, after)
@@ -105,7 +105,7 @@ def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, mode):
     term = trainer.model.item_tower.content_term
     term.decay.fill_(0.65)
     backbone, content = (spread(trainer, valid_data, part) for part in (Part.BACKBONE, Part.CONTENT))
-    find_content_weight(trainer, valid_data)
+    find_term_weights(trainer, valid_data)
     best = mean_gain(trainer, valid_data)
     for share in (0, *(0.03 * 10 ** (step / 3) for step in range(7))):
         for decay in (0.65, 0.8, 1.0):
@@ -117,7 +117,7 @@ def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, mode):
 def spread(trainer, loader, part):
     """How much a part of the scores varies over a row's ranked items, mean of the first batch."""
     term = trainer.model.item_tower.content_term
-    with torch.no_grad(), only(part, term), model_scorer(trainer, loader) as score:
+    with torch.no_grad(), only(part, trainer.model), model_scorer(trainer, loader) as score:
         _, scores, *_ = score(next(iter(loader)))
     return np.mean([row[np.isfinite(row)].std() for row in scores.numpy()])
 

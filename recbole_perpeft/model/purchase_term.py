@@ -1,0 +1,153 @@
+"""What purchases add to a score: how often an item was bought soon before or after what its user bought."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import nn
+
+from recbole_perpeft.model.content_similarity import recency
+
+_APART = 20  # purchases that two of a user are apart at most, to count
+_SHARE = 0.8  # what a pair counts, of one that is one purchase less apart
+_NEIGHBOURS = 256  # of an item, those of the largest counts
+_AT_A_TIME = 2**22  # counts that are looked up
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What is added to some scores of a block of users.
+
+    Attributes
+    ----------
+    rows, items : torch.LongTensor
+        Of each, ``[n]``; a pair may come several times.
+    values : torch.Tensor
+        ``[n]``.
+    """
+
+    rows: torch.Tensor
+    items: torch.Tensor
+    values: torch.Tensor
+
+    def add_to(self, scores: torch.Tensor) -> torch.Tensor:
+        """Add them to ``scores [rows, n_items]``, in place."""
+        return scores.index_put_((self.rows, self.items), self.values.to(scores.dtype), accumulate=True)
+
+
+class PurchaseTerm(nn.Module):
+    """``b sum over the user's purchases j of decay ^ age(j) near(j, item) / bought(item) ^ damping``.
+
+    ``near`` counts how often training has both items in a user's purchases, less where more others are between them;
+    ``bought`` is how often training has the item. A table of vectors forgets which few items were bought with a rare
+    one; a count does not. The weight ``b`` is 0 until one is found in validation
+    (:mod:`~recbole_perpeft.trainer.term_weights`), and part of the model's state, as the decay and the damping are. The
+    counts are not: they are those of the data that a model is made with.
+
+    Parameters
+    ----------
+    sequences
+        Item ids of each user's training purchases, oldest first.
+    n_items
+        Padding included.
+
+    Attributes
+    ----------
+    weight, decay, damping : torch.Tensor
+        See above.
+    """
+
+    def __init__(self, sequences: Iterable[np.ndarray], n_items: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("decay", torch.ones(()))
+        self.register_buffer("damping", torch.zeros(()))
+        sequences = list(sequences)
+        near = _largest(near_counts(sequences, n_items))
+        bought = np.bincount(np.concatenate(sequences), minlength=n_items).clip(min=1)
+        self._keep("starts", near.indptr.astype(np.int64))  # [n_items + 1]: of each item's counts
+        self._keep("items", near.indices.astype(np.int64))  # [counts]
+        self._keep("counts", near.data)  # [counts]
+        self._keep("bought", bought.astype(np.float32))  # [n_items]
+
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        self.register_buffer(f"_{name}", torch.from_numpy(values), persistent=False)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether scores depend on it."""
+        return bool(self.weight > 0)
+
+    def of_all(self, histories: torch.Tensor) -> torch.Tensor:
+        """Of all items, without the weight, ``[n, n_items]``; ``histories [n, length]`` are padded, oldest first."""
+        scores = self._counts.new_zeros(len(histories), len(self._bought))
+        for part in self._looked_up(histories):
+            part.add_to(scores)
+        return scores
+
+    def add_to(self, scores: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+        """Add it to ``scores [n, n_items]``, in place."""
+        for part in self._looked_up(histories, self.weight):
+            part.add_to(scores)
+        return scores
+
+    def additions(self, histories: torch.Tensor) -> Additions:
+        """What :meth:`add_to` adds."""
+        parts = list(self._looked_up(histories, self.weight))
+        return Additions(*(torch.cat([getattr(part, name) for part in parts]) for name in ("rows", "items", "values")))
+
+    def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """The same as :meth:`of_all` of one item for each row, ``items [n]``: ``[n]``."""
+        found = self._counts.new_zeros(len(histories))
+        for part in self._looked_up(histories):
+            own = part.items == items[part.rows]
+            found.index_add_(0, part.rows[own], part.values[own])
+        return found
+
+    def _looked_up(self, histories: torch.Tensor, weight: float | torch.Tensor = 1.0) -> Iterator[Additions]:
+        """What each purchase gives to the items that are near it, some rows at a time."""
+        lengths = self._starts[1:] - self._starts[:-1]  # [n_items]
+        step = max(1, _AT_A_TIME // (histories.shape[1] * _NEIGHBOURS))
+        for first in range(0, len(histories), step):
+            some = histories[first : first + step]
+            rows, places = some.nonzero(as_tuple=True)  # [purchases]
+            bought, shares = some[rows, places], recency(some, self.decay)[rows, places]
+            number = lengths[bought]
+            ends = number.cumsum(0)
+            at = torch.arange(int(number.sum()), device=some.device)  # [counts]
+            at += (self._starts[bought] - ends + number).repeat_interleave(number)
+            items = self._items[at]
+            values = self._counts[at] * (weight * shares).repeat_interleave(number)
+            if self.damping > 0:
+                values = values / self._bought[items] ** self.damping
+            yield Additions((rows + first).repeat_interleave(number), items, values)
+
+
+def near_counts(sequences: Iterable[np.ndarray], n_items: int) -> sparse.csr_array:
+    """How often two items were bought near each other, ``[n_items, n_items]``, symmetric.
+
+    A pair that one user bought ``d`` purchases apart counts ``0.8 ** (d - 1)``, up to 20 apart.
+    """
+    sequences = list(sequences)
+    items = np.concatenate(sequences)
+    users = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
+    counts = sparse.csr_array((n_items, n_items), dtype=np.float32)
+    for apart in range(1, min(_APART, max(map(len, sequences)) - 1) + 1):
+        one, other = items[:-apart], items[apart:]
+        pairs = (users[apart:] == users[:-apart]) & (one != other)  # an item may have been bought again
+        one, other = one[pairs], other[pairs]
+        values = np.full(len(one), _SHARE ** (apart - 1), dtype=np.float32)
+        counts = counts + sparse.coo_array((values, (one, other)), shape=counts.shape).tocsr()
+    return (counts + counts.T).tocsr()
+
+
+def _largest(counts: sparse.csr_array) -> sparse.csr_array:
+    """Of each row the largest counts, the lower item of equal ones."""
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    order = np.lexsort((counts.indices, -counts.data, rows))
+    place = np.arange(len(rows)) - counts.indptr[rows]  # in its row, of what is in order
+    order = np.sort(order[place < _NEIGHBOURS])
+    kept = counts.data[order], (rows[order], counts.indices[order])
+    return sparse.coo_array(kept, shape=counts.shape).tocsr()

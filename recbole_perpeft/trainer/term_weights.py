@@ -1,0 +1,92 @@
+"""How much the terms beside the backbone weigh in a model's scores: found in validation, among a few weights."""
+
+from itertools import product
+
+import torch
+from recbole.trainer import Trainer
+from torch import nn
+
+from recbole_perpeft.evaluation.rank_gain import rank_gain, some_batches
+from recbole_perpeft.evaluation.ranked_rows import model_scorer
+from recbole_perpeft.model.score_parts import Part, only
+from recbole_perpeft.utils import processes
+
+# How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
+_SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
+# What is tried beside the weight, by the term's buffers.
+_FORMS = {
+    Part.CONTENT: tuple({"decay": decay} for decay in (0.65, 0.8, 1.0)),
+    Part.PURCHASES: tuple(
+        {"decay": decay, "damping": damping} for decay, damping in product((0.65, 0.8, 1.0), (0.0, 0.5))
+    ),
+}
+CANDIDATES = {part: tuple(product(_SHARES, range(len(forms)))) for part, forms in _FORMS.items()}
+
+
+def find_term_weights(trainer: Trainer, valid_data) -> None:
+    """Give the terms of a model's scores the weights and forms that rank the validation purchases best.
+
+    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 1,500 of the users. The content
+    term is weighed beside the backbone, the purchase term beside both.
+
+    Parameters
+    ----------
+    trainer
+        Of a PerPEFT model, as it is to be validated.
+    valid_data
+        The validation's loader, of full or sampled rankings.
+    """
+    model = trainer.model
+    terms = {Part.CONTENT: model.item_tower.content_term, Part.PURCHASES: model.purchase_term}
+    terms = {part: term for part, term in terms.items() if term is not None}
+    for term in terms.values():
+        term.weight.zero_()
+    for part, term in terms.items():
+        _find(trainer, valid_data, part, term)
+
+
+@torch.no_grad()
+def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module) -> None:
+    """Give one term its weight and form; it has none so far."""
+    forms, candidates = _FORMS[part], CANDIDATES[part]
+    gains, units = torch.zeros(len(candidates), dtype=torch.float64), None
+    with model_scorer(trainer, valid_data) as score:
+        for number, batch in enumerate(some_batches(valid_data)):
+            if number and not processes.is_own(number):  # the first one gives the units
+                continue
+            others, positives = _scores(Part.ALL, trainer.model, score, batch)
+            added = []
+            for form in forms:
+                _take(term, form)
+                added.append(_scores(part, trainer.model, score, batch)[0])
+            if units is None:
+                units = [_height(others) / _height(of_form) for of_form in added]
+            if not processes.is_own(number):
+                continue
+            mixed = torch.empty_like(others)
+            for candidate, (share, form) in enumerate(candidates):
+                torch.add(others, added[form], alpha=share * units[form], out=mixed)
+                gains[candidate] += rank_gain(mixed, *positives)
+    share, form = candidates[int(processes.total(gains).argmax())]
+    _take(term, forms[form])
+    term.weight.fill_(share * units[form])
+
+
+def _take(term: nn.Module, form: dict[str, float]) -> None:
+    for name, value in form.items():
+        getattr(term, name).fill_(value)
+
+
+def _scores(part: Part, model: nn.Module, score, batch: tuple) -> tuple[torch.Tensor, tuple]:
+    """One part of the scores ``[rows, n_items]``, minus infinity for what is not ranked; and the positives."""
+    with only(part, model):
+        _, scores, *positives = score(batch)
+    return scores, tuple(rows.to(scores.device) for rows in positives)
+
+
+def _height(scores: torch.Tensor) -> float:
+    """How far a row's best item is above the mean of its ranked ones, mean of the rows; 1 where all are alike."""
+    ranked = scores.isfinite()
+    means = torch.where(ranked, scores, 0.0).double().sum(dim=1) / ranked.sum(dim=1).clamp(min=1)
+    heights = scores.amax(dim=1).double() - means
+    return float(heights[ranked.any(dim=1)].mean().nan_to_num()) or 1.0
