@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 # Scores of a block of users: 16 MB on a CPU, for more is new memory at every block and leaves the caches; 64 MB on a
-# GPU, where a block should be worth its launches.
+# GPU, where a block should be worth its launches, and where the memory is kept from block to block.
 SCORES_OF_A_BLOCK = {"cpu": 2**22, "cuda": 2**24}
 LEAST_ROWS = 8  # of a block: to score fewer takes as long, for a large catalogue's table does not fit a cache
 
@@ -51,15 +51,10 @@ def last_items(lists: Iterable[np.ndarray], length: int) -> torch.Tensor:
     return padded
 
 
-def rows_of_a_block(n_items: int, config, keeps_memory: bool = False) -> int:
+def rows_of_a_block(n_items: int, config) -> int:
     """How many users' scores of ``n_items`` are computed at a time.
 
     No more than ``eval_batch_size``, for what a backbone computes on its way to the scores needs memory too.
-
-    Parameters
-    ----------
-    keeps_memory
-        Whether all blocks' scores come into the same memory: larger blocks, with faster products, cost nothing then.
     """
-    scores = SCORES_OF_A_BLOCK["cuda" if keeps_memory or config["device"].type == "cuda" else "cpu"]
+    scores = SCORES_OF_A_BLOCK[config["device"].type]
     return max(1, min(max(scores // n_items, LEAST_ROWS), config["eval_batch_size"]))

@@ -9,12 +9,17 @@ from recbole_perpeft.utils.errors import TrainingError
 FOLD = 64  # items that stand side by side, of whose scores the maxima may be known
 _FOLDED = 10  # items of which only the best goes on in the first step of _largest
 _WORTH_FOLDING = 4  # times k that the folded items should be
+_NEVER = torch.iinfo(torch.long).max  # behind the last place of an order
 
 
-def top_items(scores: torch.Tensor, k: int, maxima: torch.Tensor | None = None) -> torch.Tensor:
+def top_items(
+    scores: torch.Tensor, k: int, maxima: torch.Tensor | None = None, order: torch.Tensor | None = None
+) -> torch.Tensor:
     """The ``k`` best of every row of ``scores [rows, n]``, best first, ``[rows, k]``.
 
     ``maxima [rows, n / 64]`` are the largest of each 64 scores that stand side by side; whoever has them saves a pass.
+    ``order [n]`` says where each column stands among equal scores: some items' places in the :func:`fixed_order` of
+    all, where ``scores`` are of these; left out, that of ``n`` items.
 
     Equal scores are ranked in a random order of the items that is the same for all users, models and machines. The
     order in which ``topk`` gives them depends on the machine and favours ids that stand first, or last, in a file.
@@ -36,7 +41,8 @@ def top_items(scores: torch.Tensor, k: int, maxima: torch.Tensor | None = None) 
     values, items = values[:, :k], items[:, :k]
     tied = equal.any(dim=1).nonzero().squeeze(1)
     if len(tied):
-        items[tied] = _in_fixed_order(scores[tied], values[tied], items[tied])
+        order = fixed_order(scores.shape[1], scores.device) if order is None else order
+        items[tied] = _in_order(scores[tied], values[tied], items[tied], order)
     return items.masked_fill(values == -torch.inf, 0)
 
 
@@ -85,24 +91,23 @@ def _largest_of_folds(scores: torch.Tensor, maxima: torch.Tensor, k: int) -> tup
     return values, candidates.gather(1, places)
 
 
-def _in_fixed_order(scores: torch.Tensor, values: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """The best items of ``scores [rows, n]``, ``[rows, k]``, with equal scores in the fixed order.
+def _in_order(scores: torch.Tensor, values: torch.Tensor, items: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """The best items of ``scores [rows, n]``, ``[rows, k]``, with equal scores by their place in ``order [n]``.
 
     ``values`` and ``items [rows, k]`` are the best in any order of equal scores: right above the last of them.
     """
-    n, k = scores.shape[1], values.shape[1]
-    rank = _fixed_order(n, scores.device)
-    last = values[:, -1:]  # [rows, 1]
-    at_last = torch.where(scores == last, n - rank, 0).topk(k)  # of all that have the last score, the k first in order
+    k, last = values.shape[1], values[:, -1:]  # [rows, 1]
+    # of all that have the last score, the k first in order
+    at_last = torch.where(scores == last, order, _NEVER).topk(k, largest=False)
     candidates = torch.cat([items, at_last.indices], dim=1)  # [rows, 2 k]
-    lasts = torch.where(at_last.values > 0, last, -torch.inf)
+    lasts = torch.where(at_last.values < _NEVER, last, -torch.inf)
     found = torch.cat([torch.where(values > last, values, -torch.inf), lasts], dim=1)  # [rows, 2 k]
-    by_rank = rank[candidates].argsort(dim=1)
-    by_score = found.gather(1, by_rank).argsort(dim=1, descending=True, stable=True)
-    return candidates.gather(1, by_rank.gather(1, by_score))[:, :k]
+    by_order = order[candidates].argsort(dim=1)
+    by_score = found.gather(1, by_order).argsort(dim=1, descending=True, stable=True)
+    return candidates.gather(1, by_order.gather(1, by_score))[:, :k]
 
 
 @lru_cache(maxsize=4)
-def _fixed_order(n: int, device: torch.device) -> torch.Tensor:
+def fixed_order(n: int, device: torch.device) -> torch.Tensor:
     """Place of each of ``n`` items in the order in which equal scores are ranked, ``[n]``."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(device)

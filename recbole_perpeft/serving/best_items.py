@@ -8,13 +8,14 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.data.item_lists import rows_of_a_block
+from recbole_perpeft.data.item_lists import SCORES_OF_A_BLOCK, rows_of_a_block
 from recbole_perpeft.model.pairwise import scores_of_pairs
 from recbole_perpeft.serving.index import IndexReport, ItemIndex
 from recbole_perpeft.serving.products import has_products, products_of
 from recbole_perpeft.serving.ranking import Pairs, Ranking
 from recbole_perpeft.utils.errors import RequestError
 
+_VECTORS = 512  # users whose vectors are computed at a time, if not more
 _WORTH_AN_INDEX = 0.5  # of all items that lists may hold: of fewer, too few are among an index's candidates
 
 
@@ -54,7 +55,10 @@ class BestItems:
 
     def rows_of_a_block(self, interaction: Interaction) -> int:
         """How many rows like those of ``interaction`` are ranked at a time."""
-        return rows_of_a_block(self._dataset.item_num, self._config, keeps_memory=self.multiplies(interaction))
+        if self.multiplies(interaction):  # a ranking takes some of them at a time
+            rows = max(SCORES_OF_A_BLOCK["cuda"] // self._dataset.item_num, _VECTORS)
+            return min(rows, self._config["eval_batch_size"])
+        return rows_of_a_block(self._dataset.item_num, self._config)
 
     def use_index(self, interaction: Interaction, candidates: int, k: int) -> IndexReport:
         """Look for items by an index from now on.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_perpeft.evaluation.top_items import top_items
 from recbole_perpeft.serving import ranking
 from recbole_perpeft.serving.histories import known_histories
 from recbole_perpeft.serving.products import has_products, products_of
@@ -79,6 +80,14 @@ def test_the_best_of_a_long_row_are_found_by_its_maxima(n):
     every[:, 0] = -np.inf
     assert np.allclose(scores.numpy(), -np.sort(-every, axis=1)[:, :12])
     assert np.allclose(np.take_along_axis(every, found.numpy(), axis=1), scores.numpy())
+
+
+def test_equal_scores_are_ranked_as_in_the_evaluation():
+    product = ranking.Product(0, torch.arange(3), (torch.ones(3, 2),), (torch.ones(1000, 2),))
+    found, _ = Ranking(1000, 3, torch.tensor([0])).of_products([product], 3, None, 10)
+    scores = torch.ones(3, 1000)
+    scores[:, 0] = -torch.inf
+    assert torch.equal(found, top_items(scores, 10))
 
 
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "NARM", "STAMP", "PerPEFTGRU4Rec"])
