@@ -12,11 +12,11 @@ import tempfile
 import time
 
 import torch
-from recbole_perpeft.trainer.term_weights import find_term_weights
 
 from recbole_perpeft.experiments.tables import pipes
 from recbole_perpeft.quick_start import prepare
 from recbole_perpeft.trainer.resuming import make_config
+from recbole_perpeft.trainer.term_weights import find_term_weights
 from recbole_perpeft.utils.exit_status import exit_status
 
 

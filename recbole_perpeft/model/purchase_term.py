@@ -1,5 +1,6 @@
 """What purchases add to a score: how often an item was bought soon before or after what its user bought."""
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -71,6 +72,14 @@ class PurchaseTerm(nn.Module):
         self._keep("items", near.indices.astype(np.int64))  # [counts]
         self._keep("counts", near.data)  # [counts]
         self._keep("bought", bought.astype(np.float32))  # [n_items]
+
+    def with_items(self, n_items: int) -> "PurchaseTerm":
+        """The same for a catalogue that goes on to ``n_items``; nobody has bought the new ones."""
+        larger = copy.deepcopy(self)
+        new = n_items - len(self._bought)
+        larger._starts = torch.cat([self._starts, self._starts[-1:].expand(new)])
+        larger._bought = torch.cat([self._bought, self._bought.new_ones(new)])
+        return larger
 
     def _keep(self, name: str, values: np.ndarray) -> None:
         self.register_buffer(f"_{name}", torch.from_numpy(values), persistent=False)

@@ -11,7 +11,7 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.data.item_lists import SCORES_OF_A_BLOCK, rows_of_a_block
 from recbole_perpeft.model.pairwise import scores_of_pairs
 from recbole_perpeft.serving.index import IndexReport, ItemIndex
-from recbole_perpeft.serving.products import has_products, products_of
+from recbole_perpeft.serving.products import additions_of, has_products, products_of
 from recbole_perpeft.serving.ranking import Pairs, Ranking
 from recbole_perpeft.utils.errors import RequestError
 
@@ -81,7 +81,8 @@ class BestItems:
                 "vector. Lists by all scores are as they are."
             )
         index = ItemIndex(candidates)
-        report = index.build(products_of(self._model, interaction), len(interaction), k)
+        products, added = products_of(self._model, interaction), additions_of(self._model, interaction)
+        report = index.build(products, len(interaction), k, added)
         self._index = index
         return report
 
@@ -106,9 +107,10 @@ class BestItems:
         if not self.multiplies(interaction):
             return ranking.of_scores(self.scores(interaction), bought, k)
         products, rows = products_of(self._model, interaction), len(interaction)
+        added = additions_of(self._model, interaction)
         if self._index is None or len(ranking.shut) > _WORTH_AN_INDEX * self._dataset.item_num:
-            return ranking.of_products(products, rows, bought, k)
-        items, scores = self._index.best(products, rows, ranking.shut, bought, k)
+            return ranking.of_products(products, rows, bought, k, added)
+        items, scores = self._index.best(products, rows, ranking.shut, bought, k, added)
         if items.shape[1] < k or (items == 0).any():  # too few of the candidates are left for someone
-            return ranking.of_products(products, rows, bought, k)
+            return ranking.of_products(products, rows, bought, k, added)
         return items, scores

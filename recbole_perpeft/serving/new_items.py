@@ -179,6 +179,7 @@ def with_new_items(
     new.item_tower.keep(
         {group: torch.cat([table[:n_items], rows.of_groups[group], table[n_items:]]) for group, table in tables.items()}
     )
+    new.purchase_term = model.purchase_term and model.purchase_term.with_items(new.n_items)
     term = model.item_tower.content_term
     if term is None:
         new.item_tower.content_term = None  # as of a bundle whose term has no weight

@@ -9,6 +9,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from torch import nn
 
 from recbole_perpeft.model.perpeft import PerPEFTMixin
+from recbole_perpeft.model.purchase_term import Additions
 
 _CLOSE = 1e-4  # of a score, between two ways of adding up the same products
 
@@ -41,7 +42,7 @@ class Product:
 
 @torch.no_grad()
 def has_products(model: nn.Module, interaction: Interaction) -> bool:
-    """Whether a model's scores are inner products, as those of many sequential backbones are.
+    """Whether a model's scores are inner products but for :func:`additions_of`, as many sequential backbones' are.
 
     These multiply what ``forward`` makes of a sequence with the item table. It is tried on the rows of ``interaction``.
     """
@@ -53,6 +54,8 @@ def has_products(model: nn.Module, interaction: Interaction) -> bool:
     summed = torch.zeros_like(scores)
     for product in products:
         summed.index_add_(0, product.rows, product.scores())
+    if (added := additions_of(model, interaction)) is not None:
+        added(torch.arange(len(summed), device=summed.device)).add_to(summed)
     return torch.allclose(summed[:, 1:], scores[:, 1:], rtol=_CLOSE, atol=_CLOSE)
 
 
@@ -62,9 +65,17 @@ def _fits(product: Product, n_items: int) -> bool:
     return all(len(items) == n_items and queries.shape[1] == items.shape[1] for queries, items in pairs)
 
 
+def additions_of(model: nn.Module, interaction: Interaction) -> Callable[[torch.Tensor], Additions] | None:
+    """Gives, for rows ``[n]`` of ``interaction``, what is added to the products; None where nothing is."""
+    if not (isinstance(model, PerPEFTMixin) and model.counts_purchases):
+        return None
+    histories = model._histories(interaction)  # [rows, length]
+    return lambda rows: model.purchase_term.additions(histories[rows])
+
+
 @torch.no_grad()
 def products_of(model: nn.Module, interaction: Interaction) -> list[Product] | None:
-    """What the scores of each row are the sum of; None where ``forward`` gives no vector for each row."""
+    """What scores are the sum of, but for :func:`additions_of`; None where ``forward`` gives no vector for each row."""
     if not isinstance(model, PerPEFTMixin):
         queries, table = _output(model, interaction, model.full_sort_predict), getattr(model, "item_embedding", None)
         if queries is None or not isinstance(table, nn.Embedding):

@@ -1,18 +1,20 @@
 """The best items of a block of users."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.top_items import FOLD, fixed_order, top_items
+from recbole_perpeft.model.purchase_term import Additions
 from recbole_perpeft.serving.candidates import BLOCK, Candidates
 from recbole_perpeft.serving.products import Product
 
 _TILE = 64 * FOLD  # items whose scores for a block of users stay in a core's cache
 
 Pairs = tuple[torch.Tensor, torch.Tensor]
+AdditionsOf = Callable[[torch.Tensor], Additions]  # of some rows
 
 
 class Ranking:
@@ -52,23 +54,32 @@ class Ranking:
         return found, scores.gather(1, found)
 
     @torch.no_grad()
-    def of_products(self, products: Sequence[Product], users: int, bought: Pairs | None, k: int) -> Pairs:
-        """As :meth:`of_scores`, of scores that are sums of ``products``."""
+    def of_products(
+        self, products: Sequence[Product], users: int, bought: Pairs | None, k: int, added: AdditionsOf | None = None
+    ) -> Pairs:
+        """As :meth:`of_scores`, of scores that are sums of ``products``, and of what is ``added`` to some of them.
+
+        Parameters
+        ----------
+        added
+            Gives, for users ``[n]``, what is added to their scores: nothing negative.
+        """
         quick = self._blocks_with_candidates(products, k)
         if not quick and users <= self._rows:
-            return self._of_all(products, users, bought, k)
+            everyone = torch.arange(users, device=products[0].rows.device)
+            return self._of_all(products, users, bought, k, added and added(everyone))
         scores = products[0].queries[0].new_empty(users, k)
         items = torch.empty_like(scores, dtype=torch.long)
         others = torch.ones(users, dtype=torch.bool, device=scores.device)
         for product, rows in quick:
             (part,), pairs = _of_rows(rows, [product], users, bought)
-            found = self._of_candidates(part, pairs, k)
+            found = self._of_candidates(part, pairs, k, added and added(rows))
             if found is not None:
                 items[rows], scores[rows] = found
                 others[rows] = False
         for rows in others.nonzero().squeeze(1).split(self._rows) if others.any() else ():
             parts, pairs = _of_rows(rows, products, users, bought)
-            items[rows], scores[rows] = self._of_all(parts, len(rows), pairs, k)
+            items[rows], scores[rows] = self._of_all(parts, len(rows), pairs, k, added and added(rows))
         return items, scores
 
     def _blocks_with_candidates(self, products: Sequence[Product], k: int) -> list[tuple[Product, torch.Tensor]]:
@@ -79,13 +90,19 @@ class Ranking:
             return []
         return blocks
 
-    def _of_candidates(self, product: Product, bought: Pairs | None, k: int) -> Pairs | None:
+    def _of_candidates(self, product: Product, bought: Pairs | None, k: int, added: Additions | None) -> Pairs | None:
         users, items = len(product.rows), self._candidates.of(product, bought, k)
         if items is None:
             return None
+        if added is not None:  # which raises an item that is no candidate without it, and lowers none
+            items = torch.cat([items, added.items[~torch.isin(added.items, self.shut)]]).unique()
         of_candidates = tuple(table.index_select(0, items) for table in product.items)
         scores = of_candidates[0].new_empty(users, len(items))
         _add_up([replace(product, items=of_candidates)], 0, len(items), scores)
+        if added is not None:
+            columns = torch.searchsorted(items, added.items).clamp(max=len(items) - 1)
+            among = items[columns] == added.items
+            Additions(added.rows[among], columns[among], added.values[among]).add_to(scores)
         if bought is not None:
             rows, columns = bought[0], torch.searchsorted(items, bought[1]).clamp(max=len(items) - 1)
             among = items[columns] == bought[1]
@@ -93,14 +110,19 @@ class Ranking:
         columns = top_items(scores, k, order=fixed_order(self._n_items, items.device)[items])
         return items[columns], scores.gather(1, columns)
 
-    def _of_all(self, products: Sequence[Product], users: int, bought: Pairs | None, k: int) -> Pairs:
+    def _of_all(
+        self, products: Sequence[Product], users: int, bought: Pairs | None, k: int, added: Additions | None
+    ) -> Pairs:
         """Some items at a time, whose maxima are taken while they are at hand."""
         scores, maxima = self._memory(users, products[0].items[0])
-        shut, pairs = _Ascending(self.shut), None if bought is None else _by_item(bought)
+        shut, pairs = _Ascending(self.shut), None if bought is None else _by_item(*bought)
+        additions = None if added is None else _by_item(added.rows, added.items, added.values)
         for low in range(0, self._n_items, _TILE):
             high = min(low + _TILE, self._n_items)
             tile = scores[:, low:high]
             _add_up(products, low, high, tile)
+            for items, rows, values in () if additions is None else additions.between(low, high):
+                Additions(rows, items - low, values).add_to(tile)
             for (items,) in shut.between(low, high):
                 tile[:, items - low] = -torch.inf
             for items, rows in () if pairs is None else pairs.between(low, high):
@@ -172,7 +194,6 @@ class _Ascending:
             yield tuple(column[first:last] for column in self._columns)
 
 
-def _by_item(pairs: Pairs) -> _Ascending:
-    rows, items = pairs
-    order = items.argsort()
-    return _Ascending(items[order], rows[order])
+def _by_item(rows: torch.Tensor, items: torch.Tensor, *others: torch.Tensor) -> _Ascending:
+    order = items.argsort(stable=True)
+    return _Ascending(*(column[order] for column in (items, rows, *others)))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from recbole_perpeft.trainer.term_weights import find_term_weights
 
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.trainer.term_weights import find_term_weights
 from tests.training import PEFTS, mean_gain, scatter_groups
 
 
@@ -116,7 +116,6 @@ def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, mode):
 
 def spread(trainer, loader, part):
     """How much a part of the scores varies over a row's ranked items, mean of the first batch."""
-    term = trainer.model.item_tower.content_term
     with torch.no_grad(), only(part, trainer.model), model_scorer(trainer, loader) as score:
         _, scores, *_ = score(next(iter(loader)))
     return np.mean([row[np.isfinite(row)].std() for row in scores.numpy()])

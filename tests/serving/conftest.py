@@ -28,6 +28,9 @@ def checkpoint(prepare, tmp_path):
             if trained.item_tower.content_term is not None:
                 trained.item_tower.content_term.weight.fill_(0.5)
                 trained.item_tower.content_term.decay.fill_(0.8)
+            if trained.purchase_term is not None:
+                trained.purchase_term.weight.fill_(0.3)
+                trained.purchase_term.damping.fill_(0.5)
             if hasattr(trained, "group_softness"):
                 trained.group_softness.fill_(0.5)
                 trained.group_losses.copy_(torch.rand(trained.group_losses.shape))
