@@ -8,12 +8,15 @@ from recbole.utils import InputType
 from torch import nn
 
 from recbole_perpeft.model.content_similarity import profiles, unit_vectors
+from recbole_perpeft.model.purchase_term import CountsPurchases
+from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.model.tower_factory import frozen_features, load_encoder
 
 
-class ContentNeighboursMixin:
+class ContentNeighboursMixin(CountsPurchases):
     """An item's score is the cosine of its content to that of what the user bought, later purchases weighing more.
 
+    With ``purchase_term``, what was bought near these in training is added, by a weight that is found in validation.
     The encoder's features are taken as they are. What else is open is chosen in validation, by
     :class:`~recbole_perpeft.trainer.neighbours_trainer.NeighboursTrainer`.
 
@@ -47,6 +50,7 @@ class ContentNeighboursMixin:
         self.candidates = [(part, form, decay) for part in parts for form in forms for decay in decays]
         self._chosen = nn.Parameter(torch.zeros(()), requires_grad=False)  # RecBole's trainers ask for a parameter
         self._features = frozen_features(encoder)
+        self._count_purchases(config, dataset)
         self._vectors_in_use = (None, None)  # of which modalities and form, and the vectors
 
     @property
@@ -71,11 +75,18 @@ class ContentNeighboursMixin:
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of all items for each row, ``[n, n_items]``."""
-        return self._profiles(interaction) @ self._table().T
+        return self._with_purchases(interaction, lambda rows: self._profiles(rows) @ self._table().T)
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of each row's item, ``[n]``."""
-        return (self._profiles(interaction) * self._table()[interaction[self.ITEM_ID]]).sum(dim=1)
+        return self._pairs_with_purchases(
+            interaction, lambda rows: (self._profiles(rows) * self._table()[rows[self.ITEM_ID]]).sum(dim=1)
+        )
+
+    @property
+    def score_terms(self) -> dict[Part, nn.Module | None]:
+        """What is added to the cosines."""
+        return {Part.PURCHASES: self.purchase_term}
 
     def _table(self) -> torch.Tensor:
         """Vectors of all items, ``[n_items, r]``."""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from recbole.data.interaction import Interaction
@@ -16,14 +17,14 @@ from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.model.loss import LOSSES
 from recbole_perpeft.model.pairwise import scores_of_pairs
-from recbole_perpeft.model.purchase_term import PurchaseTerm
+from recbole_perpeft.model.purchase_term import CountsPurchases
 from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.model.tower_factory import make_tower
 from recbole_perpeft.model.trained_state import save_trained_only
 from recbole_perpeft.utils import processes
 
 
-class PerPEFTMixin(GroupedUsersMixin):
+class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
     """Puts the item tower into a RecBole backbone: ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``.
 
     The tower comes in after the backbone's ``__init__``, because RecBole's backbones re-initialise every submodule at
@@ -62,10 +63,6 @@ class PerPEFTMixin(GroupedUsersMixin):
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
     weights_version : int
         How often :meth:`invalidate` was called.
-    purchase_term : PurchaseTerm or None
-        What is added to scores by what was bought near what.
-    part : Part
-        What of scores is computed.
     """
 
     backbone_name: str
@@ -76,7 +73,6 @@ class PerPEFTMixin(GroupedUsersMixin):
     loss_is_mean = False
     trims_sequences = False
     weights_version = 0
-    part = Part.ALL
 
     def __init__(self, config, dataset):
         super().__init__(_with_known_loss(config), dataset)
@@ -89,9 +85,7 @@ class PerPEFTMixin(GroupedUsersMixin):
         self.item_tower = make_tower(config, dataset, merged, biases)
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
-        self.purchase_term = None
-        if config["purchase_term"]:
-            self.purchase_term = PurchaseTerm(dataset.training_sequences().values(), dataset.num(self.ITEM_ID))
+        self._count_purchases(config, dataset)
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)
         self.register_load_state_dict_post_hook(_other_weights)
@@ -219,15 +213,12 @@ class PerPEFTMixin(GroupedUsersMixin):
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of every item for each row's user, as their group sees them (``group_mixing``), ``[n, n_items]``."""
-        if self.part is Part.PURCHASES:
-            return self.purchase_term.of_all(self._histories(interaction))
-        scores = self._scores(interaction, self._score_all)
-        return self.purchase_term.add_to(scores, self._histories(interaction)) if self.counts_purchases else scores
+        return self._with_purchases(interaction, partial(self._scores, score=self._score_all))
 
     @property
-    def counts_purchases(self) -> bool:
-        """Whether scores have the purchase term."""
-        return self.part is Part.ALL and self.purchase_term is not None and self.purchase_term.is_used
+    def score_terms(self) -> dict[Part, nn.Module | None]:
+        """What is added to the backbone's scores, in the order in which their weights are found."""
+        return {Part.CONTENT: self.item_tower.content_term, Part.PURCHASES: self.purchase_term}
 
     def _scores(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
         """What ``score`` gives under each row's own group, mixed with that of others where it is, ``[n, columns]``."""
@@ -269,13 +260,7 @@ class PerPEFTMixin(GroupedUsersMixin):
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""
-        if self.part is Part.PURCHASES:
-            return self.purchase_term.of_pairs(self._histories(interaction), interaction[self.ITEM_ID])
-        scores = self._scores(interaction, self._score_pairs).squeeze(1)
-        if not self.counts_purchases:
-            return scores
-        near = self.purchase_term.of_pairs(self._histories(interaction), interaction[self.ITEM_ID])
-        return scores + self.purchase_term.weight * near
+        return self._pairs_with_purchases(interaction, lambda rows: self._scores(rows, self._score_pairs).squeeze(1))
 
     def _score_pairs(self, interaction: Interaction) -> torch.Tensor:
         """As :meth:`_score_all`, of each row's item, ``[n]``."""

@@ -1,15 +1,17 @@
 """What purchases add to a score: how often an item was bought soon before or after what its user bought."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 from scipy import sparse
 from torch import nn
 
 from recbole_perpeft.model.content_similarity import recency
+from recbole_perpeft.model.score_parts import Part
 
 _APART = 20  # purchases that two of a user are apart at most, to count
 _SHARE = 0.8  # what a pair counts, of one that is one purchase less apart
@@ -132,6 +134,48 @@ class PurchaseTerm(nn.Module):
             if self.damping > 0:
                 values = values / self._bought[items] ** self.damping
             yield Additions((rows + first).repeat_interleave(number), items, values)
+
+
+class CountsPurchases:
+    """For models whose scores have the purchase term, beside what their ``_histories`` tells of each row's user.
+
+    Attributes
+    ----------
+    purchase_term : PurchaseTerm or None
+        What is added to scores.
+    part : Part
+        What of scores is computed.
+    """
+
+    purchase_term: PurchaseTerm | None  # no default: torch finds a module behind one of the class
+    part = Part.ALL
+
+    def _count_purchases(self, config, dataset) -> None:
+        """Have the term, if the settings say so; ``dataset`` is the training part."""
+        self.purchase_term = None
+        if config["purchase_term"]:
+            self.purchase_term = PurchaseTerm(dataset.training_sequences().values(), dataset.item_num)
+
+    @property
+    def counts_purchases(self) -> bool:
+        """Whether scores have the purchase term."""
+        return self.part is Part.ALL and self.purchase_term is not None and self.purchase_term.is_used
+
+    def _with_purchases(self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]) -> torch.Tensor:
+        """What ``score`` gives of all items, ``[n, n_items]``, and the term; or the term alone, without its weight."""
+        if self.part is Part.PURCHASES:
+            return self.purchase_term.of_all(self._histories(interaction))
+        scores = score(interaction)
+        return self.purchase_term.add_to(scores, self._histories(interaction)) if self.counts_purchases else scores
+
+    def _pairs_with_purchases(
+        self, interaction: Interaction, score: Callable[[Interaction], torch.Tensor]
+    ) -> torch.Tensor:
+        """As :meth:`_with_purchases`, of each row's item, ``[n]``."""
+        if not (self.part is Part.PURCHASES or self.counts_purchases):
+            return score(interaction)
+        near = self.purchase_term.of_pairs(self._histories(interaction), interaction[self.ITEM_ID])
+        return near if self.part is Part.PURCHASES else score(interaction) + self.purchase_term.weight * near
 
 
 def near_counts(sequences: Iterable[np.ndarray], n_items: int) -> sparse.csr_array:

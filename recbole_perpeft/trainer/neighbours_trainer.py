@@ -4,6 +4,7 @@ from recbole.utils import set_color
 from tqdm import tqdm
 
 from recbole_perpeft.trainer.telling_trainer import TellingTrainer
+from recbole_perpeft.trainer.term_weights import find_term_weights
 
 
 class NeighboursTrainer(TellingTrainer):
@@ -40,6 +41,10 @@ class NeighboursTrainer(TellingTrainer):
         model.choose(best)
         self.best_valid_score = best_score
         self.chosen = _named(model.chosen)
+        if valid_data and model.purchase_term is not None:
+            find_term_weights(self, valid_data)
+            self.best_valid_score, self.best_valid_result = self._valid_epoch(valid_data)
+            self.chosen += f", purchases weighing {float(model.purchase_term.weight):.3g}"
         if verbose:
             self.logger.info(set_color("Chosen", "pink") + f": {self.chosen}")
         if saved:

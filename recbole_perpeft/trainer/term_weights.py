@@ -16,11 +16,12 @@ _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above
 # What is tried beside the weight, by the term's buffers.
 _FORMS = {
     Part.CONTENT: tuple({"decay": decay} for decay in (0.65, 0.8, 1.0)),
-    Part.PURCHASES: tuple(
-        {"decay": decay, "damping": damping} for decay, damping in product((0.65, 0.8, 1.0), (0.0, 0.5))
-    ),
+    Part.PURCHASES: tuple({"decay": decay, "damping": damping} for decay, damping in product((0.8, 1.0), (0.0, 0.5))),
 }
-CANDIDATES = {part: tuple(product(_SHARES, range(len(forms)))) for part, forms in _FORMS.items()}
+CANDIDATES = {
+    Part.CONTENT: tuple(product(_SHARES, range(len(_FORMS[Part.CONTENT])))),
+    Part.PURCHASES: tuple(product(_SHARES[:1] + _SHARES[1::2], range(len(_FORMS[Part.PURCHASES])))),
+}
 
 
 def find_term_weights(trainer: Trainer, valid_data) -> None:
@@ -32,13 +33,11 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     Parameters
     ----------
     trainer
-        Of a PerPEFT model, as it is to be validated.
+        Of a model with ``score_terms``, as it is to be validated.
     valid_data
         The validation's loader, of full or sampled rankings.
     """
-    model = trainer.model
-    terms = {Part.CONTENT: model.item_tower.content_term, Part.PURCHASES: model.purchase_term}
-    terms = {part: term for part, term in terms.items() if term is not None}
+    terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
     for term in terms.values():
         term.weight.zero_()
     for part, term in terms.items():
