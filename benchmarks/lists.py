@@ -3,10 +3,10 @@
     python benchmarks/lists.py --users 100000 --items 100000 --threads 1 --json lists.json
 
 Both rank all items for the users of one PerPEFTSASRec with a table of random vectors for each of its groups, in blocks,
-and have to find the same lists. RecBole's function is called on blocks of each size of ``--recbole_blocks`` in turn, of
-which the fastest counts, over a part of the users (``--recbole_users``); ours is done for all, and written to a Parquet
-file. RecBole's lists hold what a user bought already, so ours may too here. Seconds are of the processor, added up over
-threads, so that waiting for other processes does not count.
+and have to find the same lists. RecBole's function is called on blocks of each size of ``--recbole_blocks`` in turn,
+over a part of the users (``--recbole_users``), three times, and the fastest counts; ours is done once for all, and
+written to a Parquet file. RecBole's lists hold what a user bought already, so ours may too here. Seconds are of the
+processor, added up over threads, so that waiting for other processes does not count.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from recbole_perpeft.serving.recommender import Recommender  # noqa: E402
 ENCODER = Path(__file__).resolve().parent.parent / "dataset" / "demo" / "encoder"
 SEED = 2026
 K = 20
+TURNS = 3
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -87,17 +88,17 @@ def _prepared(config: Config) -> tuple:
 
 
 def recbole_seconds(model: nn.Module, test_data, values: argparse.Namespace) -> tuple[dict, dict]:
-    """Seconds per user for each size of blocks, and the lists found by the first."""
+    """The fewest seconds per user for each size of blocks, and the lists that were found."""
     ids = torch.randperm(values.users, generator=torch.Generator().manual_seed(SEED))[: values.recbole_users] + 1
-    seconds, lists = {}, {}
-    for size in values.recbole_blocks:
+    seconds, lists = dict.fromkeys(values.recbole_blocks, float("inf")), {}
+    for size in values.recbole_blocks * TURNS:
         start = time.process_time()
         for block in np.array_split(ids.numpy(), -(-len(ids) // size)):
             with torch.no_grad():
                 _, best = full_sort_topk(block, model, test_data, K)
             # of a block RecBole gives the rows in the order of its data
             lists |= dict(zip(block.tolist(), best.numpy(), strict=True))
-        seconds[size] = (time.process_time() - start) / len(ids)
+        seconds[size] = min(seconds[size], (time.process_time() - start) / len(ids))
     return seconds, lists
 
 

@@ -1,5 +1,6 @@
 """Fixtures that several tests share: a tiny data set with pictures and titles, a tiny CLIP, quiet runs."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -27,6 +28,12 @@ TINY = {
     "grouping": "random", "show_progress": False, "content_workers": 1, "peft_config": {"r": 2}, "learning_rate": 0.01,
     "precision": "fp32", "use_gpu": False, "correct_sampling": False, "averaging_epochs": None,
 }  # fmt: skip
+
+
+def pytest_collection_finish(session):
+    """What was imported and collected lives as long as the tests: the garbage collector looks at it no more."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
