@@ -62,7 +62,7 @@ def open_trained(file: str | Path, settings: dict | None, new_data: bool) -> Ope
     if new_data:
         raise RequestError(f"new_data: {file} is a bundle, which brings its data. Give its checkpoint.")
     bundle = Bundle.open(file)
-    config, model, dataset = open_bundle(bundle, settings)
+    config, model, dataset = open_bundle(bundle, settings, lists=False)
     catalogue = catalogue_in(bundle)
 
     def foundation() -> "FoundationModel":
