@@ -35,9 +35,11 @@ with without_garbage_collection():
     from recbole_perpeft.serving.recommender import Recommender
 recommender = Recommender.load(sys.argv[1], {"data_path": sys.argv[2], "use_gpu": False})
 recommender.recommend(recommender.users[:1], columns=["title"], group=True)
-status = open("/proc/self/status").read()
-print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+print(open("/proc/self/status").read())
 """
+# of a process: all that it had in memory at most, and what is its own after a list, without pages of files, which other
+# processes share
+_MEMORY = {"bytes": "VmHWM:", "own_bytes": "RssAnon:"}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -75,13 +77,17 @@ def python(*words: str, folder: Path) -> subprocess.Popen:
 
 
 def load(checkpoint: Path, folder: Path) -> dict:
-    """Wall and processor seconds and bytes of opening the checkpoint, up to a list."""
+    """Wall and processor seconds and memory of opening the checkpoint, up to a list."""
     start = time.perf_counter()
     process = python("-c", LOAD, str(checkpoint), str(ROOT / "dataset"), folder=folder)
-    told = process.stdout.read()
+    status = process.stdout.read()
     _, _, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "processor": usage.ru_utime + usage.ru_stime, "bytes": int(told.split()[-1])}
+    return {"seconds": seconds, "processor": usage.ru_utime + usage.ru_stime, **_memory(status)}
+
+
+def _memory(status: str) -> dict[str, int]:
+    return {name: int(status.split(line)[1].split()[0]) * 1024 for name, line in _MEMORY.items()}
 
 
 @contextmanager
@@ -110,12 +116,8 @@ def start(bundle: Path, folder: Path) -> dict:
             answer.read()
         seconds = time.perf_counter() - began
         ticks = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        held = Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
-    return {
-        "seconds": seconds,
-        "processor": sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
-        "bytes": int(held) * 1024,
-    }
+        memory = _memory(Path(f"/proc/{process.pid}/status").read_text())
+    return {"seconds": seconds, "processor": sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), **memory}
 
 
 def _get(port: int, path: str) -> dict:
@@ -188,7 +190,7 @@ def measure(values: argparse.Namespace, folder: Path) -> dict:
         loads.append(load(checkpoint, folder))
         starts.append(start(folder / "bundle", folder))
     result = {"rates": rates(folder / "bundle", folder, values), "checkpoint": loads[1:], "service": starts[1:]}
-    for name in ("seconds", "processor", "bytes"):
+    for name in ("seconds", "processor", *_MEMORY):
         ours, theirs = ([part[name] for part in result[key]] for key in ("service", "checkpoint"))
         result[f"{name}_ratio"] = statistics.median(ours) / statistics.median(theirs)
     import torch
@@ -210,18 +212,18 @@ def report(result: dict) -> str:
         lines.append(
             f"| {rate['connections']} | {figures[0]:.0f} | " + " | ".join(f"{f:.1f}" for f in figures[1:]) + " |"
         )
-    lines += ["", "| start | seconds | processor seconds | peak memory, MiB |", "| --- | --- | --- | --- |"]
+    lines += ["", "| start | seconds | processor seconds | peak memory, MiB | memory of its own, MiB |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
     for key, words in (
         ("checkpoint", "checkpoint with its data set, a list"),
         ("service", "service of its bundle, an answer"),
     ):
         middle = {
-            name: statistics.median(part[name] for part in result[key]) for name in ("seconds", "processor", "bytes")
+            name: statistics.median(part[name] for part in result[key]) for name in ("seconds", "processor", *_MEMORY)
         }
-        lines.append(
-            f"| {words} | {middle['seconds']:.1f} | {middle['processor']:.1f} | {middle['bytes'] / 2**20:.0f} |"
-        )
-    ratios = [f"{result[f'{name}_ratio']:.2f}" for name in ("seconds", "processor", "bytes")]
+        memory = " | ".join(f"{middle[name] / 2**20:.0f}" for name in _MEMORY)
+        lines.append(f"| {words} | {middle['seconds']:.1f} | {middle['processor']:.1f} | {memory} |")
+    ratios = [f"{result[f'{name}_ratio']:.2f}" for name in ("seconds", "processor", *_MEMORY)]
     lines.append(f"| ratio | {' | '.join(ratios)} |")
     return "\n".join(lines)
 

@@ -22,8 +22,9 @@ from recbole_perpeft.content.failed_downloads import (
     read_list,
     write_list,
 )
+from recbole_perpeft.content.picture_files import listing
 from recbole_perpeft.content.picture_names import hashed_stem_of, stem_of
-from recbole_perpeft.content.pictures import TooManyPixels, UnreadablePicture, decode_picture, listing
+from recbole_perpeft.content.pictures import TooManyPixels, UnreadablePicture, decode_picture
 from recbole_perpeft.utils.cores import n_cores
 from recbole_perpeft.utils.errors import ContentError
 from recbole_perpeft.utils.files import remove_left_behind, replacing

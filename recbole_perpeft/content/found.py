@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recbole_perpeft.content.pictures import find_by_column, find_by_item_id
+from recbole_perpeft.content.picture_files import find_by_column, find_by_item_id
 from recbole_perpeft.content.texts import join_texts
 from recbole_perpeft.utils.errors import ContentError
 

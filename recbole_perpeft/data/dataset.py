@@ -49,6 +49,7 @@ class SequencePurchases(PurchaseFilters):
 
     cold_tokens: np.ndarray | None = None
     _splits = False  # whether what is made of all rows is split into parts
+    ordered: Interaction | None = None  # all purchases, of which the lists of rows are made
 
     def _filter_by_inter_num(self):
         super()._filter_by_inter_num()
@@ -69,16 +70,23 @@ class SequencePurchases(PurchaseFilters):
         return np.array([known[str(token)] for token in tokens if str(token) in known], dtype=np.int64)
 
     def data_augmentation(self):
-        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.make_rows()
+        if not self._splits:
+            self.make_lists()
+
+    def make_rows(self) -> None:
+        """Make a row of every purchase but a user's first; :meth:`make_lists` adds what they had bought before it."""
+        if not _in_order(*(self.inter_feat[field].numpy() for field in (self.uid_field, self.time_field))):
+            self.sort(by=[self.uid_field, self.time_field], ascending=True)
         users, items = self.inter_feat[self.uid_field].numpy(), self.inter_feat[self.iid_field].numpy()
         starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
         self.sequences = dict(zip(users[starts].tolist(), np.split(items, starts[1:]), strict=True))
         self._augment(starts)
 
     def _augment(self, starts: np.ndarray) -> None:
-        """What RecBole's ``data_augmentation`` gives, without its loops over rows (seconds on large data).
+        """The rows of RecBole's ``data_augmentation``, without its loops over rows (seconds on large data).
 
-        Every purchase but a user's first is the target of one row, whose lists hold what they had bought before.
+        Every purchase but a user's first is the target of one row.
 
         Parameters
         ----------
@@ -88,43 +96,57 @@ class SequencePurchases(PurchaseFilters):
         self._aug_presets()
         n = len(self.inter_feat)
         first_of_user = np.repeat(starts, np.diff(np.r_[starts, n]))  # [n]
-        targets = np.setdiff1d(np.arange(n), starts)  # [rows]
+        targets = np.delete(np.arange(n), starts)  # [rows]
         begins = np.maximum(first_of_user[targets], targets - self.max_item_list_len)  # [rows]
-        self._ordered, rows = self.inter_feat, self.inter_feat[targets]
+        self.ordered, rows = self.inter_feat, self.inter_feat[targets]
         lengths = {self.item_list_length_field: torch.from_numpy(targets - begins)}
         rows.update(Interaction({**lengths, _BEGIN: torch.from_numpy(begins)}))
         self.inter_feat = rows
-        if not self._splits:
-            self._add_lists()
 
     def build(self) -> list[Dataset]:
         """As RecBole's; lists are made of the parts' rows, and not of all rows first."""
         self._splits = True
         parts = super().build()
         for part in parts:
-            part._add_lists()
+            part.make_lists()
         if _BEGIN in self.inter_feat:
             self.inter_feat.drop(_BEGIN)
-            del self._ordered
+            self.ordered = None
         return parts
 
-    def _add_lists(self) -> None:
-        """Put what users had bought before each row beside it, of every column, padded with zeros at the end."""
-        rows, longest = self.inter_feat, self.max_item_list_len
+    def make_lists(self) -> None:
+        """Put what users had bought before each row beside it, for all rows."""
+        self.inter_feat = self.with_lists(self.inter_feat)
+        self.ordered = None
+
+    def with_lists(self, rows: Interaction) -> Interaction:
+        """Some of this data set's rows with what users had bought before each, of every column.
+
+        Parameters
+        ----------
+        rows
+            ``[n]``; those that have lists already are given back as they are.
+
+        Returns
+        -------
+        Interaction
+            ``[n]``, with lists ``[n, MAX_ITEM_LIST_LENGTH]``, padded with zeros at the end.
+        """
         if _BEGIN not in rows:
-            return
-        begins, lengths = rows.interaction.pop(_BEGIN), rows[self.item_list_length_field]
-        for field in self._ordered:
+            return rows
+        columns, longest = dict(rows.interaction), self.max_item_list_len
+        begins, lengths = columns.pop(_BEGIN), rows[self.item_list_length_field]
+        for field in self.ordered:
             if field == self.uid_field:
                 continue
-            values = self._ordered[field]  # [n, ...]
+            values = self.ordered[field]  # [n, ...]
             lists = values.new_zeros(len(rows), longest, *values.shape[1:])
             for some in torch.arange(len(rows)).split(_ROWS):
                 within = torch.arange(longest) < lengths[some, None]  # [some, longest]
                 places = (begins[some, None] + torch.arange(longest))[within]
                 lists[some[:, None].expand_as(within)[within], within.nonzero()[:, 1]] = values[places]
-            rows.update(Interaction({getattr(self, f"{field}_list_field"): lists}))
-        del self._ordered
+            columns[getattr(self, f"{field}_list_field")] = lists
+        return Interaction(columns)
 
     def training_sequences(self) -> dict[int, np.ndarray]:
         """User id to their training purchases, oldest first; to be asked of the training part.
@@ -134,6 +156,12 @@ class SequencePurchases(PurchaseFilters):
         """
         users, counts = np.unique(self.inter_feat[self.uid_field].numpy(), return_counts=True)
         return {user: self.sequences[user][: n + 1] for user, n in zip(users.tolist(), counts.tolist(), strict=True)}
+
+
+def _in_order(users: np.ndarray, times: np.ndarray) -> bool:
+    """Whether purchases ``[n]`` are sorted by user and time, as those of a bundle are."""
+    later = (users[1:] == users[:-1]) & (times[1:] >= times[:-1])
+    return bool(np.all((users[1:] > users[:-1]) | later))
 
 
 class GeneralDataset(GeneralPurchases, Dataset):

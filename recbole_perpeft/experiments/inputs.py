@@ -12,7 +12,7 @@ from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.content.failed_downloads import FILE_NAME
 from recbole_perpeft.content.file_hashes import hash_files
 from recbole_perpeft.content.item_file import read_item_texts
-from recbole_perpeft.content.pictures import find_by_column
+from recbole_perpeft.content.picture_files import find_by_column
 from recbole_perpeft.utils.errors import PerPEFTError
 
 _ATOMIC = ("inter", "user", "item", "kg", "link", "net")  # RecBole's kinds of files

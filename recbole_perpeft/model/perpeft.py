@@ -202,7 +202,7 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
                 with self.item_tower.catalogue(int(groups[row]), users[row : row + 1]):
                     yield slice(row, row + 1), interaction[row : row + 1]
             return
-        present = groups.unique().tolist()
+        present = sorted(set(groups.tolist()))
         for group in present:
             with self.item_tower.catalogue(group):
                 if len(present) == 1:

@@ -52,7 +52,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
         make_conditioning(config["personalised_by"], config["num_groups"], *sizes),
         dataset.item_num,
         biases,
-        np.setdiff1d(np.arange(1, dataset.item_num), bought),
+        np.flatnonzero(np.bincount(bought, minlength=dataset.item_num)[1:] == 0) + 1,
         config["show_progress"],
         ContentTerm(folder) if config["content_term"] else None,
         folder,

@@ -17,7 +17,7 @@ from recbole_perpeft.config.identity import CHANGEABLE, PLACES, PROTOCOL, differ
 from recbole_perpeft.config.registry import is_perpeft, reads_content
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.config.table import as_they_were
-from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, dataset_class
+from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, SequencePurchases, dataset_class
 from recbole_perpeft.encoder.foundation.precision import PRECISIONS
 from recbole_perpeft.model.content_similarity import LikenessMap
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
@@ -192,7 +192,9 @@ class _TriedConfig(Config):
         return []
 
 
-def open_bundle(folder: str | Path | Bundle, settings: dict | None = None) -> tuple[Config, nn.Module, Dataset]:
+def open_bundle(
+    folder: str | Path | Bundle, settings: dict | None = None, lists: bool = True
+) -> tuple[Config, nn.Module, Dataset]:
     """Make model and data again from a bundle; nothing in it is executed.
 
     The foundation model is not loaded: tables tell how each group sees the items that there are.
@@ -203,6 +205,9 @@ def open_bundle(folder: str | Path | Bundle, settings: dict | None = None) -> tu
         What :func:`write_bundle` has written, or a copy of it; or the bundle there, whose files are checked already.
     settings
         Those of this machine, such as ``use_gpu`` or ``encoder``; or another way to measure the model (``topk``).
+    lists
+        Whether rows of sequential models have what was bought before them beside them; else it is made of rows by
+        ``with_lists`` of the data set, in a fraction of the memory.
 
     Returns
     -------
@@ -235,6 +240,8 @@ def open_bundle(folder: str | Path | Bundle, settings: dict | None = None) -> tu
     others = {name.removeprefix(_OTHER): state.pop(name) for name in list(state) if name.startswith(_OTHER)}
     with random_state_kept():
         parts = read_data(config, bundle)
+        for part in parts if lists and isinstance(parts[0], SequencePurchases) else ():
+            part.make_lists()
         parts[0].parts = parts
         if ours:
             parts[0].item_encoder = AbsentItemEncoder(*bundle.encoder("modules", "feature_dim", "name"))

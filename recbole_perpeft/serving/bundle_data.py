@@ -163,6 +163,9 @@ def catalogue_in(bundle: Bundle) -> Catalogue:
 def read_data(config: Config, bundle: Bundle) -> list[Dataset]:
     """Training, validation and test part as they were when the bundle was written; no other file is read.
 
+    Rows of sequential models have no lists yet, which are most of their memory: ``with_lists`` gives some rows theirs,
+    ``make_lists`` all.
+
     Raises
     ------
     BundleError
@@ -210,7 +213,7 @@ def _parts(config: Config, bundle: Bundle) -> list[Dataset]:
     if isinstance(whole, SequencePurchases):
         users = whole.inter_feat[whole.uid_field].numpy()
         targets = np.flatnonzero(np.r_[False, users[1:] == users[:-1]])
-        whole.data_augmentation()
+        whole.make_rows()
         numbers = [np.searchsorted(targets, some) for some in numbers]
     return [whole.copy(whole.inter_feat[torch.from_numpy(some)]) for some in numbers]
 

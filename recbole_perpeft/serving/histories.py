@@ -62,14 +62,15 @@ def _of_sequences(parts: Sequence[Dataset], before_test: bool) -> Histories:
         rows = dataset.inter_feat
         users, targets = (rows[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
         order = users.argsort(kind="stable")
+        rows = dataset.with_lists(rows[torch.from_numpy(order)])
         sequences, lists = dataset.sequences, []
         for user, target in zip(users[order].tolist(), targets[order].tolist(), strict=True):
             bought = sequences[user]
             lists.append(bought[: np.flatnonzero(bought == target)[-1]])
-        return Histories(users[order], rows[torch.from_numpy(order)], ItemLists.of(lists))
+        return Histories(users[order], rows, ItemLists.of(lists))
     users = np.array(sorted(dataset.sequences), dtype=np.int64)
     lists = [dataset.sequences[user] for user in users.tolist()]
-    rows = new_rows(dataset, lists, users)
+    rows = new_rows(one_row(dataset), lists, users)
     last, row_of = _last_rows(parts)
     ours = np.flatnonzero(np.isin(users, row_of))  # of a user with one purchase there is no row to go on from
     advanced = _with_target(dataset, last[torch.from_numpy(np.searchsorted(row_of, users[ours]))])
@@ -78,13 +79,22 @@ def _of_sequences(parts: Sequence[Dataset], before_test: bool) -> Histories:
     return Histories(users, rows, ItemLists.of(lists))
 
 
+def one_row(part: SequencePurchases) -> SequencePurchases:
+    """A copy of a part with its first row alone, which tells the columns; no other row and no other part is kept."""
+    alone = part.copy(part.with_lists(part.inter_feat[torch.arange(len(part))[:1]]))
+    users = alone.inter_feat[alone.uid_field].tolist()
+    alone.sequences = {user: part.sequences[user].copy() for user in users}
+    alone.parts = alone.ordered = None
+    return alone
+
+
 def new_rows(dataset: Dataset, histories: Sequence[np.ndarray], users: np.ndarray | None = None) -> Interaction:
     """Rows of a sequential model for users of whom nothing is known but the items that they bought.
 
     Parameters
     ----------
     dataset
-        A part of the data set; names the columns.
+        A part of the data set, with lists; names the columns.
     histories
         Item ids of each user, oldest first, ``[n]``.
     users
@@ -107,7 +117,7 @@ def new_rows(dataset: Dataset, histories: Sequence[np.ndarray], users: np.ndarra
 
 
 def _last_rows(parts: Sequence[Dataset]) -> tuple[Interaction, np.ndarray]:
-    """Of all parts' rows each user's last, and whose each is, ascending."""
+    """Of all parts' rows each user's last, with lists, and whose each is, ascending."""
     dataset, some = parts[-1], []
     for rows in (part.inter_feat for part in parts):
         users, targets = (rows[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
@@ -115,7 +125,7 @@ def _last_rows(parts: Sequence[Dataset]) -> tuple[Interaction, np.ndarray]:
         some.append(rows[torch.from_numpy(np.flatnonzero(targets == ends))])
     rows = cat_interactions(some)
     of_last, first = np.unique(rows[dataset.uid_field].numpy()[::-1], return_index=True)  # of repeats the later
-    return rows[torch.from_numpy(len(rows) - 1 - first)], of_last
+    return dataset.with_lists(rows[torch.from_numpy(len(rows) - 1 - first)]), of_last
 
 
 def _with_target(dataset: Dataset, rows: Interaction) -> Interaction:

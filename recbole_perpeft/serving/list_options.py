@@ -135,7 +135,8 @@ class ListOptions:
         left = np.full(len(rows), allowed.sum())
         if not self.seen:
             owners, items = (index.numpy() for index in bought.take(rows))
-            pairs = np.unique(owners * len(allowed) + items)  # repeats count once
+            pairs = np.sort(owners * len(allowed) + items)
+            pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # repeats count once
             np.subtract.at(left, pairs // len(allowed), allowed[pairs % len(allowed)])
         least = int(left.argmin())
         if left[least] < self.k:

@@ -14,7 +14,7 @@ from recbole_perpeft.serving.bundle_data import catalogue_in
 from recbole_perpeft.serving.bundle_files import Bundle
 from recbole_perpeft.serving.catalogue import Catalogue, catalogue_of
 from recbole_perpeft.serving.new_items import EncoderSource, own_encoder
-from recbole_perpeft.utils.errors import RequestError
+from recbole_perpeft.utils.errors import CheckpointError, RequestError
 
 if TYPE_CHECKING:  # a bundle is opened without transformers
     from recbole_perpeft.content import ItemContent
@@ -53,6 +53,8 @@ class Opened:
 
 def open_trained(file: str | Path, settings: dict | None, new_data: bool) -> Opened:
     """Open a checkpoint, or the folder of a bundle; see :meth:`Recommender.load`."""
+    if not Path(file).exists():  # it may have been either
+        raise CheckpointError(f"{file} does not exist: give a checkpoint, or the folder of a bundle.")
     if not Path(file).is_dir():
         from recbole_perpeft.quick_start import load  # late: a bundle does not wait for the trainers
 
@@ -62,7 +64,7 @@ def open_trained(file: str | Path, settings: dict | None, new_data: bool) -> Ope
     if new_data:
         raise RequestError(f"new_data: {file} is a bundle, which brings its data. Give its checkpoint.")
     bundle = Bundle.open(file)
-    config, model, dataset = open_bundle(bundle, settings)
+    config, model, dataset = open_bundle(bundle, settings, lists=False)
     catalogue = catalogue_in(bundle)
 
     def foundation() -> "FoundationModel":

@@ -88,7 +88,7 @@ def products_of(model: nn.Module, interaction: Interaction) -> list[Product] | N
     tower = model.item_tower
     for group in shares.sum(dim=0).nonzero().flatten().tolist():
         rows = shares[:, group].nonzero().squeeze(1)
-        share, of_group = shares[rows, group, None], interaction[rows]
+        share, of_group = shares[rows, group, None], interaction if len(rows) == len(interaction) else interaction[rows]
         with tower.catalogue(group):
             queries = _output(model, of_group, model._backbone_scores)
             if queries is None:

@@ -19,7 +19,7 @@ from recbole_perpeft.data.item_lists import ItemLists
 from recbole_perpeft.evaluation.known_purchases import knowing
 from recbole_perpeft.serving.best_items import BestItems
 from recbole_perpeft.serving.catalogue import ids_of, items_in, nearest
-from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, purchases_of
+from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, one_row, purchases_of
 from recbole_perpeft.serving.index import IndexReport
 from recbole_perpeft.serving.list_options import ListOptions
 from recbole_perpeft.serving.new_items import NewItems, check_takes_items, read_new_items, with_new_items
@@ -59,8 +59,8 @@ class Recommender:
         self.config, parts = opened.config, opened.parts
         self._is_sequential = isinstance(parts[0], SequencePurchases)
         self._histories = known_histories(parts, before_test)
-        if self._is_sequential:  # a row tells the columns; those of all prefixes of all users are no longer needed
-            parts = [part.copy(part.inter_feat[torch.arange(len(part))[:1]]) for part in parts]
+        if self._is_sequential:
+            parts = [one_row(part) for part in parts]
         self._take(opened.model.eval(), parts)
         self.catalogue, self._encoder = opened.catalogue, opened.encoder
         tokens = self._dataset.field2id_token[self._dataset.uid_field]

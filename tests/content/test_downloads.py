@@ -12,7 +12,7 @@ from PIL import Image
 from recbole_perpeft.content import downloads
 from recbole_perpeft.content.downloads import download_pictures
 from recbole_perpeft.content.failed_downloads import FILE_NAME, FailedDownload, read_list, write_list
-from recbole_perpeft.content.pictures import find_by_item_id
+from recbole_perpeft.content.picture_files import find_by_item_id
 from recbole_perpeft.utils.errors import ContentError
 from tests.content.bad_server import picture
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from recbole_perpeft.content import ContentError
-from recbole_perpeft.content.pictures import find_by_column, find_by_item_id, open_picture
+from recbole_perpeft.content.picture_files import find_by_column, find_by_item_id
+from recbole_perpeft.content.pictures import open_picture
 from tests.content.bad_server import header_of_a_bomb
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)

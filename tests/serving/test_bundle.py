@@ -1,10 +1,12 @@
 """Bundles: what is opened scores as what was exported."""
 
+import gc
 import json
 
 import numpy as np
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 from safetensors.torch import load_file
 
 from recbole_perpeft import quick_start
@@ -64,6 +66,34 @@ def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(exported, tiny
     assert of_bundle.recommend(users, **asked).equals(of_checkpoint.recommend(users, **asked))
     new = [["i1", "i2", "i3"], ["i7"]]
     assert of_bundle.recommend_new(new, group=True).equals(of_checkpoint.recommend_new(new, group=True))
+
+
+def test_users_are_known_as_they_were_in_the_test_from_a_bundle_too(exported):
+    _, file, folder = exported
+    of_checkpoint, of_bundle = (Recommender.load(place, before_test=True) for place in (file, folder))
+    assert of_bundle.recommend(of_bundle.users, k=4).equals(of_checkpoint.recommend(of_checkpoint.users, k=4))
+
+
+def test_lists_are_made_of_the_rows_that_are_asked_for(bundle):
+    whole, lean = (open_bundle(bundle, AWAY, lists=lists)[2].parts for lists in (True, False))
+    for part, other in zip(whole, lean, strict=True):
+        assert "item_id_list" not in other.inter_feat
+        some = torch.arange(len(part))[::3].flip(0)
+        assert same(part.inter_feat[some].interaction, other.with_lists(other.inter_feat[some]).interaction)
+        columns = (part.inter_feat[some][name] for name in ("user_id", "item_id", "item_id_list", "item_length"))
+        for user, item, items, length in zip(*columns, strict=True):
+            bought = part.sequences[int(user)].tolist()
+            assert int(item) in bought
+            assert items[:length].tolist() == bought[: bought.index(int(item))][-len(items) :]
+
+
+def test_a_recommender_keeps_no_rows_of_the_data_but_one_for_each_user(bundle):
+    recommender = Recommender.load(bundle, AWAY)
+    (purchases,) = np.load(bundle / "purchases/users.npy").shape
+    assert purchases > 4 * len(recommender.users)
+    gc.collect()
+    longest = max(len(kept) for kept in gc.get_objects() if isinstance(kept, Interaction))
+    assert longest == len(recommender.users)
 
 
 @torch.no_grad()

@@ -213,7 +213,9 @@ def test_a_bundle_that_does_not_open_leaves_the_old_one_serving(bundle, tiny_roo
         assert "what was served goes on" in answer.json()["error"]
         assert "model.safetensors" in answer.json()["error"]
         shutil.rmtree(bundle)
-        assert client.post("/reload").status_code == 409
+        gone = client.post("/reload")
+        assert gone.status_code == 409
+        assert f"{bundle} does not exist: give a checkpoint, or the folder of a bundle." in gone.json()["error"]
         assert client.post("/recommend", json={"user": "u1"}).json() == before
         assert 'reloads_total{result="refused"} 2' in client.get("/metrics").text
         assert client.get("/health").json()["served"] == 1
@@ -286,14 +288,20 @@ def test_a_model_of_recbole_is_served_without_groups(checkpoint, tiny_root, tmp_
         assert client.post("/items", json={"items": [{"id": "new"}]}).status_code == 422
 
 
-def test_a_bundle_is_served_without_what_only_training_needs(bundle):
+def test_a_bundle_is_served_without_what_only_training_needs(bundle, tiny_root):
     code = f"""
 import sys
-from recbole_perpeft.serving.recommender import Recommender
+from fastapi.testclient import TestClient
+from recbole_perpeft.commands import serve
 from recbole_perpeft.serving.service.app import create_app
-create_app(lambda: Recommender.load({str(bundle)!r}))
+opener = lambda: serve.Recommender.load({str(bundle)!r}, {{"data_path": {str(tiny_root)!r}}})
+with TestClient(create_app(opener), "http://127.0.0.1") as client:
+    known, new = (client.post("/recommend", json=body) for body in ({{"user": "u1"}}, {{"history": ["i1", "i2"]}}))
+    picture = client.get(known.json()["items"][0]["picture"])
+    print([answer.status_code for answer in (known, new, picture, client.get("/users"), client.post("/reload"))])
 unused = ("transformers", "peft", "sklearn", "tensorboard", "torch._dynamo", "recbole_perpeft.trainer.trainer")
 unused += ("pandas", "pyarrow", "matplotlib", "ray", "scipy.sparse")  # most of the memory that can be done without
+unused += ("PIL.Image", "numpy.ma", "recbole_perpeft.quick_start", "recbole_perpeft.explain", "recbole_perpeft.report")
 print([name for name in unused if name in sys.modules])
 """
-    assert in_a_fresh_interpreter(code, bundle.parent).splitlines()[-1] == "[]"
+    assert in_a_fresh_interpreter(code, bundle.parent).splitlines()[-2:] == ["[200, 200, 200, 200, 200]", "[]"]

@@ -13,7 +13,7 @@ from typing import TextIO
 import numpy as np
 import yaml
 
-from recbole_perpeft.content.pictures import find_by_item_id
+from recbole_perpeft.content.picture_files import find_by_item_id
 from recbole_perpeft.data.sources.ids import unusable
 from recbole_perpeft.data.sources.purchases import Purchases
 from recbole_perpeft.utils.errors import DataError

@@ -22,7 +22,8 @@ from recbole_perpeft.content.found import (
     shown,
 )
 from recbole_perpeft.content.item_file import read_item_texts
-from recbole_perpeft.content.pictures import UnreadablePicture, listing, open_picture
+from recbole_perpeft.content.picture_files import listing
+from recbole_perpeft.content.pictures import UnreadablePicture, open_picture
 from recbole_perpeft.content.texts import check_template
 from recbole_perpeft.content.unusable_pictures import UnusablePicture, report
 from recbole_perpeft.encoder.foundation.model_folder import quiet_transformers

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from recbole_perpeft.config import Config
-from recbole_perpeft.content.pictures import find_by_column, find_by_item_id
+from recbole_perpeft.content.picture_files import find_by_column, find_by_item_id
 from recbole_perpeft.serving.catalogue import Catalogue
 from recbole_perpeft.utils.errors import ContentError
 
@@ -22,7 +22,7 @@ def pictures_of(catalogue: Catalogue, config: Config) -> dict[str, Path]:
         if column in catalogue.columns:
             found = find_by_column(tokens, dict(zip(tokens, catalogue.column(column)[1:], strict=True)), folder)
         else:
-            found = find_by_item_id(tokens, folder, image_dir)
+            found = find_by_item_id(tokens, folder, image_dir, tuple(TYPES))
     except ContentError:  # a bundle is opened without its pictures, and so it is served
         return {}
     pairs = zip(tokens, found, strict=True)

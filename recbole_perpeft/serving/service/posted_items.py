@@ -7,10 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from recbole_perpeft.config import Config
-from recbole_perpeft.content.pictures import UnreadablePicture, formats, open_picture
 from recbole_perpeft.serving.new_items import check_takes_items
 from recbole_perpeft.serving.service.bodies import ItemBody
 from recbole_perpeft.serving.service.limits import Limits
@@ -103,6 +100,10 @@ def write_items(items: Sequence[ItemBody], config: Config, folder: Path, limits:
 
 
 def _write_picture(item: ItemBody, file: Path, limits: Limits) -> None:
+    from PIL import Image  # late, with its decoders: only new items need it
+
+    from recbole_perpeft.content.pictures import UnreadablePicture, formats, open_picture
+
     name = f"Item {item.id[:100]!r}"
     try:
         data = base64.b64decode(item.picture, validate=True)
