@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from scipy import sparse
 from torch import nn
 
 from recbole_perpeft.model.content_similarity import recency
@@ -68,11 +67,12 @@ class PurchaseTerm(nn.Module):
         self.register_buffer("decay", torch.ones(()))
         self.register_buffer("damping", torch.zeros(()))
         sequences = list(sequences)
-        near = _largest(near_counts(sequences, n_items))
+        one, other, counts = near_counts(sequences, n_items)
+        kept = _largest(one, other, counts)
         bought = np.bincount(np.concatenate(sequences), minlength=n_items).clip(min=1)
-        self._keep("starts", near.indptr.astype(np.int64))  # [n_items + 1]: of each item's counts
-        self._keep("items", near.indices.astype(np.int64))  # [counts]
-        self._keep("counts", near.data)  # [counts]
+        self._keep("starts", np.searchsorted(one[kept], np.arange(n_items + 1)))  # [n_items + 1]: of each item's counts
+        self._keep("items", other[kept])  # [counts]
+        self._keep("counts", counts[kept])  # [counts]
         self._keep("bought", bought.astype(np.float32))  # [n_items]
 
     def with_items(self, n_items: int) -> "PurchaseTerm":
@@ -178,29 +178,34 @@ class CountsPurchases:
         return near if self.part is Part.PURCHASES else score(interaction) + self.purchase_term.weight * near
 
 
-def near_counts(sequences: Iterable[np.ndarray], n_items: int) -> sparse.csr_array:
-    """How often two items were bought near each other, ``[n_items, n_items]``, symmetric.
+def near_counts(sequences: Iterable[np.ndarray], n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often two items were bought near each other.
 
     A pair that one user bought ``d`` purchases apart counts ``0.8 ** (d - 1)``, up to 20 apart.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        One item, the other, and the count, of all pairs both ways, in order, ``[pairs]`` each.
     """
     sequences = list(sequences)
-    items = np.concatenate(sequences)
+    items = np.concatenate(sequences).astype(np.int64)
     users = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
-    counts = sparse.csr_array((n_items, n_items), dtype=np.float32)
+    pairs, counts = np.empty(0, np.int64), np.empty(0)
     for apart in range(1, min(_APART, max(map(len, sequences)) - 1) + 1):
         one, other = items[:-apart], items[apart:]
-        pairs = (users[apart:] == users[:-apart]) & (one != other)  # an item may have been bought again
-        one, other = one[pairs], other[pairs]
-        values = np.full(len(one), _SHARE ** (apart - 1), dtype=np.float32)
-        counts = counts + sparse.coo_array((values, (one, other)), shape=counts.shape).tocsr()
-    return (counts + counts.T).tocsr()
+        near = (users[apart:] == users[:-apart]) & (one != other)  # an item may have been bought again
+        there, place = np.unique(np.concatenate([pairs, (one * n_items + other)[near]]), return_inverse=True)
+        values = np.concatenate([counts, np.full(near.sum(), _SHARE ** (apart - 1))])
+        pairs, counts = there, np.bincount(place, values, minlength=len(there))
+    one, other = np.divmod(pairs, n_items)
+    both, place = np.unique(np.concatenate([pairs, other * n_items + one]), return_inverse=True)
+    counts = np.bincount(place, np.concatenate([counts, counts]), minlength=len(both))
+    return *np.divmod(both, n_items), counts.astype(np.float32)
 
 
-def _largest(counts: sparse.csr_array) -> sparse.csr_array:
-    """Of each row the largest counts, the lower item of equal ones."""
-    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    order = np.lexsort((counts.indices, -counts.data, rows))
-    place = np.arange(len(rows)) - counts.indptr[rows]  # in its row, of what is in order
-    order = np.sort(order[place < _NEIGHBOURS])
-    kept = counts.data[order], (rows[order], counts.indices[order])
-    return sparse.coo_array(kept, shape=counts.shape).tocsr()
+def _largest(one: np.ndarray, other: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which pairs have the largest counts of those with the same first item, the lower other one of equal counts."""
+    order = np.lexsort((other, -counts, one))
+    starts = np.searchsorted(one, one)  # where the pairs of each one's first item begin
+    return np.sort(order[np.arange(len(one)) - starts < _NEIGHBOURS])

@@ -66,7 +66,8 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module) -> None:
             for candidate, (share, form) in enumerate(candidates):
                 torch.add(others, added[form], alpha=share * units[form], out=mixed)
                 gains[candidate] += rank_gain(mixed, *positives)
-    share, form = candidates[int(processes.total(gains).argmax())]
+    gains = processes.total(gains).round(decimals=6)  # equal ones are, in whatever order they were added up
+    share, form = candidates[int(gains.argmax())]
     _take(term, forms[form])
     term.weight.fill_(share * units[form])
 

@@ -85,9 +85,9 @@ def test_soft_groups_cost_the_loss_of_every_purchase_under_every_module():
     assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9)
 
 
-def test_a_validation_weighs_all_candidates_of_the_content_term():
+def test_a_validation_weighs_all_candidates_of_both_terms():
     fast, slow = (seconds(costs(sizes(), replace(RATES, weighed=weighed)), "in stage 1") for weighed in (1e-9, 3e-9))
-    assert slow - fast == pytest.approx(2e-9 * 1000 * 10_000 * 14 * 3)  # 14 shares, 3 decays
+    assert slow - fast == pytest.approx(2e-9 * 1000 * 10_000 * (14 * 3 + 8 * 4))  # shares and decays; and dampings
 
 
 def test_portions_take_time_for_memory():
