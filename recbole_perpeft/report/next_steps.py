@@ -35,7 +35,9 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
         which = f"--model {config['model']}"
     elif reads_content(config.model_class):
         general = config["MODEL_TYPE"] == ModelType.GENERAL
-        which = f"--model {'PerPEFTBPR' if general else 'PerPEFTSASRec'} --variants perpeft content_neighbours"
+        which = (
+            f"--model {'PerPEFTBPR' if general else 'PerPEFTSASRec'} --variants perpeft neighbours content_neighbours"
+        )
     else:
         which = f"--models {' '.join(dict.fromkeys(('SASRec', config['model'])))} --variants"
     name, words = shlex.quote(config.dataset), shlex.join(_settings_given(config))
