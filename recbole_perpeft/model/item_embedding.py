@@ -14,6 +14,7 @@ from recbole_perpeft.model.catalogue_features import CHUNK, CatalogueFeatures
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
 from recbole_perpeft.model.content_term import ContentTerm
 from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
+from recbole_perpeft.model.id_rows import rows_and_norm
 from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
@@ -155,18 +156,17 @@ class MultimodalItemEmbedding(nn.Module):
 
     def embed(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """``z(i, g)`` of catalogue ids ``items [n]`` (on the CPU), ``[n, embedding_dim]``."""
-        content = self._project(self._features(items, group), group)  # [n, embedding_dim]
-        return self._as_seen(content + self._ids(items), group)
+        return self._embed(items, group, None)[0]
 
-    def _embed_for(self, items: torch.Tensor, group: int, users: torch.Tensor) -> torch.Tensor:
-        """Items ``[m]`` as each of ``users [u]`` sees them, ``[u * m, embedding_dim]``."""
-        features, ids = self._features(items, group), self._ids(items)
+    def _embed(self, items: torch.Tensor, group: int, users: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Items ``[m]``, or as each of ``users [u]`` sees them ``[u * m]``, and the ID table's norm, ``[]``."""
+        features, on_device = self._features(items, group), to_device(items, self.device)
+        ids, norm = rows_and_norm(self.id_embedding.weight, on_device)
+        ids = ids * F.embedding(on_device, self._in_training)  # [m, embedding_dim]
+        if users is None:
+            return self._as_seen(self._project(features, group) + ids, group), norm
         rows = self.conditioning.rows(self._projector(group), self.content_weight, features, ids, users)
-        return rows.flatten(0, 1)
-
-    def _ids(self, items: torch.Tensor) -> torch.Tensor:
-        items = to_device(items, self.device)
-        return self.id_embedding(items) * F.embedding(items, self._in_training)  # [n, embedding_dim]
+        return rows.flatten(0, 1), norm
 
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         window = self._window
@@ -210,29 +210,31 @@ class MultimodalItemEmbedding(nn.Module):
     # -- tables -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def batch(self, items: torch.Tensor, group: int, users: torch.Tensor | None = None) -> Iterator[None]:
+    def batch(self, items: torch.Tensor, group: int, users: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
         """Let ids be rows of the table of ``items [m]``: row ``i`` is ``items[i - 1]``, row 0 is padding (zeros).
 
         With ``users [u]``, who see items in their own way: row ``1 + k m + i`` is ``items[i]`` as ``users[k]`` does.
+        Gives the norm of the whole ID table, ``[]``.
         """
-        rows = self.embed(items, group) if users is None else self._embed_for(items, group, users)
+        rows, norm = self._embed(items, group, users)
         with self._using(F.pad(rows, (0, 0, 1, 0))):  # [m + 1, embedding_dim]
-            yield
+            yield norm
 
     @contextmanager
-    def whole(self, items: torch.Tensor, group: int) -> Iterator[None]:
+    def whole(self, items: torch.Tensor, group: int) -> Iterator[torch.Tensor]:
         """Let ids be catalogue ids in a training step whose own items are ``items [m]``, or those of the open window.
 
         These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
         last computed for the group; their projection and their ID part are as now, with gradient. How the step's items
         have moved since then says how the others have: the targets are among the step's items, and were the others left
-        behind, the loss would fall by telling old rows from new ones, which teaches nothing about any of them.
+        behind, the loss would fall by telling old rows from new ones, which teaches nothing about any of them. Gives
+        the norm of the ID table, ``[]``.
         """
         items = items if self._window is None else self._window.items
         own = self._project(self._features(items, group), group)  # [m, embedding_dim]
         before = self._project(self._last_features(group).float(), group)  # [n_items, embedding_dim]
         with self._using(self._with_ids(extrapolate(before, to_device(items, self.device), own), group)):
-            yield
+            yield self.id_embedding.weight.norm()
 
     @contextmanager
     def catalogue(self, group: int, user: torch.Tensor | None = None) -> Iterator[None]:
