@@ -37,11 +37,14 @@ def in_one(tiny_root, **run):
 
 
 def agree(found, expected):
-    """Losses, metrics and weights to rounding; those after a resumption are of fewer epochs."""
+    """Losses, weights and metrics to rounding, by which one of the 40 users may have another rank.
+
+    Losses after a resumption are of fewer epochs.
+    """
     for epoch, loss in found["losses"].items():
         assert loss == pytest.approx(expected["losses"][epoch], rel=1e-5)
-    assert found["valid"] == pytest.approx(expected["valid"])
-    assert found["test"] == pytest.approx(expected["test"])
+    assert found["valid"] == pytest.approx(expected["valid"], abs=1 / 40)
+    assert found["test"] == pytest.approx(expected["test"], abs=1 / 40)
     assert found["state"].keys() == expected["state"].keys()
     for name, value in expected["state"].items():
         np.testing.assert_allclose(found["state"][name], value, rtol=1e-3, atol=1e-4, err_msg=name)
