@@ -122,12 +122,11 @@ def large(file: Path) -> list[list[str]]:
         settings = {key: table["settings"][key] for key in ("peft_type", "modalities")}
         settings |= {
             "num_groups": run["groups"],
-            "users_per_batch": run["users_per_batch"],
             "encoder": str(encoder),
             "epochs": 2,
             "MAX_ITEM_LIST_LENGTH": 50,
         }
-        config = Config("PerPEFTSASRec", "demo", config_dict={**settings, "use_gpu": False})
+        config = Config("PerPEFTSASRec", "demo", config_dict={**settings, "use_gpu": False}, command_line=run["words"])
         said = estimated(config, run["items"], run["users"], PURCHASES - 2, 12)
         name = f"{run['items']:,} items, {run['users']:,} users, {run['groups']} groups"
         parts = {name: part["processor_seconds"] for name, part in run["parts"].items()}

@@ -1,14 +1,15 @@
 """Peak memory and time of preparing, training, testing and recommending on large catalogues, part by part.
 
     python benchmarks/large_catalogue.py --sizes 10000x300x8 100000x300x8 --json table.json --plot chart.png
+    python benchmarks/large_catalogue.py --sizes 1000000x100000x8 --untested -- --users_per_batch=256
 
 For each size (items, users and groups) it makes a synthetic data set in a temporary folder: titles of four to fifteen
 words, a few hundred different pictures that all items share by their column, fifteen purchases of each user, and a tiny
 random CLIP. All items are in the catalogue (``unbought_items``), so they have rows in every table and are ranked. Then
 a fresh process prepares the content, trains an epoch of stage 1 and, with more than one group, one of stage 3, tests,
-and makes lists of ten items for all users, 10,000 of them at most. It says after each part the most memory that it held
-resident until then, pages of memory maps and of shared libraries among it, and seconds: those of the table are the
-processor's, which other work on the machine disturbs little.
+and makes lists of ten items for all users, 10,000 of them at most. Words after ``--`` are settings of the run. It says
+after each part the most memory that it held resident until then, pages of memory maps and of shared libraries among it,
+and seconds: those of the table are the processor's, which other work on the machine disturbs little.
 """
 
 import argparse
@@ -44,13 +45,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=size, nargs="+", default=[(200_000, 3_000, 8)], help="items x users x groups")
     parser.add_argument("--peft_type", choices=("IISAN", "LORA", "NONE"), default="IISAN")
     parser.add_argument("--modalities", choices=("image", "text"), nargs="+", default=["image", "text"])
-    parser.add_argument("--users_per_batch", type=int, default=64)
-    parser.add_argument("--unvalidated", action="store_true", help="no validation and no test, for many users")
+    parser.add_argument("--untested", action="store_true", help="no test, which takes as long as a validation")
     parser.add_argument("--threads", type=int, default=1, help="of torch and of those that open pictures")
     parser.add_argument("--scratch", type=Path, help="folder for the data sets, which are removed again")
     parser.add_argument("--json", type=Path, help="file for all figures; what it has already is not measured again")
     parser.add_argument("--plot", type=Path, help="file for a chart of the peaks")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # of the process that is measured
+    parser.add_argument("words", nargs="*", help="settings of the run, after --")
     return parser.parse_args(arguments)
 
 
@@ -119,21 +120,21 @@ def train(values: argparse.Namespace) -> dict:
         "peft_type": values.peft_type,
         "num_groups": groups,
         "epochs": min(groups, 2),
-        "users_per_batch": values.users_per_batch,
-        "eval_step": 0 if values.unvalidated else 1,
         "checkpoint_dir": str(values.folder / "saved"),
         "show_progress": False,
         "use_gpu": False,
     }
-    config = Config("PerPEFTSASRec", NAME, config_dict=settings)
+    config = Config("PerPEFTSASRec", NAME, config_dict=settings, command_line=values.words)
     _, trainer, *loaders = quick_start.prepare(config)
     done("data, content and model")
     trainer.fit(*loaders[:2], callback_fn=lambda epoch, score: done(f"epoch {epoch}, with validation"))
-    done("epochs, without validation" if values.unvalidated else "groups' shares and checkpoint")
-    if not values.unvalidated:
+    done("groups' shares and checkpoint" if config["eval_step"] else "epochs, without validation")
+    if not values.untested:
         trainer.evaluate(loaders[2])
         done("test")
-    recommender = Recommender(Opened.of(config, trainer.model, [loader._dataset for loader in loaders]))
+    trained = Opened.of(config, trainer.model, [loader._dataset for loader in loaders])
+    del trainer, loaders  # lists are made without an optimiser
+    recommender = Recommender(trained)
     for _ in recommender.blocks(recommender.users[:LISTED]):
         pass
     done("lists")
@@ -145,9 +146,10 @@ def measure(n_items: int, n_users: int, n_groups: int, values: argparse.Namespac
     with tempfile.TemporaryDirectory(dir=values.scratch) as name:
         make_data(Path(name), n_items, n_users)
         command = [sys.executable, __file__, "--folder", name, "--sizes", f"{n_items}x{n_users}x{n_groups}"]
-        command += ["--modalities", *values.modalities, *["--unvalidated"] * values.unvalidated]
-        for option in ("peft_type", "threads", "users_per_batch"):
+        command += ["--modalities", *values.modalities, *["--untested"] * values.untested]
+        for option in ("peft_type", "threads"):
             command += [f"--{option}", str(getattr(values, option))]
+        command += ["--", *values.words]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=name, env=environment)
         held = sum(file.stat().st_size for file in Path(name, "cache").rglob("*.npy"))
@@ -157,6 +159,7 @@ def measure(n_items: int, n_users: int, n_groups: int, values: argparse.Namespac
         "items": n_items,
         "users": n_users,
         "groups": n_groups,
+        "words": values.words,
         "parts": parts,
         "peak_bytes": peak,
         "disk_bytes": held,
@@ -204,9 +207,9 @@ def main(arguments: list[str] | None = None) -> None:
     result = {"settings": settings, "runs": []}
     if values.json and values.json.is_file():
         result = json.loads(values.json.read_text(encoding="utf-8"))
-    known = {(run["items"], run["users"], run["groups"]) for run in result["runs"]}
+    known = [(run["items"], run["users"], run["groups"], run["words"]) for run in result["runs"]]
     for each in values.sizes:
-        if each not in known:
+        if (*each, values.words) not in known:
             result["runs"].append(measure(*each, values))
         if values.json:
             values.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -3,8 +3,9 @@
     python benchmarks/processes.py --turns 2 --json processes.json
 
 Both sides train the demo, taking the same steps on the same batches of stage 3, in turn and with swapped order; each
-turn starts its processes anew. Without ``--model`` and further words (``-- --users_per_batch=64``), it is PerPEFTSASRec
-as it comes, and with IISAN.
+turn starts its processes anew. What the machine itself allows is measured beside: as many processes at the same time,
+each with a training of its own, against one. Without ``--model`` and further words (``-- --users_per_batch=64``), it is
+PerPEFTSASRec as it comes, with IISAN, and with IISAN and larger batches.
 """
 
 import argparse
@@ -19,7 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for benchmarks, which is not installed
 PARTS = ("batch", "processor", "validation")
-SIDES = {"LoRA": (), "IISAN": ("--peft_type=IISAN",)}
+SIDES = {
+    "LoRA": (),
+    "IISAN": ("--peft_type=IISAN",),
+    "IISAN, 256 users a batch": ("--peft_type=IISAN", "--users_per_batch=256"),
+}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -34,8 +39,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def work(model: str, words: list[str], windows: int, folder: str) -> dict[str, float]:
-    """In one process, seconds of a batch of stage 3, the processor's of it, and seconds of a validation."""
+def work(model: str, words: list[str], windows: int, folder: str, meeting: tuple[str, int]) -> dict[str, float]:
+    """In one process, seconds of a batch of stage 3, the processor's of it, and seconds of a validation.
+
+    ``meeting`` is a folder, in which so many processes as its second value says wait for one another.
+    """
     import numpy as np
     import torch
 
@@ -60,38 +68,53 @@ def work(model: str, words: list[str], windows: int, folder: str) -> dict[str, f
         trainer.model.train()
         steps, batches = trainer.steps.train(train_data), 0
         next(steps)
+        meet("training", *meeting)
         start, worked = time.perf_counter(), time.process_time()
         for _ in range(windows):
             batches += next(steps)[0]
         trained, worked = time.perf_counter(), time.process_time() - worked
+        meet("validation", *meeting)
+        validating = time.perf_counter()
         trainer._valid_epoch(valid_data)
         ended = time.perf_counter()
-    return {"batch": (trained - start) / batches, "processor": worked / batches, "validation": ended - trained}
+    return {"batch": (trained - start) / batches, "processor": worked / batches, "validation": ended - validating}
+
+
+def meet(before: str, folder: str, number: int) -> None:
+    """Wait until so many processes have come here."""
+    place = Path(folder, before)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / str(os.getpid())).touch()
+    while len(list(place.iterdir())) < number:
+        time.sleep(0.001)
 
 
 def measure(values: argparse.Namespace) -> dict[str, dict[str, list[dict]]]:
-    """Of each side, what one process and several took, in turn."""
+    """Of each side, what one process, several together and several apart took, in turn."""
     from recbole_perpeft.utils.launch import Place, places, start
 
-    started = {1: [Place(0, 1, 0, 1, "localhost", 0)]}
+    alone, several = Place(0, 1, 0, 1, "localhost", 0), values.processes
     runs: dict[str, dict[str, list[dict]]] = {}
     sides = {"as given": tuple(values.words)} if values.words else SIDES
     with tempfile.TemporaryDirectory() as folder:
         for side, words in sides.items():
             arguments = {"model": values.model, "words": list(words), "windows": values.windows, "folder": folder}
-            start(started[1], "benchmarks.processes:work", {**arguments, "windows": 1})  # content is prepared once
+            first = {**arguments, "windows": 1, "meeting": (f"{folder}/{side} first", 1)}
+            start([alone], "benchmarks.processes:work", first)  # content is prepared once
             for turn in range(values.turns):
-                started[values.processes] = places(values.processes, -1, None, None, 0)
-                for number in sorted(started, reverse=bool(turn % 2)):
-                    found = start(started[number], "benchmarks.processes:work", arguments)
-                    runs.setdefault(side, {}).setdefault(str(number), []).append(found)
-                    print(side, number, json.dumps(found), flush=True)
+                together = places(several, -1, None, None, 0)
+                started = {"1": [alone], f"{several}": together, f"{several} apart": [alone] * several}
+                for which in sorted(started, reverse=turn % 2 == 1):
+                    meeting = f"{folder}/{side} {which} {turn}", len(started[which])
+                    found = start(started[which], "benchmarks.processes:work", {**arguments, "meeting": meeting})
+                    runs.setdefault(side, {}).setdefault(which, []).append(found)
+                    print(side, which, json.dumps(found), flush=True)
     return runs
 
 
-def ratios(one: list[dict], several: list[dict], part: str) -> dict[str, float]:
-    """Median, least and most of the turns' ratios of a part's seconds."""
-    found = [a[part] / b[part] for a, b in zip(one, several, strict=True)]
+def ratios(one: list[dict], several: list[dict], part: str, times: int = 1) -> dict[str, float]:
+    """Median, least and most of the turns' ratios of a part's seconds, ``times`` as much work being done by several."""
+    found = [times * a[part] / b[part] for a, b in zip(one, several, strict=True)]
     return {"median": statistics.median(found), "min": min(found), "max": max(found)}
 
 
@@ -103,18 +126,24 @@ def main(arguments: list[str] | None = None) -> None:
     from benchmarks.machine import describe
     from recbole_perpeft.experiments.tables import pipes
 
-    runs, number = measure(values), str(values.processes)
+    runs, several = measure(values), values.processes
     lines, found = [], {}
     for side, of_side in runs.items():
-        found[side] = {part: ratios(of_side["1"], of_side[number], part) for part in PARTS}
-        for count, turns in of_side.items():
+        found[side] = {part: ratios(of_side["1"], of_side[f"{several}"], part) for part in PARTS}
+        found[side] |= {
+            f"{part}, apart": ratios(of_side["1"], of_side[f"{several} apart"], part, several) for part in PARTS
+        }
+        for which, turns in of_side.items():
             middle = {part: statistics.median(turn[part] for turn in turns) for part in PARTS}
             batch, worked = (f"{1000 * middle[part]:.0f}" for part in ("batch", "processor"))
-            lines.append([side, count, batch, worked, f"{middle['validation']:.2f}"])
+            lines.append([side, which, batch, worked, f"{middle['validation']:.2f}"])
     print(pipes(["", "processes", "ms a batch", "processor ms of one", "s a validation"], lines))
-    for side, parts in found.items():
-        for part, ratio in parts.items():
-            print(f"{side}, {part}, 1 / {number}: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
+    times = [
+        [side, *(f"{parts[part + how]['median']:.2f}" for part in PARTS for how in ("", ", apart"))]
+        for side, parts in found.items()
+    ]
+    heads = [f"{part}, {how}" for part in PARTS for how in ("together", "apart")]
+    print(pipes([f"throughput, {several} / 1", *heads], times))
     if values.json:
         figures = {"model": values.model, "words": values.words, "runs": runs, "ratios": found}
         values.json.write_text(json.dumps({**figures, "machine": describe(torch.device("cpu"))}, indent=1) + "\n")

@@ -246,8 +246,10 @@ def test_a_large_catalogues_memory_is_measured_part_by_part(tmp_path, capsys):
     sizes = ["400x80x2", "600x80x1"]
     for some in (sizes[:1], sizes):  # the second time the first size is known
         large_catalogue.main(["--sizes", *some, "--json", str(file), "--plot", str(chart)])
-    large_catalogue.main(["--sizes", "500x80x2", "--unvalidated", "--json", str(file)])
+    words = ["--untested", "--json", str(file), "--", "--eval_step=0"]
+    large_catalogue.main(["--sizes", "500x80x2", *words])
     *runs, unvalidated = json.loads(file.read_text())["runs"]
+    assert unvalidated["words"] == words[-1:]
     assert list(unvalidated["parts"])[2:] == ["epochs, without validation", "lists"]
     assert [(run["items"], run["users"], run["groups"]) for run in runs] == [(400, 80, 2), (600, 80, 1)]
     for run in runs:

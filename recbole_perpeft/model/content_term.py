@@ -110,8 +110,8 @@ class ContentTerm(nn.Module):
         return profiles(self._table, histories, self.decay) @ self._table.T
 
     def add_to(self, scores: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
-        """``scores [n, n_items]`` of the backbone with the weighted cosines of :meth:`of_all`."""
-        return torch.addmm(scores, self.queries(histories), self._table.T)  # without a pass over the scores of its own
+        """``scores [n, n_items]`` of the backbone, in their place with the weighted cosines of :meth:`of_all`."""
+        return scores.addmm_(self.queries(histories), self._table.T)  # without a pass of its own, or as much memory
 
     def queries(self, histories: torch.Tensor) -> torch.Tensor:
         """What the rows of :attr:`table` are multiplied with for the weighted cosines, ``[n, d]``."""

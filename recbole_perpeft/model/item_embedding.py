@@ -113,29 +113,31 @@ class MultimodalItemEmbedding(ItemRows):
         return super()._features(items, group) if self._window is None else self._window.features(items)
 
     @contextmanager
-    def batch(self, items: torch.Tensor, group: int, users: torch.Tensor | None = None) -> Iterator[None]:
+    def batch(self, items: torch.Tensor, group: int, users: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
         """Let ids be rows of the table of ``items [m]``: row ``i`` is ``items[i - 1]``, row 0 is padding (zeros).
 
         With ``users [u]``, who see items in their own way: row ``1 + k m + i`` is ``items[i]`` as ``users[k]`` does.
+        Gives the norm of the whole ID table, ``[]``.
         """
-        rows = self.embed(items, group) if users is None else self._embed_for(items, group, users)
+        rows, norm = self._embed(items, group, users)
         with self._using(F.pad(rows, (0, 0, 1, 0))):  # [m + 1, embedding_dim]
-            yield
+            yield norm
 
     @contextmanager
-    def whole(self, items: torch.Tensor, group: int) -> Iterator[None]:
+    def whole(self, items: torch.Tensor, group: int) -> Iterator[torch.Tensor]:
         """Let ids be catalogue ids in a training step whose own items are ``items [m]``, or those of the open window.
 
         These rows are computed now and carry gradient into the encoder. For all others the encoder's features are those
         last computed for the group; their projection and their ID part are as now, with gradient. How the step's items
         have moved since then says how the others have: the targets are among the step's items, and were the others left
-        behind, the loss would fall by telling old rows from new ones, which teaches nothing about any of them.
+        behind, the loss would fall by telling old rows from new ones, which teaches nothing about any of them. Gives
+        the norm of the ID table, ``[]``.
         """
         items = items if self._window is None else self._window.items
         own = self._project(self._features(items, group), group)  # [m, embedding_dim]
         before = self._project(self._last_features(group).float(), group)  # [n_items, embedding_dim]
         with self._using(self._with_ids(extrapolate(before, to_device(items, self.device), own), group)):
-            yield
+            yield self.id_embedding.weight.norm()
 
     @contextmanager
     def catalogue(self, group: int, user: torch.Tensor | None = None) -> Iterator[None]:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
+from recbole_perpeft.model.id_rows import rows_and_norm
 from recbole_perpeft.model.projector import projector
 from recbole_perpeft.utils.device_rows import to_device
 
@@ -97,18 +98,17 @@ class ItemRows(nn.Module):
 
     def embed(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """``z(i, g)`` of catalogue ids ``items [n]`` (on the CPU), ``[n, embedding_dim]``."""
-        content = self._project(self._features(items, group), group)  # [n, embedding_dim]
-        return self._as_seen(content + self._ids(items), group)
+        return self._embed(items, group, None)[0]
 
-    def _embed_for(self, items: torch.Tensor, group: int, users: torch.Tensor) -> torch.Tensor:
-        """Items ``[m]`` as each of ``users [u]`` sees them, ``[u * m, embedding_dim]``."""
-        features, ids = self._features(items, group), self._ids(items)
+    def _embed(self, items: torch.Tensor, group: int, users: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Items ``[m]``, or as each of ``users [u]`` sees them ``[u * m]``, and the ID table's norm, ``[]``."""
+        features, on_device = self._features(items, group), to_device(items, self.device)
+        ids, norm = rows_and_norm(self.id_embedding.weight, on_device)
+        ids = ids * F.embedding(on_device, self._in_training)  # [m, embedding_dim]
+        if users is None:
+            return self._as_seen(self._project(features, group) + ids, group), norm
         rows = self.conditioning.rows(self._projector(group), self.content_weight, features, ids, users)
-        return rows.flatten(0, 1)
-
-    def _ids(self, items: torch.Tensor) -> torch.Tensor:
-        items = to_device(items, self.device)
-        return self.id_embedding(items) * F.embedding(items, self._in_training)  # [n, embedding_dim]
+        return rows.flatten(0, 1), norm
 
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         return self.encoder.encode(items, self.module_of(group))  # [n, content_size]

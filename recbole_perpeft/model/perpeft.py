@@ -146,11 +146,9 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
         if tower.by_user:
             batch, users = batch.by_user(), (batch.users,)
         table = (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users)
-        with table, self._loss_of(batch):
+        with table as id_norm, self._loss_of(batch):
             loss = super().calculate_loss(batch)
-        if self.l2_emb:
-            loss = loss + self.l2_emb * self.item_tower.id_embedding.weight.norm()
-        return loss
+        return loss + self.l2_emb * id_norm if self.l2_emb else loss
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the optimiser holds: all but the foundation model, of every group."""

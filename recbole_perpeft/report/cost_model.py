@@ -14,11 +14,11 @@ from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 _PROCESS = 780e6  # Python with torch, transformers and RecBole
 _OF_AN_ITEM = 900  # ids, titles and hashes of an item
 _OF_A_USER, _OF_A_PURCHASE = 600, 90  # beside the lists
-_ID_TABLES = 7  # weights, gradient twice, AdamW's two moments, average, and the weights while that is validated
+_ID_TABLES = 5  # weights, gradient, AdamW's two moments, average
 _COMPARED = 32  # components by which users are grouped, in double and single precision
 _LOGITS = 6  # of a step's logits are alive at once
 _KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
-_SCORES_AT_ONCE = 7  # of a block, in the search for the content term's weight; in that for shares two of each group
+_SCORES_AT_ONCE = 7  # of a block, in the search for the terms' weights; in that for shares one of each group
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
 _START = 6.5  # seconds of imports, data and model
 _HASHED, _GROUPED = 1.2e-5, 1.5e-5  # seconds of an item: its hash, at each store of states; its part in the grouping
@@ -163,7 +163,7 @@ def _memory(sizes: Sizes) -> list[Cost]:
     n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
     rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
     block = min(max(LEAST_ROWS, SCORES_OF_A_BLOCK["cpu"] // n), sizes.users)
-    at_once = max(_SCORES_AT_ONCE, 3 + 2 * sizes.groups if _is_soft(sizes) else 0)
+    at_once = max(_SCORES_AT_ONCE, 4 + sizes.groups if _is_soft(sizes) else 0)
     bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
     table = 4 * n * sizes.width
     return [

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_perpeft.evaluation.top_items import top_items
+from recbole_perpeft.model.id_rows import rows_and_norm
 from recbole_perpeft.report.cost_sizes import Sizes, Tower
 
 _ITEMS = 64  # that a probe encodes at a time
@@ -141,12 +142,12 @@ def _backbone(sizes: Sizes) -> tuple[float, float]:
 def _id_row(width: int) -> float:
     table = nn.Parameter(torch.randn(_TABLE, width))
     average = table.detach().clone()
-    optimizer = torch.optim.AdamW([table], weight_decay=1e-4)
-    rows = torch.arange(256)
+    optimizer = torch.optim.AdamW([table], weight_decay=1e-4, fused=True)
 
     def run() -> None:
         optimizer.zero_grad()
-        (F.embedding(rows, table).sum() + 0.1 * table.norm()).backward()
+        rows, norm = rows_and_norm(table, torch.arange(1, 257))
+        (rows.sum() + 0.1 * norm).backward()
         optimizer.step()
         torch._foreach_lerp_([average], [table.data], 0.1)
 

@@ -13,7 +13,7 @@ from recbole_perpeft.model.catalogue_axes import ITEMS
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import CheckpointError
 from recbole_perpeft.utils.files import remove_empty, reserve
-from recbole_perpeft.utils.mapped_rows import empty_rows, fill
+from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release
 
 _ROWS = 65_536  # of a table that are copied at a time
 
@@ -81,6 +81,12 @@ class Checkpoint:
         if self.best_state is not None and self._version_of_best != self._model.weights_version:
             self._model.load_state_dict(self.best_state)
             self._version_of_best = self._model.weights_version
+            self._release_best()
+
+    def _release_best(self) -> None:
+        """Give back the memory of tables that were read from their files."""
+        for value in (self.best_state or {}).values():
+            release(value)
 
     def keep_stage_1(self) -> None:
         """Keep the best state of stage 1, from which stage 3 goes on."""
@@ -135,6 +141,7 @@ class Checkpoint:
         except BaseException:
             remove_empty(self.file)
             raise
+        self._release_best()
 
     def read(self, file: str | Path, to_train: bool) -> dict:
         """What ``file`` holds, if it fits.

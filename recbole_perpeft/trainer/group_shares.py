@@ -76,17 +76,19 @@ def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
 
 def _scores_by_group(model: nn.Module, score, batch: tuple) -> tuple[torch.Tensor, torch.Tensor, tuple]:
     """Users who trained ``[n]``, their scores under each group's module ``[num_groups, n, n_items]``, the positives."""
-    parts = []
+    by_group = None
     try:
         for group in range(model.num_groups):
             model.only_group = group
             interaction, scores, *positives = score(batch)
-            parts.append(scores)
+            if by_group is None:
+                users = torch.from_numpy(users_of_rows(interaction[model.USER_ID], scores)).to(model.device)
+                trained = model.user_groups[users] >= 0  # of the others' losses nothing is kept
+                by_group = scores.new_empty(model.num_groups, int(trained.sum()), scores.shape[1])
+            by_group[group] = scores[trained]
     finally:
         model.only_group = None
-    users = torch.from_numpy(users_of_rows(interaction[model.USER_ID], scores)).to(model.device)
-    trained = model.user_groups[users] >= 0  # of the others' losses nothing is kept
     row_of = trained.cumsum(0) - 1  # [rows]
     positive_u, positive_i = (ids.to(model.device) for ids in positives)
     kept = trained[positive_u]
-    return users[trained], torch.stack([part[trained] for part in parts]), (row_of[positive_u[kept]], positive_i[kept])
+    return users[trained], by_group, (row_of[positive_u[kept]], positive_i[kept])

@@ -59,6 +59,7 @@ class Steps:
             self.average.horizon = self._config["averaging_epochs"] * len(loader)
         for batches in loader.windows(self._config["batches_per_encoding"]):
             yield len(batches), self.train_window(batches)
+        self.optimizer.zero_grad()  # that of a large table is not to be in memory while everything is ranked
 
     def train_window(self, batches: list[UserBatch]) -> torch.Tensor:
         """Encode the items of some batches of one group together and take a step on each.

@@ -46,7 +46,7 @@ class WeightAverage:
         torch._foreach_lerp_(self.values, self._parameters, weight)
 
     def in_use(self) -> AbstractContextManager[None]:
-        """Put the average into the parameters for a while."""
+        """Put the average into the parameters for a while; :attr:`values` hold what is trained meanwhile."""
         return in_place(self._parameters, self.values)
 
     def state(self) -> dict:

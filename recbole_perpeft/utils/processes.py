@@ -21,6 +21,7 @@ from recbole_perpeft.utils.errors import PerPEFTError, ProcessError, SettingErro
 from recbole_perpeft.utils.launch import Place, interface_towards
 
 _ANSWER = timedelta(minutes=10)  # between two who are both at work
+_WORTH_A_CALL = 2**24  # bytes of a table that is summed by itself, for in a buffer it would be there twice
 _PREPARED = timedelta(days=2)  # content may be prepared on one machine while others wait
 _OF_PROCESSES = ("gloo", "nccl", "tcpstore", "connection", "socket", "process group")  # in what torch says of them
 
@@ -235,9 +236,11 @@ def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     if count() == 1:
         return
     by_type: dict[torch.dtype, list[torch.Tensor]] = {}
-    for parameter in parameters:
-        if parameter.grad is not None:
-            by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):
+        if gradient.nbytes > _WORTH_A_CALL and gradient.is_contiguous():
+            dist.all_reduce(gradient)
+        else:
+            by_type.setdefault(gradient.dtype, []).append(gradient)
     for gradients in by_type.values():
         _in_one_buffer(gradients, dist.all_reduce)
 

@@ -68,6 +68,13 @@ def test_another_error_in_a_step_stays_what_it_is(prepare, monkeypatch):
         trainer.steps.train_window([batch])
 
 
+def test_no_gradient_is_in_memory_after_an_epoch(prepare):
+    _, trainer, train_data, *_ = prepare()
+    for _ in trainer.steps.train(train_data):
+        assert trainer.model.item_tower.id_embedding.weight.grad is not None
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
 # -- what is kept between evaluations, and who says that weights have moved ------------------------------------------
 
 KINDS = [{}, {"num_negatives": None}, {"personalised_by": "user_vector"}]
