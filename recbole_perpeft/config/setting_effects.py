@@ -128,11 +128,11 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
     (("correct_sampling",), _when(lambda c: c.model_class.negatives_with(c["loss_type"]) != SHARED, "loss_type")),
     (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),
-    ((*_PEFT, "encoding_batch_size"), _NONE),
+    ((*_PEFT, "compile_encoder", "encoding_batch_size"), _NONE),
     *(((key,), _when(lambda c, key=key: not encoder_reads(c, key), "peft_type"))
-      for key in ("peft_config", "peft_layers", "iisan_form")),
+      for key in ("peft_config", "peft_layers", "iisan_form", "compile_encoder")),
     (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
-    ((*_PEFT, "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
+    ((*_PEFT, "compile_encoder", "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
 ]  # fmt: skip
 
 _NEEDS_OF_CONTENT = [  # the same, of every model that reads content

@@ -181,6 +181,7 @@ SETTINGS: dict[str, Setting] = {
     "peft_config": Setting(dict),
     "iisan_form": Setting(str, ("normalised", "authors")),
     "peft_layers": Setting(int, Range(1, whole=True), none=True),
+    "compile_encoder": Setting(bool),
     "content_weight": Setting(float, Range(0)),
     "projector_size": _from(1),
     "content_term": Setting(bool),
@@ -219,7 +220,7 @@ SETTINGS: dict[str, Setting] = {
 
 # How a checkpoint was made that does not know these settings.
 _BEFORE_THERE_WERE = {"grow_history": False}
-_OF_OURS = {"content_term": False, "purchase_term": False, "soft_groups": False}
+_OF_OURS = {"content_term": False, "purchase_term": False, "soft_groups": False, "compile_encoder": False}
 _OF_MODELS = {"PerPEFTLightGCN": {"loss_type": "BPR", "similar_items": None}}
 
 _OF_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset")  # of the start of a run, not of the run

@@ -31,6 +31,7 @@ def build_item_encoder(
     dtype: torch.dtype = torch.float32,
     show_progress: bool = False,
     iisan_form: str = "authors",
+    compile_encoder: bool = False,
 ) -> ItemEncoder:
     """Build the item encoder that ``peft_type`` names.
 
@@ -55,6 +56,8 @@ def build_item_encoder(
         Whether work on the whole catalogue shows a bar.
     iisan_form : {"normalised", "authors"}, optional
         How IISAN's networks are built, see :class:`~recbole_perpeft.encoder.iisan.side_network.SideNetworks`.
+    compile_encoder : bool, optional
+        Whether training steps run the foundation model compiled.
 
     Returns
     -------
@@ -71,6 +74,7 @@ def build_item_encoder(
         "peft_config": peft_config,
         "peft_layers": peft_layers,
         "iisan_form": iisan_form,
+        "compile_encoder": compile_encoder,
     }
     read = {key: settings[key] for key in encoder.reads}
     return encoder(foundation, content, num_groups, dtype, show_progress, **read)

@@ -49,6 +49,8 @@ class ItemFeatures:
         How many items went through the foundation model (what lies above the cut) so far.
     items_prepared : int
         How many went through what is computed once only.
+    compiled : Callable, optional
+        Runs in place of ``foundation.encode`` where a gradient is needed.
     in_portions : bool
         Whether a step's items are encoded in portions whose graph is not kept; towers run one after the other then.
     """
@@ -61,6 +63,7 @@ class ItemFeatures:
         self._lower: dict[str, StateStore] = {}
         self._chunk, self._threads = 0, torch.get_num_threads()
         self.in_portions = False
+        self.compiled: Callable[..., torch.Tensor] | None = None
 
     def encode(self, items: torch.Tensor, trained: Mapping[str, Sequence[nn.Parameter]] | None = None) -> torch.Tensor:
         """Encode items [n] (on the CPU): [n, feature_dim], float32, with gradient where it is enabled.
@@ -176,7 +179,7 @@ class ItemFeatures:
     @property
     def gains_from_threads(self) -> bool:
         """Whether towers that run at the same time, a thread each, are faster than one after the other."""
-        return self.has_small_products and self._threads > 1 and not self.in_portions
+        return self.has_small_products and self._threads > 1 and not self.in_portions and self.compiled is None
 
     def _by_modality(self, items: torch.Tensor) -> torch.Tensor:
         while True:
@@ -218,7 +221,8 @@ class ItemFeatures:
         if lower is not None:
             states = lower.gather(items, batch["input_ids"].shape[1] if modality == "text" else lower.longest)
         with self._autocast():
-            features = self.foundation.encode(modality, batch, states)
+            compiled = self.compiled if torch.is_grad_enabled() else None
+            features = (compiled or self.foundation.encode)(modality, batch, states)
         return features if len(features) == number else features[:number]
 
     def _autocast(self) -> torch.autocast:

@@ -74,6 +74,7 @@ def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent
             dtype=encoders.compute_dtype(config["precision"], torch.device(config["device"])),
             show_progress=config["show_progress"],
             iisan_form=config["iisan_form"],
+            compile_encoder=config["compile_encoder"],
         )
     encoder.item_features.in_portions = config["encoding_batch_size"] is not None
     return encoder

@@ -103,7 +103,8 @@ def at_position(states: torch.Tensor, index: int | torch.Tensor) -> torch.Tensor
     """States ``[n, positions, d]`` at one position of each item: ``[n, 1, d]``."""
     if isinstance(index, int):
         return states.narrow(1, index % states.shape[1], 1)  # a view: an index would have to be sent to a GPU each time
-    return states.take_along_dim(index.to(states.device)[:, None, None], dim=1)
+    # as take_along_dim, for which torch.compile would hold on to the number of items
+    return states.gather(1, index.to(states.device)[:, None, None].expand(-1, 1, states.shape[-1]))
 
 
 def _trim(foundation: FoundationModel, modality: str, layer: nn.Module) -> None:

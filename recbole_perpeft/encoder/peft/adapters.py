@@ -13,6 +13,7 @@ from peft import PeftModel, PeftType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
+from torch.func import functional_call
 
 from recbole_perpeft.content import ItemContent
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
@@ -20,6 +21,7 @@ from recbole_perpeft.encoder.foundation.last_layer import trim_towers
 from recbole_perpeft.encoder.foundation.layer_cut import cut_towers
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.peft.adapter_checks import check_merged, check_trains
+from recbole_perpeft.encoder.peft.compiled import CompiledEncode
 from recbole_perpeft.encoder.peft.dropout import Masks
 from recbole_perpeft.encoder.peft.methods import method_settings
 from recbole_perpeft.encoder.peft.targets import make_peft_config
@@ -54,6 +56,8 @@ class PeftItemEncoder(ItemEncoder):
         Fields of the method's configuration, which replace the paper's values.
     peft_layers : int or None
         Top layers of each tower that may be adapted; what is below is computed once per item. None adapts all.
+    compile_encoder : bool
+        Whether training steps run the foundation model compiled; for LORA and IA3.
 
     Attributes
     ----------
@@ -66,7 +70,7 @@ class PeftItemEncoder(ItemEncoder):
         If the method or its configuration cannot be used on this model.
     """
 
-    reads = ("peft_type", "peft_config", "peft_layers")
+    reads = ("peft_type", "peft_config", "peft_layers", "compile_encoder")
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class PeftItemEncoder(ItemEncoder):
         peft_type: str,
         peft_config: Mapping[str, Any] | None,
         peft_layers: int | None,
+        compile_encoder: bool = False,
     ) -> None:
         if peft_layers is not None:
             cut_towers(foundation, peft_layers)
@@ -102,6 +107,8 @@ class PeftItemEncoder(ItemEncoder):
             layer.cast_input_dtype_enabled = dtype == torch.float32  # else autocast does it, once and not twice
         self.register_load_state_dict_post_hook(_find_trainable_again)
         self.copy_adapter(0)
+        if compile_encoder:
+            self._compile(config.peft_type)
 
     @staticmethod
     def check_settings(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
@@ -217,6 +224,24 @@ class PeftItemEncoder(ItemEncoder):
         for layer in self._layers:
             layer._active_adapter = [f"group_{group}"]
         self._active = group
+
+    def _compile(self, peft_type: PeftType) -> None:
+        if not self._mergeable:  # of others it is not known that their parameters are all that groups have of their own
+            raise EncoderError(
+                f"compile_encoder: True is for LORA and IA3, and peft_type is {peft_type.value}. Set False."
+            )
+        compiled = CompiledEncode(self.foundation)
+
+        def run(modality: str, batch: dict[str, torch.Tensor], states: torch.Tensor | None) -> torch.Tensor:
+            group = self._active
+            own = {_rename(name, group, 0): tensor for name, tensor in self.adapter_parameters(group)}
+            self._switch(0)
+            try:
+                return functional_call(compiled, own, (modality, batch, states), tie_weights=False)
+            finally:
+                self._switch(group)
+
+        self.item_features.compiled = run
 
     def _check(self) -> None:
         """Refuse a module that would not train, or would act otherwise merged; seen in float32 and without dropout."""

@@ -11,7 +11,8 @@ _STEPS = 2**16
 class WordDropout(nn.Dropout):
     """torch's Dropout, whose masks on a CPU are drawn 64 bits at a time, for four elements.
 
-    Each element is dropped by itself with probability ``p``, to the next 65,536th.
+    Each element is dropped by itself with probability ``p``, to the next 65,536th. Where torch.compile compiles it, it
+    is torch's own, of which the masks are drawn beside the arithmetic.
 
     Parameters
     ----------
@@ -28,7 +29,8 @@ class WordDropout(nn.Dropout):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """``input [...]`` with some elements zero and the others larger; as it is, in evaluation."""
-        if not self.training or input.device.type != "cpu" or not 0 < self._dropped < _STEPS:
+        drawn_here = input.device.type == "cpu" and 0 < self._dropped < _STEPS and not torch.compiler.is_compiling()
+        if not self.training or not drawn_here:
             return super().forward(input)
         words = torch.empty(-(-input.numel() // 4), dtype=torch.int64)
         words.random_(-(2**63), None, generator=self.generator)  # all 64 bits
