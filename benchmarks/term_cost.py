@@ -1,0 +1,67 @@
+"""What the terms beside the backbone cost an evaluation, and finding their weights a validation, in turns.
+
+    OMP_NUM_THREADS=1 python benchmarks/term_cost.py --model=PerPEFTSASRec --peft_type=NONE --num_groups=1 --turns 5
+
+Times the process, not the wall, on one thread. Other words are settings of the run. Training steps do without the terms.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+
+import torch
+
+from recbole_perpeft.experiments.tables import pipes
+from recbole_perpeft.model.score_parts import Part
+from recbole_perpeft.quick_start import prepare
+from recbole_perpeft.trainer.resuming import make_config
+from recbole_perpeft.trainer.term_weights import find_term_weights
+from recbole_perpeft.utils.exit_status import exit_status
+
+SIDES = {"without": (), "content": (Part.CONTENT,), "both": (Part.CONTENT, Part.PURCHASES)}
+FINDING = "finding"
+
+
+def measure(words: list[str], turns: int) -> dict[str, list[float]]:
+    """Seconds of each turn: of an evaluation with no term, one and both, and of finding the weights of both."""
+    with tempfile.TemporaryDirectory() as folder:
+        on = {"content_term": True, "purchase_term": True}
+        quiet = {"state": "ERROR", "show_progress": False, "checkpoint_dir": folder, **on}
+        _, trainer, _, valid_data, _ = prepare(make_config(config_dict=quiet, command_line=words))
+        terms, seconds = trainer.model.score_terms, {what: [] for what in (*SIDES, FINDING)}
+        find_term_weights(trainer, valid_data)
+        weights = {part: float(term.weight) or 1.0 for part, term in terms.items()}
+
+        def clock(what: str, work) -> None:
+            trainer.model.invalidate()  # as after an epoch's steps
+            start = time.process_time()
+            work()
+            seconds[what].append(time.process_time() - start)
+
+        for turn in range(turns + 1):
+            for what, used in list(SIDES.items())[:: -1 if turn % 2 else 1]:
+                for part, term in terms.items():
+                    term.weight.fill_(weights[part] if part in used else 0)
+                clock(what, lambda: trainer.evaluate(valid_data, load_best_model=False))
+            clock(FINDING, lambda: find_term_weights(trainer, valid_data))
+    return {what: of_turns[1:] for what, of_turns in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=5)
+    arguments, words = parser.parse_known_args()
+    torch.set_num_threads(1)
+    seconds = measure(words, arguments.turns)
+    columns = [f"{statistics.median(of_turns):.2f}" for of_turns in seconds.values()]
+    for what in ("content", "both"):
+        ratios = [one / other for one, other in zip(seconds[what], seconds["without"], strict=True)]
+        columns.append(f"{statistics.median(ratios):.2f}")
+    names = ["s, without", "s, content", "s, both", "s, finding the weights", "content/without", "both/without"]
+    print(pipes(names, [columns]))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
