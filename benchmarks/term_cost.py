@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/term_cost.py --model=PerPEFTSASRec --peft_type=NONE --num_groups=1 --turns 5
 
-Times the process, not the wall, on one thread. Other words are settings of the run. Training steps do without the terms.
+Times the process, not the wall, on one thread. Other words are settings of the run. Training steps have no terms.
 """
 
 import argparse
