@@ -1,7 +1,7 @@
 """What compile_encoder buys: the encoder's part of a training step, plain and compiled, in turn.
 
     python benchmarks/compiled.py --encoder vit-b-32 --layers 3 --json compiled.json
-    python benchmarks/compiled.py --encoder vit-b-32 --layers 3 ~ --batch 1024 --turns 20 --device cuda
+    python benchmarks/compiled.py --encoder vit-b-32 --layers 3 '~' --batch 1024 --turns 20 --device cuda
 
 Encodes the same items of a synthetic shop for one group after the other, forward and backward, on each side. On a CPU
 the seconds are the process's on one thread, on a GPU those of the wall. The first call stands apart: it compiles.
