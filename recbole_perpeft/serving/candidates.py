@@ -27,7 +27,7 @@ class Candidates:
     here, and of an item's vector ``v`` the mean of all items is subtracted: neither changes a user's ranking. Of the
     rounded vectors ``u'`` and ``v'`` the lost parts are known, so by Cauchy and Schwarz
 
-        |u v - u' v'| <= |u| |v - v'| + |u - u'| |v'|
+        ``|u v - u' v'| <= |u| |v - v'| + |u - u'| |v'|``
 
     and the product itself is rounded by 1/256 at most. The k-th largest lower bound says how good an item must be.
 
