@@ -6,7 +6,7 @@ import torch
 from recbole.trainer import Trainer
 from torch import nn
 
-from recbole_perpeft.evaluation.rank_gain import rank_gain, some_batches
+from recbole_perpeft.evaluation.rank_gain import rank_gains, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.utils import processes
@@ -62,10 +62,9 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module) -> None:
                 units = [_height(others) / _height(of_form) for of_form in added]
             if not processes.is_own(number):
                 continue
-            mixed = torch.empty_like(others)
-            for candidate, (share, form) in enumerate(candidates):
-                torch.add(others, added[form], alpha=share * units[form], out=mixed)
-                gains[candidate] += rank_gain(mixed, *positives)
+            for form, of_form in enumerate(added):
+                weights = [share * units[form] for share, own in candidates if own == form]
+                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives)
     gains = processes.total(gains).round(decimals=6)  # equal ones are, in whatever order they were added up
     share, form = candidates[int(gains.argmax())]
     _take(term, forms[form])
