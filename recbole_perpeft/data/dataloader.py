@@ -11,7 +11,8 @@ from recbole.data.transform import construct_transform
 from recbole_perpeft.config.choices import PAIRS, SHARED
 from recbole_perpeft.data.batch_table import barred_ids, barred_rows, distinct_items, relabelled
 from recbole_perpeft.data.negative_pools import NegativePools
-from recbole_perpeft.data.user_batch import UserBatch, shared_passes
+from recbole_perpeft.data.sequence_windows import left_out, shared_passes, without_oldest
+from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.utils.errors import SettingError
 
 
@@ -83,6 +84,7 @@ class UserBatchLoader(AbstractDataLoader):
             )
         self._rows = np.split(order, starts[1:])
         self._prefixes = dataset.inter_feat
+        self._left_out = self._oldest_left_out(order)
         self._set_plan(np.zeros(dataset.user_num, dtype=np.int64), self._all_items(config["num_groups"]))
         if self._negatives not in (SHARED, None):
             self.pools.check(dataset.field2id_token[dataset.uid_field])
@@ -149,7 +151,7 @@ class UserBatchLoader(AbstractDataLoader):
         rng = self._rng_of(positions)
         most = self.config["prefixes_per_user"]
         rows = [self._rows[position][-most if most else None :] for position in positions]
-        data = self._prefixes[np.concatenate(rows)]
+        data = self._read(np.concatenate(rows))
         users, group = self.users[positions], int(self.groups[self.users[positions[0]]])
         owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
         return self._batch_of(data, users, owner, group, rng)
@@ -230,6 +232,28 @@ class UserBatchLoader(AbstractDataLoader):
 
     # -- what depends on the kind of recommender --------------------------------------------------------------------
 
+    def _oldest_left_out(self, order: np.ndarray) -> np.ndarray | None:
+        """How many of its oldest items each row is to be read without, ``[n]``; ``order [n]`` is user by user."""
+        if not self.config.model_class.shares_passes:
+            return None
+        dataset, rows = self._dataset, self._prefixes
+        stride = self.config["sequence_stride"] or -(-self.config["MAX_ITEM_LIST_LENGTH"] // 2)
+        fields = dataset.uid_field, dataset.item_id_list_field, dataset.item_list_length_field
+        number = left_out(*(rows[field].numpy()[order] for field in fields), stride)
+        found = np.empty_like(number)
+        found[order] = number
+        return found if found.any() else None
+
+    def _read(self, rows: np.ndarray) -> Interaction:
+        """The training rows ``rows [n]``."""
+        data = self._prefixes[rows]
+        if self._left_out is not None:
+            sequence, length = self._dataset.item_id_list_field, self._dataset.item_list_length_field
+            number = self._left_out[rows]
+            shorter = without_oldest(data[sequence].numpy(), number)
+            data.update(Interaction({sequence: shorter, length: data[length] - torch.from_numpy(number)}))
+        return data
+
     def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
         """What the backbone reads of the rows, and which of it are item ids; the second are the targets."""
         dataset = self._dataset
@@ -271,6 +295,9 @@ class GeneralBatchLoader(UserBatchLoader):
 
     def _further_items(self, users: np.ndarray) -> list[np.ndarray]:
         return [self.histories[user] for user in users] if self.config.model_class.trains_by_user else []
+
+    def _oldest_left_out(self, order: np.ndarray) -> None:
+        return None
 
     def _passes(self, fields: dict, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(owner)), np.arange(len(owner))

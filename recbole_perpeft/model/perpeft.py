@@ -61,6 +61,8 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
         then have some of its users each.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
+    shares_passes : bool
+        Whether it reads all beginnings of a sequence in one pass over it.
     weights_version : int
         How often :meth:`invalidate` was called.
     """
@@ -72,6 +74,7 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
     losses: tuple[str, ...] | None = None
     loss_is_mean = False
     trims_sequences = False
+    shares_passes = False
     weights_version = 0
 
     def __init__(self, config, dataset):

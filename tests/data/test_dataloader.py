@@ -186,6 +186,25 @@ def test_prefixes_per_user_keeps_the_last_prefixes(prepare):
             assert positions == list(range(1, len(history)))[-2:]
 
 
+@pytest.mark.parametrize(("stride", "least"), [(1, 4), (2, 3), (None, 3)])
+def test_long_sequences_begin_at_every_so_many_th_purchase(prepare, stride, least):
+    train_data, _ = grouped(prepare, MAX_ITEM_LIST_LENGTH=4, sequence_stride=stride)
+    passes = {}
+    for batch in train_data:
+        sequences, targets = catalogue_ids(batch, "item_id_list"), catalogue_ids(batch, "item_id")
+        for user, sequence, length, target in zip(
+            batch["user_id"].tolist(), sequences, batch["item_length"].tolist(), targets, strict=True
+        ):
+            history = train_data.histories[user].tolist()
+            at = history.index(target)  # nobody in the tests' shop buys an item twice
+            assert sequence[:length].tolist() == history[at - length : at] and not sequence[length:].any()
+            assert length == at if at < 4 else least <= length <= 4
+            passes.setdefault(user, set()).add(at - length)
+        assert len(batch.passes) == sum(len(passes[user]) for user in batch["user_id"].unique().tolist())
+    if least == 3:
+        assert all(start % 2 == 0 for starts in passes.values() for start in starts)
+
+
 def test_batches_hold_one_group_and_count_right():
     groups = np.array([0] * 5 + [1] * 3 + [2])
     batches = GroupBatches(groups, users_per_batch=2, seed=0)
