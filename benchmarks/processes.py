@@ -50,13 +50,13 @@ def work(model: str, words: list[str], windows: int, folder: str, meeting: tuple
     from recbole_perpeft import quick_start
     from recbole_perpeft.config import Config
     from recbole_perpeft.trainer.stage import Stage
-    from recbole_perpeft.utils import processes
+    from recbole_perpeft.utils import joining, processes
     from recbole_perpeft.utils.launch import place
 
     os.chdir(folder)
     torch.set_num_threads(1)
-    with processes.joined(place()):
-        processes.connect(torch.device("cpu"))
+    with joining.joined(place()):
+        joining.connect(torch.device("cpu"))
         places = [f"--content_cache={folder}/content", "--show_progress=False", "--use_gpu=False"]
         config = Config(model, "demo", command_line=[*places, *words])
         _, trainer, train_data, valid_data, _ = quick_start.prepare(config)

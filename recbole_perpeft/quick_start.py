@@ -21,7 +21,7 @@ from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.trainer.factory import prepare
 from recbole_perpeft.trainer.resuming import make_config, naming_checkpoint, read_state, resume, written_checkpoint
 from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
-from recbole_perpeft.utils import processes
+from recbole_perpeft.utils import joining, processes
 from recbole_perpeft.utils.launch import place, places, start
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
@@ -82,9 +82,9 @@ def run(
         arguments = {"model": model, "dataset": dataset, "saved": saved, **settings}
         return start(several, "recbole_perpeft.quick_start:run", arguments)
     watch = Stopwatch()
-    with processes.joined(place()):
+    with joining.joined(place()):
         config = make_config(model, dataset, **settings)
-        processes.connect(config["device"])
+        joining.connect(config["device"])
         with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
             return _train_and_test(config, saved, log_file, watch)
 
