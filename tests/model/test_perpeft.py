@@ -8,7 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
-from recbole_perpeft.model import grouped_users
+from recbole_perpeft.model import read_purchases
 from recbole_perpeft.utils.errors import TrainingError
 from tests.training import NO_DROPOUT, PEFTS, gradients, scatter_groups
 
@@ -229,7 +229,7 @@ def test_the_model_can_be_pickled(prepare, settings):
 
 @pytest.mark.parametrize("scores", [2**24, 31 * 3])  # in memory at a time: of 50 prefixes, of 3
 def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare, monkeypatch, scores):
-    monkeypatch.setattr(grouped_users, "_SCORES", scores)
+    monkeypatch.setattr(read_purchases, "_SCORES", scores)
     _, trainer, train_data, _, _ = prepare()
     model, prefixes = trainer.model, train_data._prefixes
     scatter_groups(model, train_data)
