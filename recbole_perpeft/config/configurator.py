@@ -15,6 +15,7 @@ from recbole_perpeft.config.registry import find_model, is_perpeft, reads_conten
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
     PROPERTIES,
+    YAML_LOADER,
     known_settings,
     merge_settings,
     parse_value,
@@ -74,6 +75,9 @@ class Config(RecBoleConfig):
         self.remarks += self._without_effect()
 
     # -- where values come from -------------------------------------------------------------------------------------
+
+    def _build_yaml_loader(self):
+        return YAML_LOADER  # RecBole's is slow, and with every config it tries one more pattern on each number
 
     def _load_config_files(self, file_list):
         return read_settings_files(file_list or [])
