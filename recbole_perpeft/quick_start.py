@@ -7,12 +7,13 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole.trainer import Trainer
-from recbole.utils import get_environment, set_color
+from recbole.utils import set_color
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import counting
 from recbole_perpeft.config.registry import is_perpeft, missing_package
 from recbole_perpeft.evaluation.ranked_rows import check_scores
+from recbole_perpeft.report.environment import environment_table
 from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.report.run_report import run_report, verdicts
@@ -195,7 +196,7 @@ def _fit_and_test(
         "checkpoint": written_checkpoint(trainer),
     }
     if verbose:
-        logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+        logger.info("The running environment of this training is as follows:\n" + environment_table(config))
         logger.info(set_color("best valid ", "yellow") + f": {found['best_valid_result']}")
         logger.info(set_color("test result", "yellow") + f": {found['test_result']}")
         found |= training_summary(trainer, progress)
