@@ -15,7 +15,6 @@ from recbole_perpeft.config.registry import find_model, is_perpeft, reads_conten
 from recbole_perpeft.config.setting_effects import drop_unread, without_effect
 from recbole_perpeft.config.settings import (
     PROPERTIES,
-    YAML_LOADER,
     known_settings,
     merge_settings,
     parse_value,
@@ -76,9 +75,6 @@ class Config(RecBoleConfig):
 
     # -- where values come from -------------------------------------------------------------------------------------
 
-    def _build_yaml_loader(self):
-        return YAML_LOADER  # RecBole's is slow, and with every config it tries one more pattern on each number
-
     def _load_config_files(self, file_list):
         return read_settings_files(file_list or [])
 
@@ -125,6 +121,11 @@ class Config(RecBoleConfig):
         for file in (PROPERTIES / "overall.yaml", *settings_files(model_class), *own_files):
             if file.is_file():
                 self._update_internal_config_dict(file)
+
+    def _update_internal_config_dict(self, file):
+        values = read_yaml(file)  # by libyaml: RecBole's own loader takes ten times as long
+        self.internal_config_dict.update(values)
+        return values
 
     # -- what follows from the values -------------------------------------------------------------------------------
 
