@@ -7,7 +7,7 @@ import torch
 from recbole_perpeft import quick_start
 from recbole_perpeft.utils import joining, processes
 from recbole_perpeft.utils.launch import place, places, start
-from tests.conftest import tiny_config
+from tests.tiny_runs import tiny_config
 from tests.training import NO_DROPOUT, fit, scatter_groups
 
 # rounding that Adam would make a step of stays rounding with SGD

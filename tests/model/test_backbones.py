@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from recbole_perpeft.config.registry import find_model, our_models
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.quick_start import load, prepare, run
-from tests.conftest import tiny_config
 from tests.matrix import quickly
+from tests.tiny_runs import tiny_config
 from tests.training import fit, gradients, scatter_groups
 
 # one that trains on all prefixes at once, one that masks, one on single prefixes, and pairs, a graph
