@@ -13,7 +13,7 @@ from tests.training import COHERENCE, FAST, KMEANS, Killed, resume, same
     [
         slow(0, {}),
         (1, {}),
-        (2, {}),
+        slow(2, {}),
         slow(3, {}),
         slow(1, KMEANS),
         slow(2, KMEANS),

@@ -83,7 +83,7 @@ def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepar
     assert f"{moved} users changed their group" in caplog.text
 
 
-@pytest.mark.parametrize(("scores", "best"), [((1, 2, 3, 5, 4), 3), ((1, 4, 2, 4, 3), 3), ((1, 2, 3, 4, 5), 4)])
+@pytest.mark.parametrize(("scores", "best"), [((1, 2, 3, 5, 4), 3), slow((1, 4, 2, 4, 3), 3), ((1, 2, 3, 4, 5), 4)])
 def test_the_best_validated_epoch_is_tested(prepare, scores, best):
     _, trainer, train_data, valid_data, test_data = prepare(epochs=5)
     scripted(trainer, scores)
