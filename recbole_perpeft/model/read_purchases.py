@@ -1,5 +1,6 @@
 """What a PerPEFT model makes of users' purchases: representations, and how well each group's module predicts them."""
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -13,6 +14,8 @@ from recbole_perpeft.model.kept_outputs import keeping_outputs
 from recbole_perpeft.model.score_parts import Part, only
 
 _SCORES = 2**24  # of prefixes at a time: 64 MB
+MOST_COMPARED = 2**16  # items of a catalogue that a purchase is compared with, all of them
+DRAWN = 2**14  # of a larger catalogue
 
 
 class ReadsPurchases:
@@ -77,6 +80,9 @@ class ReadsPurchases:
     def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
         """How well each group's module predicts purchases: cross entropy of the backbone's scores over all items.
 
+        Of more than 65,536 items, backbones that compare one vector of a sequence with the items' take 16,384 that are
+        drawn once, the same for all groups, each for as many as it stands for.
+
         Parameters
         ----------
         prefixes
@@ -88,7 +94,8 @@ class ReadsPurchases:
             ``[n, num_groups]``.
         """
         self.eval()
-        batch_size = max(1, min(batch_size, _SCORES // self.n_items))
+        drawn = self._drawn_items() if self.shares_passes and self.n_items - 1 > MOST_COMPARED else None
+        batch_size = max(1, min(batch_size, _SCORES // (self.n_items if drawn is None else len(drawn))))
         losses = torch.empty(len(prefixes), self.num_groups)
         for group in range(self.num_groups):
             # the content term differs little between groups, and sees the target in a general model's history
@@ -96,12 +103,28 @@ class ReadsPurchases:
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
                     with self._reading(part):
-                        scores = self._score_all(part)  # [batch, n_items]
-                    scores[:, 0] = -torch.inf  # padding
-                    losses[start : start + len(part), group] = F.cross_entropy(
-                        scores, part[self.ITEM_ID], reduction="none"
-                    ).cpu()
+                        found = self._losses(part) if drawn is None else self._losses_among(part, drawn)
+                    losses[start : start + len(part), group] = found.cpu()
         return losses
+
+    def _losses(self, prefixes: Interaction) -> torch.Tensor:
+        """Cross entropy of each row's target among all items, with the table in use, ``[n]``."""
+        scores = self._score_all(prefixes)  # [n, n_items]
+        scores[:, 0] = -torch.inf  # padding
+        return F.cross_entropy(scores, prefixes[self.ITEM_ID], reduction="none")
+
+    def _losses_among(self, prefixes: Interaction, drawn: torch.Tensor) -> torch.Tensor:
+        """The same, estimated from the items ``drawn [m]``."""
+        table, targets = self.item_tower.weight, prefixes[self.ITEM_ID]
+        outputs = self.forward(prefixes[self.ITEM_SEQ], prefixes[self.ITEM_SEQ_LEN])  # [n, d]
+        own = (outputs * table[targets]).sum(dim=1, keepdim=True)  # [n, 1]
+        others = (outputs @ table[drawn].T).masked_fill_(drawn == targets[:, None], -torch.inf)  # [n, m]
+        others += math.log((self.n_items - 1) / len(drawn))
+        return torch.cat([own, others], dim=1).logsumexp(dim=1) - own.squeeze(1)
+
+    def _drawn_items(self) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)  # the same for all trainings and processes
+        return (1 + torch.randperm(self.n_items - 1, generator=generator)[:DRAWN]).sort().values.to(self.device)
 
     def prefixes_of(self, users: torch.Tensor, histories: torch.Tensor) -> tuple[Interaction, torch.Tensor]:
         """Rows with a target each, as in training: every purchase but a user's first, after all that came before.

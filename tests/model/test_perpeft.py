@@ -245,6 +245,27 @@ def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare, monkeypa
     assert (losses.argmin(dim=1).bincount(minlength=3) > 0).all()
 
 
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTGRU4Rec"])
+def test_losses_in_a_large_catalogue_are_those_among_items_that_are_drawn(prepare, monkeypatch, model):
+    _, trainer, train_data, _, _ = prepare(model=model)
+    model, prefixes = trainer.model, train_data._prefixes
+    scatter_groups(model, train_data)
+    exact = model.losses_by_group(prefixes)
+    monkeypatch.setattr(read_purchases, "MOST_COMPARED", 10)
+    torch.testing.assert_close(model.losses_by_group(prefixes), exact)  # all are drawn
+
+    monkeypatch.setattr(read_purchases, "DRAWN", 12)
+    losses, drawn = model.losses_by_group(prefixes), model._drawn_items()
+    assert len(drawn.unique()) == 12 and drawn.min() > 0
+    for group in range(3):
+        with model.item_tower.catalogue(group):
+            scores = model._score_all(prefixes).exp()
+        targets = prefixes["item_id"]
+        own = scores[torch.arange(len(targets)), targets]
+        others = scores[:, drawn].masked_fill(drawn == targets[:, None], 0).sum(dim=1) * (model.n_items - 1) / 12
+        torch.testing.assert_close(losses[:, group], -(own / (own + others)).log(), rtol=1e-4, atol=1e-5)
+
+
 WAYS = [{}, {"loss_type": "BPR"}, {"prefixes_per_user": 3}]
 CELLS = [(model, longest, way) for model in ("PerPEFTSASRec", "PerPEFTGRU4Rec") for longest in (3, 20) for way in WAYS]
 
