@@ -197,7 +197,8 @@ def test_long_sequences_begin_at_every_so_many_th_purchase(prepare, stride, leas
         ):
             history = train_data.histories[user].tolist()
             at = history.index(target)  # nobody in the tests' shop buys an item twice
-            assert sequence[:length].tolist() == history[at - length : at] and not sequence[length:].any()
+            assert sequence[:length].tolist() == history[at - length : at]
+            assert not sequence[length:].any()
             assert length == at if at < 4 else least <= length <= 4
             passes.setdefault(user, set()).add(at - length)
         assert len(batch.passes) == sum(len(passes[user]) for user in batch["user_id"].unique().tolist())

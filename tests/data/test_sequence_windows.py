@@ -33,7 +33,8 @@ def test_each_target_sees_what_fits_between_its_pass_beginning_and_itself(stride
     starts = set()
     for row, (sequence, length) in enumerate(zip(read, read_lengths, strict=True)):
         purchases, at = (long, row + 1) if owner[row] == 0 else (short, row - len(long) + 2)
-        assert sequence[:length].tolist() == purchases[at - length : at] and not sequence[length:].any()
+        assert sequence[:length].tolist() == purchases[at - length : at]
+        assert not sequence[length:].any()
         assert length == min(at, LENGTH) or LENGTH - stride < length <= LENGTH
         assert read[passes[pass_of[row]]][:length].tolist() == sequence[:length].tolist()
         starts.add((owner[row], at - length))

@@ -256,7 +256,8 @@ def test_losses_in_a_large_catalogue_are_those_among_items_that_are_drawn(prepar
 
     monkeypatch.setattr(read_purchases, "DRAWN", 12)
     losses, drawn = model.losses_by_group(prefixes), model._drawn_items()
-    assert len(drawn.unique()) == 12 and drawn.min() > 0
+    assert len(drawn.unique()) == 12
+    assert drawn.min() > 0
     for group in range(3):
         with model.item_tower.catalogue(group):
             scores = model._score_all(prefixes).exp()
