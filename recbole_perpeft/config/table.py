@@ -203,7 +203,7 @@ SETTINGS: dict[str, Setting] = {
     "correct_sampling": Setting(bool),
     "softmax_temperature": Setting(float, Range(0, ends=False)),
     "similar_items": Setting(int, Range(1, whole=True), none=True),
-    "users_per_batch": _from(1),
+    "users_per_batch": Setting(int, Range(1, whole=True), any_model=True, none=True),
     "train_batch_size": _from(1),
     "batches_per_encoding": _from(1),
     "encoding_batch_size": _from(1, Kind.CHANGEABLE),

@@ -5,6 +5,14 @@ from recbole.data.interaction import Interaction
 
 from recbole_perpeft.utils.device_rows import to_device
 
+_USERS = 64  # of a batch at most
+_ROWS = 2048  # as in RecBole's batches
+
+
+def users_of_a_batch(rows_of_a_user: float) -> int:
+    """How many users train in a step, if nobody says so: 64, or fewer if all have many rows, such as prefixes."""
+    return max(1, min(_USERS, round(_ROWS / rows_of_a_user)))
+
 
 class UserBatch(Interaction):
     """An Interaction of users of one group, with the items that it needs of the item tower.
