@@ -79,12 +79,6 @@ def time_stage(sides: list[Side], turns: int, windows: int) -> dict[str, StageTi
     return times
 
 
-def ratios(numerator: list[float], denominator: list[float]) -> dict[str, float]:
-    """Quotients of what was measured in the same turns: the median and the spread."""
-    each = [upper / lower for upper, lower in zip(numerator, denominator, strict=True)]
-    return {"median": statistics.median(each), "min": min(each), "max": max(each)}
-
-
 def profile(side: Side, windows: int) -> dict:
     """Seconds a step of each part, and the operations of the encoder, over the same batches one after the other."""
     side.begin_training()

@@ -9,7 +9,6 @@ the seconds are the process's on one thread, on a GPU those of the wall. The fir
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import torch  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
 from benchmarks.parts import synchronise  # noqa: E402
+from benchmarks.ratios import in_words, ratios  # noqa: E402
 from benchmarks.sides import Settings  # noqa: E402
 from benchmarks.synthetic import Shop, make_shop  # noqa: E402
 from recbole_perpeft.experiments.tables import pipes  # noqa: E402
@@ -87,11 +87,10 @@ def main(arguments: list[str] | None = None) -> None:
         for layers in values.layers:
             figures[layers] = one = measure(shop, layers, values.batch, values.turns, device, work)
             sides = one["seconds"]
-            ratios = [plain / compiled for plain, compiled in zip(sides[PLAIN], sides[COMPILED], strict=True)]
             least = [min(sides[side]) for side in (PLAIN, COMPILED)]
             lines.append(
                 [layers, f"{one['first call']:.0f}", str(one["functions"]), *(f"{side:.3f}" for side in least)]
-                + [f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"]
+                + [in_words(ratios(sides[PLAIN], sides[COMPILED]))]
             )
             print(layers, json.dumps(one), flush=True)
     names = ["peft_layers", "first call, s", "functions", "plain, s", "compiled, s", "plain / compiled"]

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from benchmarks import memory
-from benchmarks.compare import Side, StageTimes, profile, ratios, time_stage
+from benchmarks.compare import Side, StageTimes, profile, time_stage
 from benchmarks.machine import describe, matrix_rate
+from benchmarks.ratios import ratios
 from benchmarks.report import say
 from benchmarks.sides import NAIVE, OurSide, Settings, make_side
 from benchmarks.synthetic import Shop

@@ -50,13 +50,13 @@ def work(model: str, words: list[str], windows: int, folder: str, meeting: tuple
     from recbole_perpeft import quick_start
     from recbole_perpeft.config import Config
     from recbole_perpeft.trainer.stage import Stage
-    from recbole_perpeft.utils import processes
+    from recbole_perpeft.utils import joining, processes
     from recbole_perpeft.utils.launch import place
 
     os.chdir(folder)
     torch.set_num_threads(1)
-    with processes.joined(place()):
-        processes.connect(torch.device("cpu"))
+    with joining.joined(place()):
+        joining.connect(torch.device("cpu"))
         places = [f"--content_cache={folder}/content", "--show_progress=False", "--use_gpu=False"]
         config = Config(model, "demo", command_line=[*places, *words])
         _, trainer, train_data, valid_data, _ = quick_start.prepare(config)
@@ -112,27 +112,24 @@ def measure(values: argparse.Namespace) -> dict[str, dict[str, list[dict]]]:
     return runs
 
 
-def ratios(one: list[dict], several: list[dict], part: str, times: int = 1) -> dict[str, float]:
-    """Median, least and most of the turns' ratios of a part's seconds, ``times`` as much work being done by several."""
-    found = [times * a[part] / b[part] for a, b in zip(one, several, strict=True)]
-    return {"median": statistics.median(found), "min": min(found), "max": max(found)}
-
-
 def main(arguments: list[str] | None = None) -> None:
     values = parse(arguments)
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch  # late: --help does not wait for it, and it reads the number of threads
 
     from benchmarks.machine import describe
+    from benchmarks.ratios import ratios
     from recbole_perpeft.experiments.tables import pipes
 
     runs, several = measure(values), values.processes
     lines, found = [], {}
     for side, of_side in runs.items():
-        found[side] = {part: ratios(of_side["1"], of_side[f"{several}"], part) for part in PARTS}
-        found[side] |= {
-            f"{part}, apart": ratios(of_side["1"], of_side[f"{several} apart"], part, several) for part in PARTS
-        }
+        found[side] = {}
+        for part in PARTS:
+            took = {which: [turn[part] for turn in turns] for which, turns in of_side.items()}
+            found[side][part] = ratios(took["1"], took[f"{several}"])
+            as_much = [several * seconds for seconds in took["1"]]  # work as several have done
+            found[side][f"{part}, apart"] = ratios(as_much, took[f"{several} apart"])
         for which, turns in of_side.items():
             middle = {part: statistics.median(turn[part] for turn in turns) for part in PARTS}
             batch, worked = (f"{1000 * middle[part]:.0f}" for part in ("batch", "processor"))

@@ -28,6 +28,7 @@ import torch  # noqa: E402
 from recbole.trainer import Trainer  # noqa: E402
 
 from benchmarks.machine import describe  # noqa: E402
+from benchmarks.ratios import ratios  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
@@ -143,11 +144,10 @@ def measure(trainer: Trainer, test_data: FullRankingLoader, values: argparse.Nam
             raise RuntimeError(f"The loop finds NDCG and hit {metrics}, ours {ours}: one of them is wrong.")
         if number:  # the first turn warms up
             turns.append({"loop": by_loop / len(rows), "ours": by_ours / len(users)})
-    ratios = [turn["loop"] / turn["ours"] for turn in turns]
     return {
         "loop_seconds_per_user": statistics.median(turn["loop"] for turn in turns),
         "ours_seconds_per_user": statistics.median(turn["ours"] for turn in turns),
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+        "ratio": ratios([turn["loop"] for turn in turns], [turn["ours"] for turn in turns]),
         "turns": turns,
         "users_of_a_block": test_data.step,
     }

@@ -104,7 +104,7 @@ class OurSide:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        return steps_of(self.train_data.groups[self.train_data.users], self.config["users_per_batch"])
+        return steps_of(self.train_data.groups[self.train_data.users], self.train_data.users_per_batch)
 
     def personalise(self, groups: np.ndarray) -> None:
         """What stage 2 does, with ``groups [n_users]`` given."""
@@ -201,7 +201,7 @@ class NaiveSide:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        return steps_of(self.groups[self.train_data.users], self.config["users_per_batch"])
+        return steps_of(self.groups[self.train_data.users], self.train_data.users_per_batch)
 
     def personalise(self, groups: np.ndarray) -> None:
         """What stage 2 does, with ``groups [n_users]`` given."""

@@ -99,17 +99,12 @@ def measure(before: Path, words: list[str], turns: int, beside: bool) -> dict[st
     return runs
 
 
-def ratio(runs: dict[str, list[dict]], one: str, other: str, figure: str = "seconds") -> dict:
-    """Median, least and most of the turns' ratios of a figure."""
-    ratios = [a[figure] / b[figure] for a, b in zip(runs[one], runs[other], strict=True)]
-    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-
-
 def main(arguments: list[str] | None = None) -> None:
     values = parse(arguments)
     import torch  # late: --help does not wait for it
 
     from benchmarks.machine import describe
+    from benchmarks.ratios import in_words, ratios
     from recbole_perpeft.experiments.tables import pipes
 
     with tempfile.TemporaryDirectory() as folder:
@@ -122,28 +117,30 @@ def main(arguments: list[str] | None = None) -> None:
             runs = measure(checkout, values.words, values.turns, values.beside)
         finally:
             subprocess.run([*git, "remove", "--force", str(checkout)], check=True)
-    ratios = {
-        "before / now": ratio(runs, "before", "now"),
-        "before / now, last epoch": ratio(runs, "before", "now", "last_epoch_seconds"),
+    seconds = {side: [one["seconds"] for one in of_side] for side, of_side in runs.items()}
+    last_epoch = {side: [one["last_epoch_seconds"] for one in of_side] for side, of_side in runs.items()}
+    found = {
+        "before / now": ratios(seconds["before"], seconds["now"]),
+        "before / now, last epoch": ratios(last_epoch["before"], last_epoch["now"]),
     }
     if values.beside:
-        ratios["now, beside / alone"] = ratio(runs, "now, beside", "now")
+        found["now, beside / alone"] = ratios(seconds["now, beside"], seconds["now"])
     lines = [
         [
             side,
-            f"{statistics.median(one['seconds'] for one in of_side):.0f}",
+            f"{statistics.median(seconds[side]):.0f}",
             f"{statistics.median(one['processor_seconds'] for one in of_side):.0f}",
-            f"{statistics.median(one['last_epoch_seconds'] for one in of_side):.1f}",
+            f"{statistics.median(last_epoch[side]):.1f}",
             f"{max(one['peak_bytes'] for one in of_side) / 2**30:.2f}",
             f"{statistics.mean(one['ndcg@20'] for one in of_side):.4f}",
         ]
         for side, of_side in runs.items()
     ]
     print(pipes(["", "seconds", "processor seconds", "last epoch, s", "GiB at most", "test NDCG@20"], lines))
-    for name, values_of in ratios.items():
-        print(f"{name}: {values_of['median']:.2f} ({values_of['min']:.2f} to {values_of['max']:.2f})")
+    for name, spread in found.items():
+        print(f"{name}: {in_words(spread)}")
     if values.json:
-        figures = {"before": values.before, "words": values.words, "runs": runs, "ratios": ratios}
+        figures = {"before": values.before, "words": values.words, "runs": runs, "ratios": found}
         values.json.write_text(json.dumps({**figures, "machine": describe(torch.device("cpu"))}, indent=1) + "\n")
         print(f"Written: {values.json}")
 

@@ -7,12 +7,13 @@ from logging import getLogger
 from pathlib import Path
 
 from recbole.trainer import Trainer
-from recbole.utils import get_environment, set_color
+from recbole.utils import set_color
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.identity import counting
 from recbole_perpeft.config.registry import is_perpeft, missing_package
 from recbole_perpeft.evaluation.ranked_rows import check_scores
+from recbole_perpeft.report.environment import environment_table
 from recbole_perpeft.report.next_steps import next_steps
 from recbole_perpeft.report.progress import Progress
 from recbole_perpeft.report.run_report import run_report, verdicts
@@ -21,7 +22,7 @@ from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.trainer.factory import prepare
 from recbole_perpeft.trainer.resuming import make_config, naming_checkpoint, read_state, resume, written_checkpoint
 from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
-from recbole_perpeft.utils import processes
+from recbole_perpeft.utils import joining, processes
 from recbole_perpeft.utils.launch import place, places, start
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
@@ -82,9 +83,9 @@ def run(
         arguments = {"model": model, "dataset": dataset, "saved": saved, **settings}
         return start(several, "recbole_perpeft.quick_start:run", arguments)
     watch = Stopwatch()
-    with processes.joined(place()):
+    with joining.joined(place()):
         config = make_config(model, dataset, **settings)
-        processes.connect(config["device"])
+        joining.connect(config["device"])
         with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
             return _train_and_test(config, saved, log_file, watch)
 
@@ -195,7 +196,7 @@ def _fit_and_test(
         "checkpoint": written_checkpoint(trainer),
     }
     if verbose:
-        logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+        logger.info("The running environment of this training is as follows:\n" + environment_table(config))
         logger.info(set_color("best valid ", "yellow") + f": {found['best_valid_result']}")
         logger.info(set_color("test result", "yellow") + f": {found['test_result']}")
         found |= training_summary(trainer, progress)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from recbole_perpeft.experiments import run_process, worker
-from tests.conftest import TINY
+from tests.tiny_runs import TINY
 
 
 def until(condition):

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from recbole_perpeft import quick_start
-from recbole_perpeft.utils import processes
+from recbole_perpeft.utils import joining, processes
 from recbole_perpeft.utils.launch import place, places, start
-from tests.conftest import tiny_config
+from tests.tiny_runs import tiny_config
 from tests.training import NO_DROPOUT, fit, scatter_groups
 
 # rounding that Adam would make a step of stays rounding with SGD
@@ -23,8 +23,8 @@ def in_processes(number, work, **arguments):
 def _call(work, arguments):
     """In a process of several, ``work(**arguments)``, which must give the same in each."""
     torch.set_num_threads(1)
-    with processes.joined(place()):
-        processes.connect(torch.device("cpu"))
+    with joining.joined(place()):
+        joining.connect(torch.device("cpu"))
         found = globals()[work](**arguments)
         first, *others = processes.of_all(_sums(found))
         assert all(other == first for other in others), "processes differ"

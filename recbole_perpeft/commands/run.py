@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
 def _say(error: BaseException, *sentences: str) -> None:
     """Print them, unless another of several processes does."""
     if (here := place()) is not None:
-        from recbole_perpeft.utils.processes import is_said_here
+        from recbole_perpeft.utils.joining import is_said_here
 
         if not is_said_here(error, here):
             return

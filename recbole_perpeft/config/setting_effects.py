@@ -127,6 +127,7 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("content_term", "purchase_term"), _NO_VALIDATION),
     (("correct_sampling",), _when(lambda c: c["num_negatives"] is None, "num_negatives")),
     (("correct_sampling",), _when(lambda c: c.model_class.negatives_with(c["loss_type"]) != SHARED, "loss_type")),
+    (("sequence_stride",), _when(lambda c: not c.model_class.shares_passes, "model")),
     (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),
     ((*_PEFT, "compile_encoder", "encoding_batch_size"), _NONE),
     *(((key,), _when(lambda c, key=key: not encoder_reads(c, key), "peft_type"))

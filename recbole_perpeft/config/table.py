@@ -203,11 +203,12 @@ SETTINGS: dict[str, Setting] = {
     "correct_sampling": Setting(bool),
     "softmax_temperature": Setting(float, Range(0, ends=False)),
     "similar_items": Setting(int, Range(1, whole=True), none=True),
-    "users_per_batch": _from(1),
+    "users_per_batch": Setting(int, Range(1, whole=True), any_model=True, none=True),
     "train_batch_size": _from(1),
     "batches_per_encoding": _from(1),
     "encoding_batch_size": _from(1, Kind.CHANGEABLE),
     "prefixes_per_user": _from(1),
+    "sequence_stride": Setting(int, Range(1, whole=True), none=True),
     # RecBole takes adam for any other, without a word
     "learner": Setting(str, ("adam", "adamw", "sgd", "adagrad", "rmsprop"), any_model=True, any_case=True),
     "learning_rate": _any(float, Range(0), Kind.CHANGEABLE),
@@ -221,7 +222,11 @@ SETTINGS: dict[str, Setting] = {
 # How a checkpoint was made that does not know these settings.
 _BEFORE_THERE_WERE = {"grow_history": False}
 _OF_OURS = {"content_term": False, "purchase_term": False, "soft_groups": False, "compile_encoder": False}
-_OF_MODELS = {"PerPEFTLightGCN": {"loss_type": "BPR", "similar_items": None}}
+_OF_MODELS = {
+    "PerPEFTLightGCN": {"loss_type": "BPR", "similar_items": None},
+    "PerPEFTSASRec": {"sequence_stride": 1},
+    "PerPEFTGRU4Rec": {"sequence_stride": 1},
+}
 
 _OF_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset")  # of the start of a run, not of the run
 

@@ -10,44 +10,15 @@ from recbole.data.transform import construct_transform
 
 from recbole_perpeft.config.choices import PAIRS, SHARED
 from recbole_perpeft.data.batch_table import barred_ids, barred_rows, distinct_items, relabelled
+from recbole_perpeft.data.group_batches import GroupBatches
 from recbole_perpeft.data.negative_pools import NegativePools
-from recbole_perpeft.data.user_batch import UserBatch, shared_passes
+from recbole_perpeft.data.sequence_windows import left_out, shared_passes, without_oldest
+from recbole_perpeft.data.user_batch import UserBatch, users_of_a_batch
 from recbole_perpeft.utils.errors import SettingError
 
 
-class GroupBatches:
-    """Batch sampler: positions of users, every batch of one group, batches of all groups shuffled together.
-
-    Parameters
-    ----------
-    groups
-        Group of each position, ``[n]``.
-    users_per_batch
-        Users of a batch; a group's last batch of an epoch may be smaller.
-    seed
-        With the epoch it decides the order; the same seed and epoch give the same batches in any process.
-    """
-
-    def __init__(self, groups: np.ndarray, users_per_batch: int, seed: int):
-        self.groups, self.users_per_batch = groups, users_per_batch
-        self.seed, self.epoch = seed, 0
-
-    def __len__(self) -> int:
-        return int(sum(-(-size // self.users_per_batch) for size in np.bincount(self.groups)))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng([self.seed, self.epoch, 0])
-        batches = []
-        order = rng.permutation(len(self.groups))
-        for group in np.unique(self.groups):
-            users = order[self.groups[order] == group]
-            batches += [users[at : at + self.users_per_batch] for at in range(0, len(users), self.users_per_batch)]
-        for index in rng.permutation(len(batches)):
-            yield batches[index].tolist()
-
-
 class UserBatchLoader(AbstractDataLoader):
-    """Trains on all prefixes of ``users_per_batch`` users of one group at a time.
+    """Trains on all prefixes of some users of one group at a time.
 
     All prefixes of a user hold the same distinct items as one causal pass over their sequence, and give a causal
     backbone's outputs at every position, but work for every RecBole backbone.
@@ -58,6 +29,11 @@ class UserBatchLoader(AbstractDataLoader):
         Reads ``users_per_batch``, ``prefixes_per_user``, ``loss_type``, ``num_negatives`` and ``seed``.
     dataset
         The training part of a :class:`~recbole_perpeft.data.preparation.SequenceDataset`.
+
+    Attributes
+    ----------
+    users_per_batch : int
+        Users of a batch at most.
 
     Raises
     ------
@@ -82,7 +58,9 @@ class UserBatchLoader(AbstractDataLoader):
                 f"Set it to at most {len(self.users)}."
             )
         self._rows = np.split(order, starts[1:])
+        self.users_per_batch = config["users_per_batch"] or users_of_a_batch(self._rows_of_a_user())
         self._prefixes = dataset.inter_feat
+        self._left_out = self._oldest_left_out(order)
         self._set_plan(np.zeros(dataset.user_num, dtype=np.int64), self._all_items(config["num_groups"]))
         if self._negatives not in (SHARED, None):
             self.pools.check(dataset.field2id_token[dataset.uid_field])
@@ -94,6 +72,11 @@ class UserBatchLoader(AbstractDataLoader):
             num_workers=config["worker"],
         )
 
+    def _rows_of_a_user(self) -> float:
+        """In a batch, in the mean."""
+        most = self.config["prefixes_per_user"]
+        return float(np.mean([len(rows) if most is None else min(len(rows), most) for rows in self._rows]))
+
     def _all_items(self, num_groups: int) -> NegativePools:
         cold = self._dataset.cold_ids()  # which nothing may teach the model to rank low
         return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories, cold)
@@ -104,7 +87,7 @@ class UserBatchLoader(AbstractDataLoader):
         if hasattr(self, "_batches"):
             self._batches.groups = of_users
         else:
-            self._batches = GroupBatches(of_users, self.config["users_per_batch"], self.config["seed"])
+            self._batches = GroupBatches(of_users, self.users_per_batch, self.config["seed"])
 
     def set_groups(self, groups: np.ndarray, group_negatives: bool) -> None:
         """Batch by these groups from now on, with negatives from each group's purchases or from all items.
@@ -149,7 +132,7 @@ class UserBatchLoader(AbstractDataLoader):
         rng = self._rng_of(positions)
         most = self.config["prefixes_per_user"]
         rows = [self._rows[position][-most if most else None :] for position in positions]
-        data = self._prefixes[np.concatenate(rows)]
+        data = self._read(np.concatenate(rows))
         users, group = self.users[positions], int(self.groups[self.users[positions[0]]])
         owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
         return self._batch_of(data, users, owner, group, rng)
@@ -165,7 +148,7 @@ class UserBatchLoader(AbstractDataLoader):
         if group not in self._weights:
             n_items, members = self._dataset.item_num, self.users[self.groups[self.users] == group]
             bought = np.concatenate([np.unique(self.histories[user]) for user in members])
-            chosen = min((self.config["users_per_batch"] - 1) / max(len(members) - 1, 1), 1.0)
+            chosen = min((self.users_per_batch - 1) / max(len(members) - 1, 1), 1.0)
             absent = (1 - chosen) ** np.bincount(bought, minlength=n_items)  # [n_items]
             absent *= 1 - self.pools.shared_probability(self.config["num_negatives"], group, n_items)
             with np.errstate(divide="ignore"):
@@ -230,6 +213,28 @@ class UserBatchLoader(AbstractDataLoader):
 
     # -- what depends on the kind of recommender --------------------------------------------------------------------
 
+    def _oldest_left_out(self, order: np.ndarray) -> np.ndarray | None:
+        """How many of its oldest items each row is to be read without, ``[n]``; ``order [n]`` is user by user."""
+        if not self.config.model_class.shares_passes:
+            return None
+        dataset, rows = self._dataset, self._prefixes
+        stride = self.config["sequence_stride"] or -(-self.config["MAX_ITEM_LIST_LENGTH"] // 2)
+        fields = dataset.uid_field, dataset.item_id_list_field, dataset.item_list_length_field
+        number = left_out(*(rows[field].numpy()[order] for field in fields), stride)
+        found = np.empty_like(number)
+        found[order] = number
+        return found if found.any() else None
+
+    def _read(self, rows: np.ndarray) -> Interaction:
+        """The training rows ``rows [n]``."""
+        data = self._prefixes[rows]
+        if self._left_out is not None:
+            sequence, length = self._dataset.item_id_list_field, self._dataset.item_list_length_field
+            number = self._left_out[rows]
+            shorter = without_oldest(data[sequence].numpy(), number)
+            data.update(Interaction({sequence: shorter, length: data[length] - torch.from_numpy(number)}))
+        return data
+
     def _fields(self, data: Interaction) -> tuple[dict, list[str]]:
         """What the backbone reads of the rows, and which of it are item ids; the second are the targets."""
         dataset = self._dataset
@@ -271,6 +276,12 @@ class GeneralBatchLoader(UserBatchLoader):
 
     def _further_items(self, users: np.ndarray) -> list[np.ndarray]:
         return [self.histories[user] for user in users] if self.config.model_class.trains_by_user else []
+
+    def _rows_of_a_user(self) -> float:
+        return 1.0 if self.config.model_class.trains_by_user else super()._rows_of_a_user()
+
+    def _oldest_left_out(self, order: np.ndarray) -> None:
+        return None
 
     def _passes(self, fields: dict, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(owner)), np.arange(len(owner))

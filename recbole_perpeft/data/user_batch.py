@@ -1,10 +1,17 @@
 """A training batch: users of one group, their prefixes, and the items that these need of the item tower."""
 
-import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_perpeft.utils.device_rows import to_device
+
+_USERS = 64  # of a batch at most
+_ROWS = 2048  # as in RecBole's batches
+
+
+def users_of_a_batch(rows_of_a_user: float) -> int:
+    """How many users train in a step, if nobody says so: 64, or fewer if all have many rows, such as prefixes."""
+    return max(1, min(_USERS, round(_ROWS / rows_of_a_user)))
 
 
 class UserBatch(Interaction):
@@ -101,14 +108,3 @@ class UserBatch(Interaction):
             weights = torch.cat([weights[:1], weights[1:].repeat(n_users)])  # [users * m + 1]
         of_rows = self._of_rows() | {"barred": barred, "log_weights": weights}
         return UserBatch(fields, self.items, self.group, False, self.id_fields, **of_rows)
-
-
-def shared_passes(owner: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows ``[passes]`` whose sequences hold those of all rows as their beginnings, and which of them does, ``[n]``.
-
-    Successive rows of a user, one item longer each, have one beginning. At ``MAX_ITEM_LIST_LENGTH`` sequences stop
-    growing: from there on each row begins elsewhere.
-    """
-    goes_on = np.zeros(len(owner), dtype=bool)
-    goes_on[1:] = (owner[1:] == owner[:-1]) & (lengths[1:] == lengths[:-1] + 1)
-    return np.flatnonzero(~np.r_[goes_on[1:], False]), np.cumsum(~goes_on) - 1

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
 
@@ -68,23 +68,34 @@ def explain(
     """
     figures.check_matplotlib()
     out = Path(out)
-    temporary = out / f".{FIGURES}.{os.getpid()}.tmp"
-    try:
-        with _writing(out):
-            temporary.mkdir(parents=True)
-            (out / FIGURES).mkdir(exist_ok=True)
+    with _figures_beside(out) as folder:
         subject = open_subject(checkpoint, settings)
         found = find(subject, items, users, tell)
         tell("the report")
         kind = "bundle" if Path(checkpoint).is_dir() else "checkpoint"
         with _writing(out), replacing(out / FILE) as new_page:
-            text = Report(subject, found, temporary).text(f"{kind} {Path(checkpoint).name}")
+            text = Report(subject, found, folder).text(f"{kind} {Path(checkpoint).name}")
             new_page.write_text(text, encoding="utf-8")
-            for file in temporary.iterdir():
+            for file in folder.iterdir():
                 os.replace(file, out / FIGURES / file.name)
+    return out / FILE
+
+
+@contextmanager
+def _figures_beside(out: Path) -> Iterator[Path]:
+    """A folder for new figures beside the old ones; of what is made for it nothing is left that is empty in the end."""
+    temporary = out / f".{FIGURES}.{os.getpid()}.tmp"
+    new = [place for place in (out / FIGURES, out, *out.parents) if not place.exists()]
+    try:
+        with _writing(out):
+            temporary.mkdir(parents=True)
+            (out / FIGURES).mkdir(exist_ok=True)
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return out / FILE
+        for place in new:
+            with suppress(OSError):  # the report is in it
+                place.rmdir()
 
 
 @contextmanager

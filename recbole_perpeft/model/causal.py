@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_perpeft.data.user_batch import UserBatch, shared_passes
+from recbole_perpeft.data.sequence_windows import shared_passes
+from recbole_perpeft.data.user_batch import UserBatch
 
 
 class CausalMixin:
@@ -15,6 +16,7 @@ class CausalMixin:
     All prefixes of a user are then read from one pass over the longest of them.
     """
 
+    shares_passes = True
     _passes: tuple[torch.Tensor, torch.Tensor] | None = None  # as in UserBatch: passes, pass_of
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""The users of a PerPEFT model: their groups, and what the model makes of their purchases."""
+"""The users of a PerPEFT model: their groups, and what each group's module has of their scores."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -10,16 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import BY_USER
-from recbole_perpeft.data.item_lists import last_items
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
-from recbole_perpeft.model.kept_outputs import keeping_outputs
-from recbole_perpeft.model.score_parts import Part, only
-
-_SCORES = 2**24  # of prefixes at a time: 64 MB
+from recbole_perpeft.model.read_purchases import ReadsPurchases
 
 
-class GroupedUsersMixin:
+class GroupedUsersMixin(ReadsPurchases):
     """Knows the group of every user, those who did not train included; a base of the PerPEFT mixins.
 
     Attributes
@@ -175,10 +171,6 @@ class GroupedUsersMixin:
         """How many users who trained are in each group, ``[num_groups]``."""
         return self.user_groups[self.user_groups >= 0].bincount(minlength=self.num_groups)
 
-    def _histories(self, interaction: Interaction) -> torch.Tensor:
-        """What each row's user bought before, oldest first, ``[n, length]``, padded with zeros."""
-        return interaction[self.ITEM_SEQ]
-
     def personalise(self, users: np.ndarray, groups: np.ndarray) -> None:
         """Put ``users [n]`` into ``groups [n]``; every group starts from a copy of the global module and projector."""
         self.user_groups.fill_(-1)
@@ -200,114 +192,6 @@ class GroupedUsersMixin:
     def backbone_parameters(self) -> dict[str, nn.Parameter]:
         """All that is not of the item tower, by name."""
         return {name: value for name, value in self.named_parameters() if not name.startswith("item_tower.")}
-
-    # -- what they bought -------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def user_representations(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> np.ndarray:
-        """Final sequence representation of each user under group 0's module (paper: what is clustered).
-
-        It is what the backbone's ``forward`` gives on the way to the scores of their training purchases.
-
-        Parameters
-        ----------
-        sequences
-            User id to their training purchases, oldest first.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``[len(sequences), d]``, in the order of ``sequences``; their purchases' mean embedding, of backbones whose
-            scores come about without ``forward``.
-        """
-        self.eval()
-        parts = []
-        with self.item_tower.catalogue(0):
-            for users, histories in self._padded(sequences, batch_size):
-                parts.append(self.representations_of(users, histories).cpu())
-        return torch.cat(parts).numpy()
-
-    def _padded(self, sequences: dict[int, np.ndarray], batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Users ``[batch]`` and the last of their purchases, oldest first, ``[batch, length]``, padded with zeros."""
-        users = torch.from_numpy(np.fromiter(sequences, dtype=np.int64))
-        padded = last_items(sequences.values(), self.max_seq_length)
-        for rows in torch.arange(len(padded)).split(batch_size):
-            yield users[rows].to(self.device), padded[rows].to(self.device)
-
-    def representations_of(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
-        """As :meth:`user_representations`, of padded ``histories [n, length]`` with the table in use, ``[n, d]``."""
-        lengths = (histories > 0).sum(dim=1)
-        fields = {self.USER_ID: users, self.ITEM_SEQ: histories, self.ITEM_SEQ_LEN: lengths}
-        return self._representations(Interaction(fields))
-
-    def _representations(self, interaction: Interaction) -> torch.Tensor:
-        """What ``forward`` makes of each row's sequence, with the table in use, ``[n, d]``."""
-        outputs: list[torch.Tensor] = []
-        with keeping_outputs(self, outputs):
-            super().full_sort_predict(interaction)
-        if not outputs:
-            return self._mean_purchases(interaction[self.ITEM_SEQ])
-        return torch.cat(outputs).flatten(1)
-
-    def _mean_purchases(self, items: torch.Tensor) -> torch.Tensor:
-        """Mean row, in the table in use, of each row of ``items [n, length]``, padding left out, ``[n, width]``."""
-        rows = F.embedding(items, self.item_tower.weight)  # [n, length, width], zeros for padding
-        return rows.sum(dim=1) / (items > 0).sum(dim=1, keepdim=True).clamp(min=1)
-
-    @torch.no_grad()
-    def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
-        """How well each group's module predicts purchases: cross entropy of the backbone's scores over all items.
-
-        Parameters
-        ----------
-        prefixes
-            Rows with a target each, ``[n]``.
-
-        Returns
-        -------
-        torch.FloatTensor
-            ``[n, num_groups]``.
-        """
-        self.eval()
-        batch_size = max(1, min(batch_size, _SCORES // self.n_items))
-        losses = torch.empty(len(prefixes), self.num_groups)
-        for group in range(self.num_groups):
-            # the content term differs little between groups, and sees the target in a general model's history
-            with self.item_tower.catalogue(group), only(Part.BACKBONE, self):
-                for start in range(0, len(prefixes), batch_size):
-                    part = prefixes[start : start + batch_size].to(self.device)
-                    with self._reading(part):
-                        scores = self._score_all(part)  # [batch, n_items]
-                    scores[:, 0] = -torch.inf  # padding
-                    losses[start : start + len(part), group] = F.cross_entropy(
-                        scores, part[self.ITEM_ID], reduction="none"
-                    ).cpu()
-        return losses
-
-    def prefixes_of(self, users: torch.Tensor, histories: torch.Tensor) -> tuple[Interaction, torch.Tensor]:
-        """Rows with a target each, as in training: every purchase but a user's first, after all that came before.
-
-        Parameters
-        ----------
-        users
-            User ids ``[n]``.
-        histories
-            Their purchases, oldest first, ``[n, length]``, padded with zeros at the end.
-
-        Returns
-        -------
-        tuple
-            ``[prefixes]`` rows, and which of ``users`` each belongs to, ``[prefixes]``.
-        """
-        row_of, before = (histories[:, 1:] > 0).nonzero(as_tuple=True)  # [prefixes]
-        lengths = before + 1
-        within = torch.arange(histories.shape[1], device=histories.device) < lengths[:, None]  # [prefixes, length]
-        fields = {self.USER_ID: users[row_of], self.ITEM_SEQ: histories[row_of] * within, self.ITEM_SEQ_LEN: lengths}
-        return Interaction({**fields, self.ITEM_ID: histories[row_of, lengths]}), row_of
-
-    def _reading(self, prefixes: Interaction) -> AbstractContextManager:
-        """While ``prefixes`` are read; nothing to do for backbones that read each by itself."""
-        return nullcontext()
 
 
 def _shape_rule(model: nn.Module, state_dict: dict, prefix: str, *others) -> None:

@@ -1,6 +1,5 @@
 """PerPEFT<Backbone>: RecBole's recommenders with the multimodal item tower in the place of their item embedding."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -9,10 +8,10 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
-from torch.nn import functional as F
 
 from recbole_perpeft import encoder as encoders
 from recbole_perpeft.data.user_batch import UserBatch
+from recbole_perpeft.model.backbone import fuse_gelu, with_known_loss
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.model.loss import LOSSES
@@ -61,6 +60,8 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
         then have some of its users each.
     trims_sequences : bool
         Whether it gives the same outputs if all sequences of a batch are cut to its longest.
+    shares_passes : bool
+        Whether it reads all beginnings of a sequence in one pass over it.
     weights_version : int
         How often :meth:`invalidate` was called.
     """
@@ -72,11 +73,12 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
     losses: tuple[str, ...] | None = None
     loss_is_mean = False
     trims_sequences = False
+    shares_passes = False
     weights_version = 0
 
     def __init__(self, config, dataset):
-        super().__init__(_with_known_loss(config), dataset)
-        _fuse_gelu(self)
+        super().__init__(with_known_loss(config), dataset)
+        fuse_gelu(self)
         self._set_loss(config)
         self.l2_emb, self.group_mixing = config["l2_emb"], config["group_mixing"]
         merged, columns, biases = merge(item_tables(self, self.item_table_names))
@@ -95,7 +97,7 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
         """The backbone by itself, with its own item tables; for the parameters of the class."""
         bases = (base for base in cls.__mro__ if not issubclass(base, GroupedUsersMixin))
         own = next(base for base in bases if issubclass(base, AbstractRecommender))
-        return own(_with_known_loss(config), dataset)
+        return own(with_known_loss(config), dataset)
 
     @staticmethod
     def check_settings(settings: Mapping) -> None:
@@ -274,22 +276,6 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
 def _other_weights(model: PerPEFTMixin, incompatible_keys: object) -> None:
     """After a state is loaded."""
     model.forget()
-
-
-def _fuse_gelu(backbone: nn.Module) -> None:
-    """Let torch compute GELU in one pass over memory, where RecBole's layers take five; the formula is the same."""
-    for module in backbone.modules():
-        if hasattr(module, "gelu") and getattr(module, "intermediate_act_fn", None) == module.gelu:
-            module.intermediate_act_fn = F.gelu
-
-
-def _with_known_loss(config):
-    """``config`` for a backbone that knows BPR and CE only."""
-    known = copy.copy(config)
-    known.final_config_dict = dict(config.final_config_dict)
-    if config["loss_type"] in LOSSES:
-        known["loss_type"] = LOSSES[config["loss_type"]].called_as
-    return known
 
 
 def _in_order(parts: list[tuple[torch.Tensor | slice, torch.Tensor]], n: int) -> torch.Tensor:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.rank_gain import ROWS
+from recbole_perpeft.model.read_purchases import DRAWN, MOST_COMPARED
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Sizes
 from recbole_perpeft.trainer import group_shares
@@ -111,7 +112,8 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
     if sizes.groups > 1:
         found.append(Cost("the grouping", n * _GROUPED))
     if _is_soft(sizes):
-        scores = sizes.groups * n * sizes.users * (sizes.purchases - 1)
+        compared = n if n <= MOST_COMPARED else DRAWN
+        scores = sizes.groups * compared * sizes.users * (sizes.purchases - 1)
         mixed = sizes.groups * n * min(ROWS, sizes.users)
         seconds = scores * rates.loss + mixed * (rates.score + len(group_shares.CANDIDATES) * rates.weighed)
         found.append(Cost("the search for groups' shares, if stage 3 is kept", seconds))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil, exp
 
 from recbole_perpeft.config.choices import encoder_reads
+from recbole_perpeft.data.user_batch import users_of_a_batch
 from recbole_perpeft.utils.errors import EncoderError
 
 
@@ -151,7 +152,8 @@ class Sizes:
     @property
     def users_of_a_batch(self) -> int:
         """Who train in a step."""
-        return min(self.settings["users_per_batch"], max(1, self.users // self.groups))
+        most = self.settings["users_per_batch"] or users_of_a_batch(max(self.purchases - 1, 1))
+        return min(most, max(1, self.users // self.groups))
 
     @property
     def batches(self) -> int:

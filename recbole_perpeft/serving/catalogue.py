@@ -123,15 +123,22 @@ def _read_columns(file: Path, config: Config, names: Sequence[str]) -> dict[str,
     return read_item_texts(file, config["ITEM_ID_FIELD"], names, encoding=encoding, separator=separator)
 
 
-def items_in(file: Path, config: Config) -> list[str]:
-    """The ids of the items in an atomic ``.item`` file.
+def new_items_in(file: Path, catalogue: Catalogue, config: Config) -> list[str]:
+    """The ids of the items in an atomic ``.item`` file of items that are not in the catalogue.
 
     Raises
     ------
     ContentError
         If it cannot be read.
+    RequestError
+        If there are none, or one is in the catalogue.
     """
-    return list(_read_columns(file, config, []))
+    tokens = list(_read_columns(file, config, []))
+    known = [token for token in tokens if token in catalogue]
+    if known or not tokens:
+        what = f"{known[0]!r} is in the catalogue already" if known else "there are none"
+        raise RequestError(f"New items of {file}: {what}. Write a file of new items alone.")
+    return tokens
 
 
 def ids_of(what: str, ids: Iterable[str]) -> list[str]:

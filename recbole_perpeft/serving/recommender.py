@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset
-from recbole.data.interaction import Interaction
-from recbole.data.transform import construct_transform
 from torch import nn
 
 from recbole_perpeft.data.dataset import SequencePurchases
-from recbole_perpeft.data.item_lists import ItemLists
 from recbole_perpeft.evaluation.known_purchases import knowing
-from recbole_perpeft.serving.best_items import BestItems
-from recbole_perpeft.serving.catalogue import ids_of, items_in, nearest
-from recbole_perpeft.serving.histories import Histories, known_histories, new_rows, one_row, purchases_of
+from recbole_perpeft.serving.catalogue import Catalogue, ids_of, nearest, new_items_in
+from recbole_perpeft.serving.histories import known_histories, one_row, purchases_of
 from recbole_perpeft.serving.index import IndexReport
+from recbole_perpeft.serving.list_maker import ListMaker
 from recbole_perpeft.serving.list_options import ListOptions
 from recbole_perpeft.serving.new_items import NewItems, check_takes_items, read_new_items, with_new_items
 from recbole_perpeft.serving.opening import Opened, open_trained
-from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.utils.errors import RequestError
 
 if TYPE_CHECKING:  # a bundle is served without pandas
@@ -61,22 +57,20 @@ class Recommender:
         self._histories = known_histories(parts, before_test)
         if self._is_sequential:
             parts = [one_row(part) for part in parts]
-        self._take(opened.model.eval(), parts)
-        self.catalogue, self._encoder = opened.catalogue, opened.encoder
+        self._encoder = opened.encoder
+        self._take(opened.model.eval(), parts, opened.catalogue)
         tokens = self._dataset.field2id_token[self._dataset.uid_field]
         self.users = [str(token) for token in tokens[self._histories.users]]
         self._names = np.array(self.users, dtype=object)
         self._row_of = {user: row for row, user in enumerate(self.users)}
-        self._transform = construct_transform(self.config)
         self._stack = ExitStack()
         if not self._is_sequential and self.config["grow_history"]:
             known = SimpleNamespace(config=self.config, known=purchases_of(parts, before_test))
             self._stack.enter_context(knowing(self.model, known))
 
-    def _take(self, model: nn.Module, parts: Sequence[Dataset]) -> None:
-        self.model, self._parts, self._dataset = model, parts, parts[0]
-        self._has_new = False
-        self._best = BestItems(model, self._dataset, self.config)
+    def _take(self, model: nn.Module, parts: Sequence[Dataset], catalogue: Catalogue) -> None:
+        self.model, self._parts, self._dataset, self.catalogue = model, parts, parts[0], catalogue
+        self._maker = ListMaker(model, self._dataset, catalogue, self.config)
 
     @classmethod
     def load(
@@ -146,19 +140,15 @@ class Recommender:
             As of :meth:`add_items`.
         """
         check_takes_items(self.config, self.model)
-        tokens = items_in(Path(file), self.config)
-        known = [token for token in tokens if token in self.catalogue]
-        if known or not tokens:
-            what = f"{known[0]!r} is in the catalogue already" if known else "there are none"
-            raise RequestError(f"New items of {file}: {what}. Write a file of new items alone.")
+        tokens = new_items_in(Path(file), self.catalogue, self.config)
         config = copy.copy(self.config)
         config.final_config_dict = {**self.config.final_config_dict, **(settings or {})}
         return read_new_items(config, Path(file), tokens, self._encoder)
 
     def take_items(self, items: NewItems) -> list[str]:
         """The quick part of :meth:`add_items`: put items that :meth:`read_items` has read into the catalogue."""
-        self._take(*with_new_items(self.model, self.config, self._parts, items))
-        self.catalogue = self.catalogue.with_items(items.tokens, items.file, self.config)
+        model, parts = with_new_items(self.model, self.config, self._parts, items)
+        self._take(model, parts, self.catalogue.with_items(items.tokens, items.file, self.config))
         return items.tokens
 
     # -- lists ------------------------------------------------------------------------------------------------------
@@ -219,16 +209,7 @@ class Recommender:
                 f"{self.config['model']} knows users by what it learnt of each in training, and can recommend nothing "
                 "to others: train a sequential recommender, or train on with the new users."
             )
-        numbers = [self.catalogue.numbers(history) for history in histories]
-        if not numbers:
-            raise RequestError("No history is given: a new user is known by the items that they bought.")
-        for number, history in enumerate(numbers):
-            if not len(history):
-                raise RequestError(f"History {number} is empty: a new user is known by at least one item.")
-        self._prepare_for_new()
-        known = Histories(np.zeros(len(numbers), np.int64), new_rows(self._dataset, numbers), ItemLists.of(numbers))
-        rows = np.arange(len(numbers))
-        return self._lists(known, rows.astype(str).astype(object), rows, ListOptions(**options))
+        return self._maker.lists_new([self.catalogue.numbers(history) for history in histories], ListOptions(**options))
 
     def blocks(self, users: Iterable[str] | None = None, **options) -> "Iterator[pd.DataFrame]":
         """As :meth:`recommend`, some users at a time, in bounded memory.
@@ -243,7 +224,7 @@ class Recommender:
     def lists(self, users: Iterable[str] | None = None, **options) -> Iterator[dict[str, np.ndarray]]:
         """As :meth:`blocks`, each column an array; to make a table is a seventh of the time of a single list."""
         rows = self._all_rows() if users is None else self._rows_of(users)
-        return self._lists(self._histories, self._names[rows], rows, ListOptions(**options))
+        return self._maker.lists(self._histories, self._names[rows], rows, ListOptions(**options))
 
     def history(self, user: str) -> list[str]:
         """The ids of what a user has bought, oldest first.
@@ -280,7 +261,7 @@ class Recommender:
             If the model's scores are no inner products, or faiss is missing.
         """
         rows = np.arange(0, len(self.users), max(1, len(self.users) // _MEASURED))
-        return self._best.use_index(self._interaction(self._histories, rows), candidates, k)
+        return self._maker.use_index(self._histories, rows, candidates, k)
 
     def _all_rows(self) -> np.ndarray:
         """A block of users of one group is scored in one go."""
@@ -299,35 +280,6 @@ class Recommender:
             )
         return np.array([self._row_of[user] for user in users])
 
-    def _lists(
-        self, known: Histories, names: np.ndarray, rows: np.ndarray, options: ListOptions
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Lists for ``rows [n]`` of ``known``, who are called ``names [n]``."""
-        allowed = options.allowed(self.catalogue)
-        options.check_left(known.bought, rows, names, allowed)
-        options.check_groups(self.model)
-        told = options.told(self.catalogue)
-        shut = torch.from_numpy(np.flatnonzero(~allowed)).to(self.model.device)
-        step = len(rows)
-        if step > 1:
-            step = min(step, self._best.rows_of_a_block(self._interaction(known, rows[:1])))
-        ranking = Ranking(len(self.catalogue), step, shut)
-        for block in np.array_split(np.arange(len(rows)), -(-len(rows) // step)):
-            interaction, bought = self._interaction(known, rows[block]), None
-            if not options.seen:
-                bought = tuple(index.to(self.model.device) for index in known.bought.take(rows[block]))
-            best, found = self._best.of(interaction, ranking, bought, options.k, options.by_group)  # [block, k]
-            best, found = best.flatten().cpu().numpy(), found.flatten().cpu().numpy()
-            columns = {
-                "user_id": names[block].repeat(options.k),
-                "rank": np.tile(np.arange(1, options.k + 1), len(block)),
-            }
-            columns |= {"item_id": self.catalogue.tokens[best], "score": found}
-            columns |= {name: values[best] for name, values in told.items()}
-            if options.group:
-                columns["group"] = self._groups(interaction).repeat(options.k)
-            yield columns
-
     # -- scores -----------------------------------------------------------------------------------------------------
 
     def scores(self, users: Iterable[str]) -> torch.Tensor:
@@ -338,28 +290,7 @@ class Recommender:
         RequestError
             If a user is unknown.
         """
-        return self._best.scores(self._interaction(self._histories, self._rows_of(users)))
-
-    def _interaction(self, known: Histories, rows: np.ndarray) -> Interaction:
-        interaction = known.rows[torch.from_numpy(rows)]
-        if self._is_sequential:
-            interaction = self._transform(self._dataset, interaction)
-        return interaction.to(self.model.device)
-
-    @torch.no_grad()
-    def _groups(self, interaction: Interaction) -> np.ndarray:
-        return self.model._groups_of(interaction).cpu().numpy()
-
-    def _prepare_for_new(self) -> None:
-        """Let a new user, who is padding to the model, be the mean of all users where it has learnt each."""
-        if self._has_new:
-            return
-        n_users = self._dataset.user_num
-        with torch.no_grad():
-            for name, module in self.model.named_children():
-                if isinstance(module, nn.Embedding) and name.startswith("user") and module.num_embeddings == n_users:
-                    module.weight[0] = module.weight[1:].mean(dim=0)
-        self._has_new = True
+        return self._maker.scores(self._histories, self._rows_of(users))
 
 
 def _one_table(lists: Iterable[dict[str, np.ndarray]]) -> "pd.DataFrame":

@@ -180,5 +180,5 @@ class Steps:
             raise TrainingError(
                 f"The {len(items)} items of a training step do not fit into memory. Set encoding_batch_size "
                 f"(now {portion or '~'}) to fewer, or lower users_per_batch "
-                f"({self._config['users_per_batch']}), num_negatives, batches_per_encoding or peft_layers."
+                f"({self._config['users_per_batch'] or '~'}), num_negatives, batches_per_encoding or peft_layers."
             ) from error

@@ -1,6 +1,5 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
-import math
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.trainer import checkpoint_file, stage_1_cache
 from recbole_perpeft.trainer.checkpoint import Checkpoint
+from recbole_perpeft.trainer.finite import check_loss, check_result
 from recbole_perpeft.trainer.group_shares import soften_groups
 from recbole_perpeft.trainer.optimizer import parameter_groups
 from recbole_perpeft.trainer.stage import Stage
@@ -22,10 +22,9 @@ from recbole_perpeft.trainer.steps import Steps
 from recbole_perpeft.trainer.telling_trainer import TellingTrainer
 from recbole_perpeft.trainer.term_weights import find_term_weights
 from recbole_perpeft.trainer.user_groups import UserGroups
-from recbole_perpeft.trainer.weight_average import WeightAverage
+from recbole_perpeft.trainer.weight_average import average_in
 from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.cores import single_threaded
-from recbole_perpeft.utils.errors import TrainingError
 from recbole_perpeft.utils.stopwatch import Stopwatch
 
 _WINDOWS_BETWEEN_CHECKS = 50
@@ -151,12 +150,7 @@ class PerPEFTTrainer(TellingTrainer):
         """Let what is trained next be of ``stage``, with an optimiser and an average that have taken no step yet."""
         self.stage = stage
         self.optimizer = self._build_optimizer()
-        average = None
-        if self.config["averaging_epochs"]:  # stage 3 starts from the average of stage 1
-            parameters = self.model.trainable_parameters()
-            at_random = stage is Stage.GLOBAL and not self.config["warm_start"]
-            average = WeightAverage(parameters, forgets_start=at_random)
-        self.steps = Steps(self.model, self.optimizer, average, self.config)
+        self.steps = Steps(self.model, self.optimizer, average_in(stage, self.model, self.config), self.config)
 
     def _build_optimizer(self, **kwargs) -> Optimizer:
         own = self.config["peft_learning_rate"]
@@ -243,13 +237,8 @@ class PerPEFTTrainer(TellingTrainer):
         return output[:-1] + ", " + set_color("items encoded", "blue") + f": {self._items_encoded}]"
 
     def _check_nan(self, loss):
-        if not torch.isfinite(loss):
-            best = self.checkpoint.best_state
-            kept = f" The last validated epoch is kept in {self.saved_model_file}." if best else ""
-            raise TrainingError(
-                f"The training loss is {loss.item()} in epoch {self.epoch}. Lower learning_rate "
-                f"({self.config['learning_rate']}) or set clip_grad_norm: {{max_norm: 1.0}}.{kept}"
-            )
+        best = self.saved_model_file if self.checkpoint.best_state else None
+        check_loss(loss, self.epoch, self.learning_rate, best)
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 
@@ -266,9 +255,7 @@ class PerPEFTTrainer(TellingTrainer):
             eval_data.order_by(self.model.user_groups.cpu().numpy())
         result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         result = processes.of_first(result)  # of equal ones, which early stopping compares
-        broken = [name for name, value in result.items() if not math.isfinite(value)]
-        if broken:
-            raise TrainingError(f"Evaluation gave no finite value for {', '.join(broken)}: lower learning_rate.")
+        check_result(result)
         return result
 
     # -- checkpoints ------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from recbole_perpeft.config import Config
+from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.utils.weights import in_place
 
 
@@ -57,3 +59,11 @@ class WeightAverage:
         """Go on from a :meth:`state`."""
         self.steps = state["steps"]
         torch._foreach_copy_(self.values, [value.to(self.values[0].device) for value in state["values"]])
+
+
+def average_in(stage: Stage, model: nn.Module, config: Config) -> WeightAverage | None:
+    """The average that a stage begins with, of a PerPEFT model; None, if none is kept."""
+    if not config["averaging_epochs"]:
+        return None
+    at_random = stage is Stage.GLOBAL and not config["warm_start"]  # stage 3 starts from the average of stage 1
+    return WeightAverage(model.trainable_parameters(), forgets_start=at_random)

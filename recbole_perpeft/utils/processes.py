@@ -1,14 +1,10 @@
 """What processes that train one model together tell each other; with one process all of it is free.
 
-It is a process group of :mod:`torch.distributed`, gloo between CPUs and nccl between GPUs. All processes make the same
-calls in the same order, but for what they do :func:`alone`.
+It is a process group of :mod:`torch.distributed`, gloo between CPUs and nccl between GPUs, which
+:mod:`~recbole_perpeft.utils.joining` makes. All processes make the same calls in the same order, but for what they do
+:func:`alone`.
 """
 
-import hashlib
-import os
-import re
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,17 +13,15 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from recbole_perpeft.utils.errors import PerPEFTError, ProcessError, SettingError, first_line
-from recbole_perpeft.utils.launch import Place, interface_towards
+from recbole_perpeft.utils.errors import SettingError
+from recbole_perpeft.utils.launch import Place
 
-_ANSWER = timedelta(minutes=10)  # between two who are both at work
 _WORTH_A_CALL = 2**24  # bytes of a table that is summed by itself, for in a buffer it would be there twice
 _PREPARED = timedelta(days=2)  # content may be prepared on one machine while others wait
-_OF_PROCESSES = ("gloo", "nccl", "tcpstore", "connection", "socket", "process group")  # in what torch says of them
 
 
-class _State:
-    """Who this process is."""
+class State:
+    """Who this process is; :mod:`~recbole_perpeft.utils.joining` sets it."""
 
     place: Place | None = None
     store: dist.Store | None = None
@@ -35,112 +29,20 @@ class _State:
     alone = False
 
 
-_state = _State()
+state = State()
 
 
 # -- who is there ---------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def joined(place: Place | None) -> Iterator[None]:
-    """Be one of several processes for a while; they work together from :func:`connect` on.
-
-    Parameters
-    ----------
-    place
-        Of this process; None: it is alone.
-
-    Raises
-    ------
-    ProcessError
-        If one of the others does not come, ends or is no longer heard of, or this one is told to end.
-    """
-    if place is None:
-        yield
-        return
-    handler = _ending_with_a_word()
-    try:
-        _state.place, _state.store, _state.alone = place, None, False
-        yield
-        if dist.is_initialized():
-            dist.destroy_process_group()
-    except BaseException as error:
-        if handler is not None:  # this process ends, and has a word to say before
-            handler = signal.SIG_IGN
-            signal.signal(signal.SIGTERM, handler)
-        if isinstance(error, PerPEFTError) or not (isinstance(error, RuntimeError) and _is_of_processes(error)):
-            raise
-        raise _lost(error) from error
-    finally:
-        _state.place = None
-        if handler is not None:
-            signal.signal(signal.SIGTERM, handler)
-
-
-def connect(device: torch.device) -> None:
-    """Meet the other processes; nothing to do for one that is alone.
-
-    Parameters
-    ----------
-    device
-        Where the tensors of this one are.
-    """
-    place = _state.place
-    if place is None:
-        return
-    kept_elsewhere = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun itself
-    is_master = place.rank == 0 and not kept_elsewhere
-    store = dist.TCPStore(place.address, place.port, place.count, is_master, timeout=_ANSWER)
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    _state.store, _state.device = store, device
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if place.count > place.local_count and (name := interface_towards(place.address)):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)  # gloo goes by the host's name, which may mean localhost
-    group = dist.PrefixStore("group", store)
-    dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.count, timeout=_ANSWER)
-
-
-def _ending_with_a_word() -> object:
-    """Let SIGTERM, which launchers send to the others when one has ended, raise an error; gives the former handler."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def end(*_):
-        raise ProcessError(
-            f"{_named()} was told to end (SIGTERM), as launchers do with the others when one process has ended."
-        )
-
-    return signal.signal(signal.SIGTERM, end)
-
-
-def _is_of_processes(error: BaseException) -> bool:
-    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in _OF_PROCESSES)
-
-
-def _lost(error: BaseException) -> ProcessError:
-    said = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". ")[0]  # without a line of torch's sources
-    lost = ProcessError(
-        f"{_named()} no longer hears from the others: one of them has ended or cannot be reached ({said})."
-    )
-    for note in getattr(error, "__notes__", []):
-        lost.add_note(note)
-    return lost
-
-
-def _named() -> str:
-    return f"Process {_state.place.rank} of {_state.place.count}" if _state.place else "This process"
-
-
 def here() -> Place | None:
     """Where this process stands among those that it has joined; None: it is alone."""
-    return _state.place
+    return state.place
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return _state.place.rank if _state.place else 0
+    return state.place.rank if state.place else 0
 
 
 def is_first() -> bool:
@@ -150,27 +52,17 @@ def is_first() -> bool:
 
 def count() -> int:
     """How many processes work together now."""
-    return 1 if _state.place is None or _state.alone else _state.place.count
+    return 1 if state.place is None or state.alone else state.place.count
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """For a while, work as if there were no other process: nothing is split, nobody is waited for."""
-    before, _state.alone = _state.alone, True
+    before, state.alone = state.alone, True
     try:
         yield
     finally:
-        _state.alone = before
-
-
-def is_said_here(error: BaseException, place: Place) -> bool:
-    """Whether this process, at ``place``, tells the user of an error, which others may have had as well."""
-    if _state.store is None:  # of the settings, before anybody was met
-        return place.local_rank == 0
-    try:
-        return _state.store.add(f"error {hashlib.sha256(str(error).encode()).hexdigest()}", 1) == 1
-    except RuntimeError:  # who keeps the store has ended
-        return True
+        state.alone = before
 
 
 # -- who does what --------------------------------------------------------------------------------------------------
@@ -226,7 +118,7 @@ def total(own: torch.Tensor) -> torch.Tensor:
     """The sum of every process's tensor."""
     if count() == 1:
         return own
-    summed = own.to(_state.device, copy=True)
+    summed = own.to(state.device, copy=True)
     dist.all_reduce(summed)
     return summed.to(own.device)
 
@@ -270,7 +162,7 @@ def take_from_first(tensors: Sequence[torch.Tensor]) -> None:
 
 
 def _of_first(flat: torch.Tensor) -> torch.Tensor:
-    sent = flat.to(_state.device)
+    sent = flat.to(state.device)
     dist.broadcast(sent, 0)
     return sent
 
@@ -297,7 +189,7 @@ def meet() -> None:
     """Wait until all have come so far, however long it takes them to prepare what is prepared once."""
     if count() == 1:
         return
-    store, number = _state.store, count()
+    store, number = state.store, count()
     if store.add("met", 1) == number:
         store.set("all met", "")
     store.wait(["all met"], _PREPARED)

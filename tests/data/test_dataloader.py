@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from recbole_perpeft.data.dataloader import GroupBatches
-from recbole_perpeft.data.negative_pools import NegativePools
-from recbole_perpeft.utils.errors import DataError
+from recbole_perpeft.data import user_batch
+from recbole_perpeft.data.group_batches import GroupBatches
+from recbole_perpeft.data.user_batch import users_of_a_batch
 
 
 def grouped(prepare, num_groups=3, group_negatives=True, **settings):
@@ -186,6 +186,41 @@ def test_prefixes_per_user_keeps_the_last_prefixes(prepare):
             assert positions == list(range(1, len(history)))[-2:]
 
 
+@pytest.mark.parametrize(("stride", "least"), [(1, 4), (2, 3), (None, 3)])
+def test_long_sequences_begin_at_every_so_many_th_purchase(prepare, stride, least):
+    train_data, _ = grouped(prepare, MAX_ITEM_LIST_LENGTH=4, sequence_stride=stride)
+    passes = {}
+    for batch in train_data:
+        sequences, targets = catalogue_ids(batch, "item_id_list"), catalogue_ids(batch, "item_id")
+        for user, sequence, length, target in zip(
+            batch["user_id"].tolist(), sequences, batch["item_length"].tolist(), targets, strict=True
+        ):
+            history = train_data.histories[user].tolist()
+            at = history.index(target)  # nobody in the tests' shop buys an item twice
+            assert sequence[:length].tolist() == history[at - length : at]
+            assert not sequence[length:].any()
+            assert length == at if at < 4 else least <= length <= 4
+            passes.setdefault(user, set()).add(at - length)
+        assert len(batch.passes) == sum(len(passes[user]) for user in batch["user_id"].unique().tolist())
+    if least == 3:
+        assert all(start % 2 == 0 for starts in passes.values() for start in starts)
+
+
+@pytest.mark.parametrize(("rows", "users"), [(8, 64), (32, 64), (100, 20), (5000, 1)])
+def test_a_batch_has_64_users_or_about_as_many_rows_as_recboles(rows, users):
+    assert users_of_a_batch(rows) == users
+
+
+def test_how_many_users_train_together_follows_from_their_prefixes(prepare, monkeypatch):
+    monkeypatch.setattr(user_batch, "_ROWS", 40)
+    train_data, _ = grouped(prepare, users_per_batch=None)
+    prefixes = [len(history) - 1 for history in train_data.histories.values() if len(history) > 1]
+    assert train_data.users_per_batch == round(40 / np.mean(prefixes))
+    assert max(len(batch.users) for batch in train_data) <= train_data.users_per_batch
+    shorter, _ = grouped(prepare, users_per_batch=None, prefixes_per_user=2)
+    assert shorter.users_per_batch == round(40 / np.minimum(prefixes, 2).mean())
+
+
 def test_batches_hold_one_group_and_count_right():
     groups = np.array([0] * 5 + [1] * 3 + [2])
     batches = GroupBatches(groups, users_per_batch=2, seed=0)
@@ -198,53 +233,6 @@ def test_batches_hold_one_group_and_count_right():
         batches.epoch = epoch
         orders.add(tuple(int(groups[batch[0]]) for batch in batches))
     assert len(orders) > 1  # batches of all groups are shuffled together
-
-
-def test_a_group_whose_user_bought_all_of_its_pool_draws_from_the_catalogue():
-    histories = {1: np.array([1, 2, 3]), 2: np.array([1, 2]), 3: np.array([3, 4]), 4: np.array([5, 6])}
-    groups = np.array([-1, 0, 0, 1, 1])
-    pools = NegativePools.whole_catalogue(9, 3, histories, [8]).of_groups(groups)
-    assert [pool.tolist() for pool in pools.pools] == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6], []]
-    assert pools.too_small == {0: 3}
-    assert set(pools.draw(np.ones(200, dtype=int), 0, np.random.default_rng(0))) == {4, 5, 6, 7}
-
-
-def test_a_user_who_bought_everything_is_refused_by_name_where_negatives_are_drawn():
-    histories = {1: np.array([1, 2]), 2: np.array([1, 2, 3, 4, 2])}
-    pools = NegativePools.whole_catalogue(6, 1, histories, [5])
-    with pytest.raises(DataError, match=r"User bob bought all 4 items in training.*loss_type: CE"):
-        pools.check(np.array(["[PAD]", "ann", "bob"]))
-    NegativePools.whole_catalogue(6, 1, histories, []).check(np.array(["[PAD]", "ann", "bob"]))
-
-
-def test_draws_are_uniform_over_what_is_left():
-    histories = {1: np.array([1, 2, 3, 4, 5, 6, 7])}
-    pools = NegativePools.whole_catalogue(11, 1, histories, [])  # items 1 to 10
-    drawn = pools.draw(np.ones(6000, dtype=int), 0, np.random.default_rng(0))
-    items, counts = np.unique(drawn, return_counts=True)
-    assert items.tolist() == [8, 9, 10]
-    assert abs(counts - 2000).max() < 200
-
-
-def shop_of_two_groups():
-    """In group 0 user 1 bought 1 and 2, user 2 bought 3 to 6; in group 1 user 3 bought 7. 20 is left out."""
-    histories = {1: np.array([1, 2]), 2: np.array([3, 4, 5, 6]), 3: np.array([7])}
-    return NegativePools.whole_catalogue(21, 2, histories, [20]).of_groups(np.array([0, 0, 0, 1]))
-
-
-def test_negatives_are_uniform_over_what_the_group_bought_and_the_user_did_not():
-    drawn = shop_of_two_groups().draw(np.ones(20_000, dtype=int), 0, np.random.default_rng(0))
-    items, counts = np.unique(drawn, return_counts=True)
-    assert items.tolist() == [3, 4, 5, 6]
-    assert abs(counts / len(drawn) - 1 / 4).max() < 0.02
-
-
-def test_shared_negatives_all_differ_and_are_the_pool_if_it_has_no_more():
-    pools, rng = shop_of_two_groups(), np.random.default_rng(0)
-    draws = [pools.draw_shared(3, 0, rng).tolist() for _ in range(100)]
-    assert all(len(set(drawn)) == 3 for drawn in draws)
-    assert {item for drawn in draws for item in drawn} == {1, 2, 3, 4, 5, 6}
-    assert sorted(pools.draw_shared(8, 0, rng)) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("group_negatives", [True, False])

@@ -7,9 +7,9 @@ from recbole.data.dataset import SequentialDataset
 from recbole_perpeft.data.preparation import SequenceDataset, create_dataset
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.utils.errors import DataError
-from tests.conftest import TINY
 from tests.matrix import quickly
 from tests.tiny_data import random_sequences, write_atomic, write_purchases
+from tests.tiny_runs import TINY
 
 SEQUENTIAL, GENERAL = ["PerPEFTSASRec", "SASRec", "GRU4Rec"], ["BPR", "LightGCN"]
 

@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from recbole_perpeft.quick_start import load
-from tests.conftest import TINY
 from tests.docs.pages import ROOT, blocks
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
+from tests.tiny_runs import TINY
 
 _SECTIONS = re.split(r"^## ", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
 _REGISTERED = {"GROUPINGS": "activity", "LOSSES": "HINGE", "ENCODERS": "FEATURE_ADAPTER"}

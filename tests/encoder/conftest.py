@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from recbole_perpeft.content import ItemContent, prepare_content
-from recbole_perpeft.encoder import FoundationModel, build_item_encoder, load_foundation
+from recbole_perpeft.encoder import FoundationModel, build_item_encoder
+from tests.foundations import load_once
 from tests.tiny_models import save_tiny_bert, save_tiny_clip, save_tiny_siglip, save_tiny_stages, save_tiny_vit
 
 TITLES = ["golf travel bag", "tent", "a very long title", "ball", "shoe 42", "x", "camp stove", "red hat"]
@@ -118,7 +119,7 @@ def build(models, content_for):
         **options,
     ):
         names = SOURCES[source] if isinstance(source, str) else source
-        foundation = load_foundation(**{key: str(models / name) for key, name in names.items()}, modalities=modalities)
+        foundation = load_once(**{key: str(models / name) for key, name in names.items()}, modalities=modalities)
         content = content_for(foundation, cache)
         return build_item_encoder(foundation, content, peft_type, peft_config, num_groups, **options)
 

@@ -12,8 +12,8 @@ from recbole_perpeft.experiments.inputs import Inputs
 from recbole_perpeft.model.tower_factory import foundation_of
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import EncoderError
-from tests.conftest import tiny_config
 from tests.tiny_data import random_sequences, write_atomic
+from tests.tiny_runs import tiny_config
 
 ITEMS = ["b", "c", "a"]
 

@@ -9,6 +9,7 @@ import torch
 
 from recbole_perpeft.config.settings import PROPERTIES
 from recbole_perpeft.data.preparation import create_dataset, data_preparation
+from tests.matrix import slow
 from tests.tiny_models import save_tiny_clip
 
 DEMO = Path(PROPERTIES).parent / "dataset"
@@ -59,8 +60,7 @@ def demo_run(tiny, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("mask", [True, False])
-@pytest.mark.parametrize("held_out", [-2, -1])
+@pytest.mark.parametrize(("mask", "held_out"), [(True, -1), (False, -2), slow(True, -2), slow(False, -1)])
 def test_metrics_are_those_of_a_ranking_by_hand(demo_run, mask, held_out):
     dataset, trainer, valid_data, test_data = demo_run(mask_history=mask)
     result = trainer.evaluate(valid_data if held_out == -2 else test_data, load_best_model=False)

@@ -10,12 +10,16 @@ import torch
 from recbole_perpeft.evaluation.known_purchases import knowing, reads_purchases
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.quick_start import load, run
+from tests.matrix import quickly, slow
 from tests.training import by_predict, scatter_groups
 
 SMALL = {"embedding_size": 16, "epochs": 2, "mlp_hidden_size": [8]}
 OURS = ["PerPEFTLightGCN", "PerPEFTNGCF", "PerPEFTSGL", "PerPEFTDGCF", "PerPEFTSpectralCF", "PerPEFTFISM",
         "PerPEFTNAIS", "PerPEFTSimpleX", "PerPEFTMacridVAE"]  # fmt: skip
 AUTO_ENCODERS = ["CDAE", "MultiDAE", "MultiVAE", "MacridVAE", "RecVAE", "DiffRec"]
+# each graph and each history in one of the two libraries' classes, two auto-encoders
+QUICK = ["PerPEFTLightGCN", "PerPEFTSGL", "PerPEFTFISM", "PerPEFTSimpleX", "PerPEFTMacridVAE", "NGCF", "NCL", "DGCF",
+         "SpectralCF", "NAIS", "DMF", "MultiVAE", "DiffRec"]  # fmt: skip
 RECBOLES = ["LightGCN", "NGCF", "NCL", "SGL", "DGCF", "SpectralCF", "FISM", "NAIS", "SimpleX", "DMF", *AUTO_ENCODERS]
 
 
@@ -48,7 +52,7 @@ def _scores(trainer, data):
         return torch.cat([trainer.model.full_sort_predict(rows).view(len(rows), -1) for rows, *_ in data])
 
 
-@pytest.mark.parametrize("model", OURS + RECBOLES)
+@pytest.mark.parametrize("model", quickly(OURS + RECBOLES, QUICK))
 def test_the_test_knows_one_purchase_more_and_no_other_evaluation_does(prepare, model):
     _, trainer, train_data, valid_data, test_data = prepare(**_settings(model))
     if model in OURS:
@@ -97,7 +101,9 @@ def test_content_neighbours_know_the_same_in_the_test_whatever_their_kind(prepar
     torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["LightGCN", "PerPEFTLightGCN", "DMF", "SimpleX", "ContentNeighboursGeneral"])
+@pytest.mark.parametrize(
+    "model", ["LightGCN", "PerPEFTLightGCN", slow("DMF"), slow("SimpleX"), "ContentNeighboursGeneral"]
+)
 def test_a_checkpoint_is_measured_as_at_the_end_of_its_run_and_either_way(tiny, model):
     result = run(config_dict=tiny(**_settings(model)).settings())
     _, trainer, _, valid_data, test_data = load(result["checkpoint"])

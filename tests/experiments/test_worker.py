@@ -15,6 +15,7 @@ from recbole_perpeft.experiments.worker import measure
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from tests.config.test_identity import other_titles
+from tests.matrix import slow
 from tests.training import Killed
 
 
@@ -46,7 +47,7 @@ def killed_after(epoch, config, unfinished, monkeypatch):
             measure(config(), test=True, unfinished=unfinished)
 
 
-@pytest.mark.parametrize("epoch", [0, 2])
+@pytest.mark.parametrize("epoch", [slow(0), 2])
 def test_a_run_that_was_killed_goes_on_and_measures_what_it_would_have(common, tmp_path, monkeypatch, epoch):
     def config():
         return Config("PerPEFTSASRec", "tiny", config_dict={**common, "epochs": 4, "global_epochs": 2, "seed": 3})

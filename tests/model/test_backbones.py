@@ -11,13 +11,17 @@ from torch.nn import functional as F
 from recbole_perpeft.config.registry import find_model, our_models
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.quick_start import load, prepare, run
-from tests.conftest import tiny_config
-from tests.matrix import quickly
+from tests.matrix import quickly, slow
+from tests.tiny_runs import tiny_config
 from tests.training import fit, gradients, scatter_groups
 
 # one that trains on all prefixes at once, one that masks, one on single prefixes, and pairs, a graph
 QUICK = ["PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTNARM", "PerPEFTLightGCN"]
 BACKBONES = pytest.mark.parametrize("model", our_models())
+# one of each kind: what it has of its own in model/, and what its RecBole class looks up in its item tables
+KINDS = ["SASRec", "GRU4Rec", "NARM", "CORE", "HGN", "FPMC", "TransRec", "BERT4Rec", "RepeatNet", "FEARec", "SASRecF",
+         "BPR", "NNCF", "LINE", "SimpleX", "FISM", "ENMF", "MacridVAE", "LightGCN", "SGL"]  # fmt: skip
+QUICK_KINDS = quickly(list(our_models()), [f"PerPEFT{name}" for name in KINDS])
 SIZES = {
     "embedding_size": 16, "group_negatives": False, "mlp_hidden_size": [16, 8], "mf_embedding_size": 8,
     "mlp_embedding_size": 8, "ui_embedding_size": 16, "neigh_embedding_size": 8, "encoder_hidden_size": [16],
@@ -34,7 +38,7 @@ def sizes(model):
     return {"model": model, **SIZES, **OF_MODEL.get(model, {})}
 
 
-@pytest.fixture(scope="module", params=our_models())
+@pytest.fixture(scope="module", params=QUICK_KINDS)
 def backbone(request, tiny_root, tmp_path_factory):
     """A model of each backbone, with its loaders, whose groups all differ; the tests leave its weights alone."""
     with pytest.MonkeyPatch.context() as patch:
@@ -70,9 +74,10 @@ def test_a_batch_of_which_bert4rec_masks_nothing_teaches_nothing(prepare):
 
 
 MEANS = [model for model in our_models() if find_model(model).loss_is_mean]
+QUICK_MEANS = quickly(MEANS, [model for model in MEANS if model.removeprefix("PerPEFT") in KINDS])
 
 
-@pytest.mark.parametrize("backbone", MEANS, indirect=True)
+@pytest.mark.parametrize("backbone", QUICK_MEANS, indirect=True)
 def test_a_loss_that_is_a_mean_is_that_of_its_users(backbone):
     """As several processes take it, with some users each: their gradients add up to those of all."""
     net, train_data, _ = backbone
@@ -127,7 +132,7 @@ def test_scores_of_mixed_groups_are_those_of_each_user_alone(backbone):
             torch.testing.assert_close(scores[row], expected[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("share", [0.25, 1])
+@pytest.mark.parametrize("share", [0.25, slow(1)])
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF"])
 def test_scores_are_mixed_of_those_of_the_own_group_and_the_mean_of_all(prepare, model, share):
     _, trainer, train_data, valid_data, _ = prepare(group_mixing=share, **sizes(model))

@@ -123,7 +123,7 @@ def test_users_see_alike_until_stage_3(prepare, way):
     assert trainer.model.item_tower.by_user
 
 
-@pytest.mark.parametrize("way", quickly(PERSONALISED_BY[1:], ["group_vector", USER_PROJECTOR]))
+@pytest.mark.parametrize("way", quickly(PERSONALISED_BY[1:], [USER_PROJECTOR]))
 def test_a_resumed_run_ends_as_one_that_was_never_interrupted(prepare, recorded, way):
     whole, result, _ = run = recorded(personalised_by=way)
     trainer, again = resume(prepare, run.checkpoint(2), personalised_by=way)

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from recbole_perpeft.grouping.clustering import random_groups
+from tests.matrix import quickly
 from tests.training import NO_DROPOUT, PEFTS, gradients, move_modules, scatter_groups
 
 
@@ -178,9 +179,11 @@ def adapters(model, group):
     return dict(model.item_tower.encoder.adapter_parameters(group))
 
 
-@pytest.mark.parametrize("portion", [None, 5])
-@pytest.mark.parametrize("num_negatives", [4, None])
-@pytest.mark.parametrize("peft", PEFTS)
+WINDOWS = [(peft, number, portion) for peft in PEFTS for number in (4, None) for portion in (None, 5)]
+QUICK_WINDOWS = [("LORA", 4, None), ("LORA", None, 5), ("IA3", 4, 5), ("IA3", None, None)]
+
+
+@pytest.mark.parametrize(("peft", "num_negatives", "portion"), quickly(WINDOWS, QUICK_WINDOWS))
 def test_one_batch_in_a_window_has_the_gradients_of_a_plain_step(grouped, peft, num_negatives, portion):
     model, _, train_data, _ = grouped(peft, num_negatives=num_negatives, l2_emb=0.01)
     model.train()

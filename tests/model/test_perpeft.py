@@ -8,8 +8,9 @@ import torch
 from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
-from recbole_perpeft.model import grouped_users
+from recbole_perpeft.model import read_purchases
 from recbole_perpeft.utils.errors import TrainingError
+from tests.matrix import quickly
 from tests.training import NO_DROPOUT, PEFTS, gradients, scatter_groups
 
 
@@ -229,7 +230,7 @@ def test_the_model_can_be_pickled(prepare, settings):
 
 @pytest.mark.parametrize("scores", [2**24, 31 * 3])  # in memory at a time: of 50 prefixes, of 3
 def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare, monkeypatch, scores):
-    monkeypatch.setattr(grouped_users, "_SCORES", scores)
+    monkeypatch.setattr(read_purchases, "_SCORES", scores)
     _, trainer, train_data, _, _ = prepare()
     model, prefixes = trainer.model, train_data._prefixes
     scatter_groups(model, train_data)
@@ -245,8 +246,34 @@ def test_losses_by_group_are_those_of_a_softmax_over_all_items(prepare, monkeypa
 
 
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTGRU4Rec"])
-@pytest.mark.parametrize("longest", [3, 20])
-@pytest.mark.parametrize("settings", [{}, {"loss_type": "BPR"}, {"prefixes_per_user": 3}])
+def test_losses_in_a_large_catalogue_are_those_among_items_that_are_drawn(prepare, monkeypatch, model):
+    _, trainer, train_data, _, _ = prepare(model=model)
+    model, prefixes = trainer.model, train_data._prefixes
+    scatter_groups(model, train_data)
+    exact = model.losses_by_group(prefixes)
+    monkeypatch.setattr(read_purchases, "MOST_COMPARED", 10)
+    torch.testing.assert_close(model.losses_by_group(prefixes), exact)  # all are drawn
+
+    monkeypatch.setattr(read_purchases, "DRAWN", 12)
+    losses, drawn = model.losses_by_group(prefixes), model._drawn_items()
+    assert len(drawn.unique()) == 12
+    assert drawn.min() > 0
+    for group in range(3):
+        with model.item_tower.catalogue(group):
+            scores = model._score_all(prefixes).exp()
+        targets = prefixes["item_id"]
+        own = scores[torch.arange(len(targets)), targets]
+        others = scores[:, drawn].masked_fill(drawn == targets[:, None], 0).sum(dim=1) * (model.n_items - 1) / 12
+        torch.testing.assert_close(losses[:, group], -(own / (own + others)).log(), rtol=1e-4, atol=1e-5)
+
+
+WAYS = [{}, {"loss_type": "BPR"}, {"prefixes_per_user": 3}]
+CELLS = [(model, longest, way) for model in ("PerPEFTSASRec", "PerPEFTGRU4Rec") for longest in (3, 20) for way in WAYS]
+
+
+@pytest.mark.parametrize(
+    ("model", "longest", "settings"), quickly(CELLS, [CELLS[0], CELLS[4], CELLS[5], CELLS[8], CELLS[9]])
+)
 def test_one_pass_gives_the_loss_of_all_prefixes_one_by_one(prepare, model, longest, settings):
     _, trainer, train_data, _, _ = prepare(
         model=model, embedding_size=16, **NO_DROPOUT, MAX_ITEM_LIST_LENGTH=longest, **settings

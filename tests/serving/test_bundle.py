@@ -38,9 +38,7 @@ CASES = {
 AWAY = {"data_path": "nowhere"}  # neither purchases nor pictures, and no encoder, which lies with them
 
 
-@pytest.mark.parametrize(
-    "case", quickly([*CASES], ["by user", "IISAN", "columns of items", "graph", "histories", "SASRec", "LightGCN"])
-)
+@pytest.mark.parametrize("case", quickly([*CASES], ["by user", "IISAN", "graph", "histories", "LightGCN"]))
 def test_what_is_opened_scores_as_the_checkpoint_without_data_and_encoder(checkpoint, tmp_path, case):
     *_, file = checkpoint(**CASES[case])
     write_bundle(file, tmp_path / "bundle")

@@ -40,8 +40,7 @@ def shop(tiny_root, tmp_path):
 
 CELLS = [(source, case) for source in ("checkpoint", "bundle") for case in CASES]
 QUICK = [("bundle", "soft groups, content term"), ("bundle", "side networks"), ("bundle", "a mask token"),
-         ("checkpoint", "soft groups, content term"), ("checkpoint", "frozen, one group"),
-         ("checkpoint", "group vectors")]  # fmt: skip
+         ("checkpoint", "frozen, one group"), ("checkpoint", "group vectors")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("source", "case"), quickly(CELLS, QUICK))

@@ -8,6 +8,7 @@ from recbole.utils.case_study import full_sort_scores, full_sort_topk
 from recbole_perpeft import quick_start
 from recbole_perpeft.grouping.assignment import stage_2_groups
 from recbole_perpeft.serving.catalogue import Catalogue
+from recbole_perpeft.serving.list_options import ListOptions
 from recbole_perpeft.serving.opening import Opened
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import RequestError, SettingError
@@ -192,12 +193,11 @@ def test_where_nothing_can_be_written_is_named(tiny, recorded, tmp_path, monkeyp
         Recommender.load(file)
 
 
-def test_columns_that_lists_have_themselves_are_refused(opened):
-    recommender, *_ = opened()
-    recommender.catalogue = Catalogue(recommender.catalogue.tokens, ["rank"], lambda names: {"i1": {"rank": "7"}})
+def test_columns_that_lists_have_themselves_are_refused():
+    catalogue = Catalogue(["[PAD]", "i1", "i2"], ["rank"], lambda names: {"i1": {"rank": "7"}})
     with pytest.raises(RequestError, match="lists have a column 'rank' of their own"):
-        recommender.recommend(["u1"], columns=["rank"])
-    assert recommender.recommend(["u1"], k=1, where={"rank": 7}, seen=True).item_id.tolist() == ["i1"]
+        ListOptions(columns=["rank"]).told(catalogue)
+    assert ListOptions(where={"rank": 7}).allowed(catalogue).tolist() == [False, True, False]
 
 
 REFUSED = {

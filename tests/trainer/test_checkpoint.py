@@ -12,6 +12,7 @@ from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.utils.errors import CheckpointError
 from tests.interpreter import in_a_fresh_interpreter
+from tests.matrix import slow
 from tests.tiny_models import save_tiny_clip
 from tests.training import FAST, fit
 
@@ -26,6 +27,7 @@ def test_a_checkpoint_is_small_and_names_what_it_left_out(recorded):
     assert state["identity"]["encoder hash"] == foundation.fingerprint()
 
 
+@pytest.mark.slow  # tests of an encoder that moved and of runs that go on in new processes see most of it
 def test_a_fresh_process_elsewhere_gives_the_same_test_score(tiny, tiny_root, tmp_path):
     result = run(config_dict=tiny(num_groups=2, epochs=2, global_epochs=1).settings())
     there = tmp_path / "there"  # another machine, to which all was copied
@@ -76,7 +78,7 @@ def test_a_checkpoint_of_something_else_is_refused(prepare, recorded, tiny_root,
         other.resume_checkpoint(recorded(**short).checkpoint(0))
 
 
-@pytest.mark.parametrize("settings", [{}, FAST])
+@pytest.mark.parametrize("settings", [{}, slow(FAST)])
 def test_an_encoder_may_move(recorded, tiny_root, tmp_path, settings):
     run = recorded(**settings, soft_groups=False)  # whose shares are found after the last epoch
     moved = shutil.copytree(tiny_root / "tiny" / "clip", tmp_path / "elsewhere")
@@ -143,7 +145,7 @@ def test_a_checkpoint_with_settings_that_are_gone_opens_and_the_log_names_them(t
     assert "has settings that this build does not know: share_items." in caplog.text
 
 
-@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTLightGCN"])
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", slow("PerPEFTLightGCN")])
 def test_a_checkpoint_of_before_there_were_settings_is_scored_as_it_was(tiny, model):
     then = {"content_term": False, "soft_groups": False, "grow_history": False}
     if model == "PerPEFTLightGCN":

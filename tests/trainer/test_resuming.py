@@ -10,6 +10,7 @@ from recbole_perpeft.commands.run import main
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError
+from tests.matrix import slow
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_another_protocol_measures_but_does_not_train_on(given, caplog, capfd):
         trainer.fit(train_data, valid_data, verbose=False)
 
 
-@pytest.mark.parametrize("model", ["SASRec", "LightGCN", "Pop", "ItemKNN", "RecVAE"])
+@pytest.mark.parametrize("model", ["SASRec", slow("LightGCN"), "Pop", slow("ItemKNN"), "RecVAE"])
 def test_a_checkpoint_of_a_model_of_recbole_gives_the_printed_score(given, tiny, model):
     result = run(config_dict=given(model, epochs=2, metric_decimal_place=9))
     assert Path(result["checkpoint"]).name.startswith(f"{model}-tiny-")

@@ -24,7 +24,7 @@ CELLS = [
     *(({"num_groups": 1}, way) for way in [{}, {"learner": "sgd"}, *WAYS] if "personalised_by" not in way),
 ]
 QUICK = [
-    ({"num_groups": 5}, {}), (KMEANS, {}), ({"regroup_epochs": 1}, {}), ({"epochs": 5}, {}),
+    (KMEANS, {}), ({"epochs": 5}, {}),
     ({"num_groups": 2}, {"averaging_epochs": 2}), ({"num_groups": 2}, {"model": "PerPEFTLightGCN"}),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Stages, seeds, resuming, and selection by validation."""
+"""Stages, seeds, and selection by validation."""
 
 import re
 
@@ -9,13 +9,12 @@ import torch
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer import trainer as trainer_module
-from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.steps import Steps
 from recbole_perpeft.utils.errors import TrainingError
 from tests.matrix import slow
 from tests.tiny_data import random_sequences, write_atomic
 from tests.tiny_models import save_tiny_clip
-from tests.training import COHERENCE, FAST, KMEANS, Killed, fit, resume, same, scripted
+from tests.training import COHERENCE, FAST, KMEANS, fit, same, scripted
 
 
 @pytest.mark.parametrize("settings", [slow({"grouping": "random"}), KMEANS, FAST, slow(COHERENCE)])
@@ -59,35 +58,6 @@ def test_the_seed_decides_the_numbers(prepare, loss_type):
     assert not same(first[0].model.state_dict(), other[0].model.state_dict())
 
 
-@pytest.mark.parametrize(
-    ("epoch", "settings"),
-    [
-        slow(0, {}),
-        (1, {}),
-        (2, {}),
-        slow(3, {}),
-        slow(1, KMEANS),
-        slow(2, KMEANS),
-        slow(0, FAST),
-        slow(1, FAST),
-        (2, FAST | KMEANS),
-        slow(1, COHERENCE),
-        slow(2, {"regroup_epochs": 1, "group_negatives": False}),
-        slow(1, {"averaging_epochs": 2} | FAST),
-        (2, {"averaging_epochs": 2, "regroup_epochs": 1, "group_negatives": False}),
-    ],
-)
-def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(prepare, recorded, epoch, settings):
-    whole, result, _ = run = recorded(**settings)
-    _, trainer, train_data, valid_data, test_data = prepare(**settings)
-    trainer.resume_checkpoint(run.checkpoint(epoch))
-    assert trainer.start_epoch == epoch + 1
-    score = trainer.fit(train_data, valid_data, verbose=False)
-    assert score == (whole.best_valid_score, whole.best_valid_result)
-    assert trainer.evaluate(test_data) == result
-    assert same(trainer.model.state_dict(), whole.model.state_dict())
-
-
 def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepare, caplog, monkeypatch):
     caplog.set_level("INFO")
     settings = {"epochs": 5, "global_epochs": 2, "regroup_epochs": 2, "group_negatives": False, "eval_step": 0}
@@ -113,36 +83,7 @@ def test_users_move_to_the_module_that_predicts_them_best_before_an_epoch(prepar
     assert f"{moved} users changed their group" in caplog.text
 
 
-@pytest.mark.parametrize("settings", [{}, slow(FAST)])
-def test_a_run_killed_after_grouping_resumes_in_the_personalised_stage(prepare, recorded, monkeypatch, settings):
-    whole, result, _ = recorded(**settings)
-    _, trainer, train_data, valid_data, _ = prepare(**settings)
-    fit_stage = trainer._fit_stage
-
-    def killed_before_stage_3(*arguments):
-        if trainer.stage is Stage.PERSONALISED:
-            raise Killed
-        fit_stage(*arguments)
-
-    monkeypatch.setattr(trainer, "_fit_stage", killed_before_stage_3)
-    with pytest.raises(Killed):
-        trainer.fit(train_data, valid_data, verbose=False)
-    state = checkpoint_file.read(trainer.saved_model_file)
-    assert (state["stage"], state["epoch"]) == ("personalised", 1)
-    again, again_result = resume(prepare, trainer.saved_model_file, **settings)
-    assert again_result == result
-    assert same(again.model.state_dict(), whole.model.state_dict())
-
-
-def test_a_stage_that_stopped_early_stays_stopped_when_resumed(prepare, recorded):
-    settings = {"epochs": 8, "global_epochs": 6, "stopping_step": 0, "learning_rate": 0.3}
-    whole = recorded(**settings)
-    last_global = max(epoch for epoch in whole.validated if epoch < 6)
-    assert last_global < 5  # or this shows nothing
-    assert resume(prepare, whole.checkpoint(last_global), **settings)[1] == whole.result
-
-
-@pytest.mark.parametrize(("scores", "best"), [((1, 2, 3, 5, 4), 3), ((1, 4, 2, 4, 3), 3), ((1, 2, 3, 4, 5), 4)])
+@pytest.mark.parametrize(("scores", "best"), [((1, 2, 3, 5, 4), 3), slow((1, 4, 2, 4, 3), 3), ((1, 2, 3, 4, 5), 4)])
 def test_the_best_validated_epoch_is_tested(prepare, scores, best):
     _, trainer, train_data, valid_data, test_data = prepare(epochs=5)
     scripted(trainer, scores)
@@ -181,28 +122,6 @@ def test_one_group_is_global_peft_for_all_epochs(prepare):
     trainer, _ = fit(prepare, num_groups=1)
     assert trainer.stage == "global"
     assert trainer.train_loss_dict.keys() == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize("settings", [{}, slow(FAST), slow({"averaging_epochs": 2})])
-def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settings):
-    _, whole, train_data, *_ = prepare(**settings)
-    whole.fit(train_data, None, verbose=False)
-    _, killed, train_data, *_ = prepare(**settings)
-    original = killed._train_epoch
-
-    def train_epoch(train_data, epoch, *args, **kwargs):
-        if epoch == 1:
-            raise Killed
-        return original(train_data, epoch, *args, **kwargs)
-
-    killed._train_epoch = train_epoch
-    with pytest.raises(Killed):
-        killed.fit(train_data, None, verbose=False)
-    _, trainer, train_data, *_ = prepare(**settings)
-    trainer.resume_checkpoint(killed.saved_model_file)
-    assert trainer.start_epoch == 1
-    trainer.fit(train_data, None, verbose=False)
-    assert same(trainer.model.state_dict(), whole.model.state_dict())
 
 
 def test_without_validation_the_last_epoch_is_kept(prepare):

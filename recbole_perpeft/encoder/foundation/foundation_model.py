@@ -5,9 +5,7 @@ As in the paper, the L2-normalised embeddings of image and text are concatenated
 
 import contextlib
 import functools
-import hashlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +14,7 @@ from torch.nn import functional as F
 from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ModelOutput
 
+from recbole_perpeft.encoder.foundation.fingerprint import hash_of, of_features
 from recbole_perpeft.encoder.foundation.pair import EncoderPair
 from recbole_perpeft.encoder.foundation.precision import cast_multiplications
 from recbole_perpeft.encoder.foundation.processors import blank_pixels, pixel_affine
@@ -26,8 +25,6 @@ if TYPE_CHECKING:  # which are made of a foundation model
     from recbole_perpeft.encoder.foundation.layer_cut import LayerCut
 
 MODALITIES = ("image", "text")
-# of a configuration: where it came from and how it was written
-_NOT_OF_FEATURES = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
 
 
 class FoundationModel(nn.Module):
@@ -107,7 +104,7 @@ class FoundationModel(nn.Module):
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         # Noted before any adapter comes in: what never leaves eval mode, and what fingerprint() is of.
         self._base_modules = list(self.model.modules())
-        self._fingerprint = _hash(self.model.state_dict().items(), [*self._settings()])
+        self._fingerprint = hash_of(self.model.state_dict().items(), [*self._settings()])
         self.cuts: dict[str, LayerCut] = {}
         self.last_layers: dict[str, LastLayer] = {}
         self.below_cut: set[str] = set()
@@ -206,7 +203,7 @@ class FoundationModel(nn.Module):
         """What changes features and is no weight: the models' configurations, poolings, the scale of pixels."""
         for model in (self.model, *self.model.children()):
             if isinstance(config := getattr(model, "config", None), PreTrainedConfig):
-                yield _of_features(config.to_diff_dict())
+                yield of_features(config.to_diff_dict())
         if isinstance(self.model, EncoderPair):
             yield [self.model.image_pooling, self.model.text_pooling]
         if "image" in self.modalities:
@@ -290,18 +287,3 @@ class FoundationModel(nn.Module):
 
 def _pooled(output: torch.Tensor | ModelOutput) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.pooler_output  # an object since transformers 5
-
-
-def _of_features(value: object) -> object:
-    """A configuration, those within it included, without what no feature depends on."""
-    if not isinstance(value, dict):
-        return value
-    return {key: _of_features(inner) for key, inner in value.items() if key not in _NOT_OF_FEATURES}
-
-
-def _hash(weights: Iterable[tuple[str, torch.Tensor]], settings: list) -> str:
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, weight in weights:
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -8,7 +8,7 @@ from recbole_perpeft import quick_start
 from recbole_perpeft.__main__ import main
 from recbole_perpeft.config import Config
 from recbole_perpeft.utils.errors import DataError, PerPEFTError
-from tests.conftest import TINY
+from tests.tiny_runs import TINY
 
 N_ITEMS = 12
 

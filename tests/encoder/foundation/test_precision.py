@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 from recbole_perpeft.encoder import EncoderError, compute_dtype
 from tests.encoder.conftest import ITEMS, SOURCES, trained
-from tests.matrix import slow
+from tests.matrix import quickly, slow
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 LORAS = {
@@ -109,8 +109,12 @@ def test_only_frozen_weights_without_adapters_are_held_in_bf16(build):
         assert (parameter.dtype == torch.bfloat16) == (frozen_product and not adapted), name
 
 
-@pytest.mark.parametrize("method", LORAS)
-@pytest.mark.parametrize("source", SOURCES)
+MERGED = [(method, source) for method in LORAS for source in SOURCES]
+
+
+@pytest.mark.parametrize(
+    ("method", "source"), quickly(MERGED, [cell for cell in MERGED if cell[0] == "plain" or cell[1] == "clip"])
+)
 def test_merged_features_are_the_unmerged_ones(build, method, source):
     peft_type, settings = LORAS[method]
     encoder = trained(build(peft_type, source, peft_config=settings)).eval()

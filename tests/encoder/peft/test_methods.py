@@ -17,7 +17,6 @@ STARTS_ELSEWHERE = {"C3A", "FOURIERFT", "UNILORA", "VBLORA"}
 NAMED_IN_THE_PAPERS = {
     "LORA", "DORA", "RSLORA", "IA3", "VERA", "OFT", "BOFT", "HRA", "LOHA", "LOKR", "FOURIERFT", "LN_TUNING", "RANDLORA",
 }  # fmt: skip
-METHODS = pytest.mark.parametrize("method", usable_peft_types())
 # low rank, a scale, a rotation, norms, drawn projections, and one that starts elsewhere
 QUICK_METHODS = pytest.mark.parametrize(
     "method", quickly(list(usable_peft_types()), ["LORA", "DORA", "IA3", "OFT", "LN_TUNING", "VERA", "FOURIERFT"])
@@ -30,7 +29,7 @@ def features(encoder):
         return [encoder.encode(ITEMS, group) for group in range(2)]
 
 
-@METHODS
+@QUICK_METHODS
 def test_a_method_trains_the_module_of_one_group_and_leaves_the_others_alone(build, method):
     encoder = build(peft_type=method.lower(), num_groups=2)
     before = features(encoder)

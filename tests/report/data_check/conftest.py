@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from recbole_perpeft.report.data_check.check import check_data
-from tests.conftest import tiny_config
+from tests.tiny_runs import tiny_config
 
 
 @pytest.fixture

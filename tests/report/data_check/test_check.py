@@ -16,9 +16,9 @@ from recbole_perpeft.data.sources.purchases import core
 from recbole_perpeft.report.data_check.check import check_data
 from recbole_perpeft.report.data_check.screen import as_text, verdict
 from recbole_perpeft.utils.errors import PerPEFTError
-from tests.conftest import tiny_config
 from tests.report.data_check.conftest import change, figures, of_kind, rename
 from tests.tiny_data import write_purchases
+from tests.tiny_runs import tiny_config
 
 ROOT = Path(__file__).parents[3]
 

@@ -10,8 +10,8 @@ from recbole_perpeft.__main__ import main
 from recbole_perpeft.report.data_check.page import as_html
 from recbole_perpeft.report.data_check.screen import verdict
 from tests.browser import needs_browser, opened
-from tests.conftest import tiny_config
 from tests.report.data_check.conftest import rename
+from tests.tiny_runs import tiny_config
 
 
 class Page(HTMLParser):
