@@ -6,11 +6,13 @@ from importlib import import_module
 from recbole_perpeft.utils.cores import share_cores
 from recbole_perpeft.utils.exit_status import exit_status
 from recbole_perpeft.utils.late_imports import without_garbage_collection
+from recbole_perpeft.utils.late_torch import import_torch_for_serving
 from recbole_perpeft.utils.launch import refuse_several
 
 # each a module of commands/ with a main; only the one that is asked for is imported
 COMMANDS = ("cache", "check", "compare", "estimate", "explain", "export", "prepare", "recommend", "serve", "tune")
 _OF_RUNS = ("compare", "tune")
+_SERVES = "serve"
 
 
 def main(arguments: list[str]) -> int:
@@ -24,6 +26,8 @@ def main(arguments: list[str]) -> int:
     def command() -> int | None:
         refuse_several(arguments[0])
         with without_garbage_collection():  # imports take seconds, in which it may be interrupted too
+            if arguments[0] == _SERVES:
+                import_torch_for_serving()
             module = import_module(f"recbole_perpeft.commands.{arguments[0]}")
         return module.main(arguments[1:])
 

@@ -1,7 +1,7 @@
 """What purchases add to a score: how often an item was bought soon before or after what its user bought."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from recbole_perpeft.model.score_parts import Part
 _APART = 20  # purchases that two of a user are apart at most, to count
 _SHARE = 0.8  # what a pair counts, of one that is one purchase less apart
 _NEIGHBOURS = 256  # of an item, those of the largest counts
+_PURCHASES = 2**11  # whose pairs are counted at a time
 _AT_A_TIME = 2**22  # counts that are looked up
 
 
@@ -67,12 +68,15 @@ class PurchaseTerm(nn.Module):
         self.register_buffer("decay", torch.ones(()))
         self.register_buffer("damping", torch.zeros(()))
         sequences = list(sequences)
-        one, other, counts = near_counts(sequences, n_items)
-        kept = _largest(one, other, counts)
+        parts = []
+        for one, other, counts in near_counts(sequences, n_items):
+            kept = _largest(one, other, counts)
+            parts.append((one[kept], other[kept], counts[kept]))
+        one, other, counts = map(np.concatenate, zip(*parts, strict=True))
         bought = np.bincount(np.concatenate(sequences), minlength=n_items).clip(min=1)
-        self._keep("starts", np.searchsorted(one[kept], np.arange(n_items + 1)))  # [n_items + 1]: of each item's counts
-        self._keep("items", other[kept])  # [counts]
-        self._keep("counts", counts[kept])  # [counts]
+        self._keep("starts", np.searchsorted(one, np.arange(n_items + 1)))  # [n_items + 1]: of each item's counts
+        self._keep("items", other)  # [counts]
+        self._keep("counts", counts)  # [counts]
         self._keep("bought", bought.astype(np.float32))  # [n_items]
 
     def with_items(self, n_items: int) -> "PurchaseTerm":
@@ -178,30 +182,52 @@ class CountsPurchases:
         return near if self.part is Part.PURCHASES else score(interaction) + self.purchase_term.weight * near
 
 
-def near_counts(sequences: Iterable[np.ndarray], n_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How often two items were bought near each other.
+def near_counts(sequences: Sequence[np.ndarray], n_items: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """How often two items were bought near each other, some first items at a time.
 
-    A pair that one user bought ``d`` purchases apart counts ``0.8 ** (d - 1)``, up to 20 apart.
+    A pair that one user bought ``d`` purchases apart counts ``0.8 ** (d - 1)``, up to 20 apart. All pairs at once take
+    many times the memory of those that are kept.
+
+    Yields
+    ------
+    tuple of numpy.ndarray
+        One item, the other, and the count, of all pairs of some first items, in order, ``[pairs]`` each.
+    """
+    items = np.concatenate(sequences).astype(np.int64)
+    users = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
+    places = np.argsort(items, kind="stable")  # of each item's purchases, one item after the other
+    ends = np.bincount(items, minlength=n_items).cumsum()
+    first = 0
+    while first < len(places):
+        # whole items: as many as fit, or one
+        last = max(np.searchsorted(ends, first + _PURCHASES, side="right") - 1, np.searchsorted(ends, first, "right"))
+        block, first = places[first : ends[last]], ends[last]
+        pairs, values = zip(*(_pairs(items, users, block, n_items, way) for way in (1, -1)), strict=True)
+        both, place = np.unique(np.concatenate(pairs), return_inverse=True)
+        after, before = np.split(place, [len(pairs[0])])
+        counts = np.bincount(after, values[0], len(both)) + np.bincount(before, values[1], len(both))
+        yield *np.divmod(both, n_items), counts.astype(np.float32)
+
+
+def _pairs(
+    items: np.ndarray, users: np.ndarray, places: np.ndarray, n_items: int, way: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of the purchases at ``places [n]`` with those after them (``way`` 1) or before (-1), and what each counts.
 
     Returns
     -------
     tuple of numpy.ndarray
-        One item, the other, and the count, of all pairs both ways, in order, ``[pairs]`` each.
+        The first item times ``n_items`` plus the other one, and the count, ``[pairs]`` each, the nearest first.
     """
-    sequences = list(sequences)
-    items = np.concatenate(sequences).astype(np.int64)
-    users = np.repeat(np.arange(len(sequences)), [len(sequence) for sequence in sequences])
-    pairs, counts = np.empty(0, np.int64), np.empty(0)
-    for apart in range(1, min(_APART, max(map(len, sequences)) - 1) + 1):
-        one, other = items[:-apart], items[apart:]
-        near = (users[apart:] == users[:-apart]) & (one != other)  # an item may have been bought again
-        there, place = np.unique(np.concatenate([pairs, (one * n_items + other)[near]]), return_inverse=True)
-        values = np.concatenate([counts, np.full(near.sum(), _SHARE ** (apart - 1))])
-        pairs, counts = there, np.bincount(place, values, minlength=len(there))
-    one, other = np.divmod(pairs, n_items)
-    both, place = np.unique(np.concatenate([pairs, other * n_items + one]), return_inverse=True)
-    counts = np.bincount(place, np.concatenate([counts, counts]), minlength=len(both))
-    return *np.divmod(both, n_items), counts.astype(np.float32)
+    pairs, values = [], []
+    for apart in range(1, _APART + 1):
+        others = places + way * apart
+        there = (others >= 0) & (others < len(items))
+        here, others = places[there], others[there]
+        near = (users[here] == users[others]) & (items[here] != items[others])  # it may have been bought again
+        pairs.append(items[here[near]] * n_items + items[others[near]])
+        values.append(np.full(len(pairs[-1]), _SHARE ** (apart - 1)))
+    return np.concatenate(pairs), np.concatenate(values)
 
 
 def _largest(one: np.ndarray, other: np.ndarray, counts: np.ndarray) -> np.ndarray:

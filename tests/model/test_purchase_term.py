@@ -53,6 +53,7 @@ def test_items_are_scored_by_what_was_bought_near_the_history(monkeypatch, kept)
     if kept:
         monkeypatch.setattr(purchase_term, "_NEIGHBOURS", kept)
     monkeypatch.setattr(purchase_term, "_AT_A_TIME", 700)  # some rows at a time
+    monkeypatch.setattr(purchase_term, "_PURCHASES", 100)  # some three items at a time
     term = PurchaseTerm(sequences(), ITEMS)
     term.decay.fill_(0.7)
     term.damping.fill_(0.5)

@@ -9,6 +9,7 @@ import pytest
 
 from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.serving.recommender import Recommender
+from recbole_perpeft.utils.late_torch import TRIED
 from tests.interpreter import in_a_fresh_interpreter
 from tests.serving.services import app_of, client_of, together
 
@@ -241,6 +242,8 @@ def test_a_model_of_recbole_is_served_without_groups(checkpoint, tiny_root, tmp_
 def test_a_bundle_is_served_without_what_only_training_needs(bundle, tiny_root):
     code = f"""
 import sys
+from recbole_perpeft.__main__ import main
+assert main(["serve", "nothing", "--port", "0"]) == 2  # as the command begins
 from fastapi.testclient import TestClient
 from recbole_perpeft.commands import serve
 from recbole_perpeft.serving.service.app import create_app
@@ -251,6 +254,9 @@ with TestClient(create_app(opener), "http://127.0.0.1") as client:
     print([answer.status_code for answer in (known, new, picture, client.get("/users"), client.post("/reload"))])
 unused = ("transformers", "peft", "sklearn", "tensorboard", "torch._dynamo", "recbole_perpeft.trainer.trainer")
 unused += ("pandas", "pyarrow", "matplotlib", "ray", "scipy.sparse")  # most of the memory that can be done without
+if sys.modules["torch"].__version__.startswith({TRIED!r}):
+    unused += ("torch._decomp.decompositions", "torch._refs.linalg", "torch.export.exported_program")
+    unused += ("torch.distributions.normal", "torch.quantization.observer")
 unused += ("PIL.Image", "numpy.ma", "recbole_perpeft.quick_start", "recbole_perpeft.explain", "recbole_perpeft.report")
 print([name for name in unused if name in sys.modules])
 """

@@ -11,6 +11,7 @@ from PIL import Image
 
 from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.serving.recommender import Recommender
+from tests.interpreter import in_a_fresh_interpreter
 from tests.serving.services import client_of
 
 
@@ -58,6 +59,26 @@ def test_new_items_are_listed_as_the_recommender_lists_them(bundle, tiny_root, t
     }
     assert recommender.catalogue.columns == ("title", "brand")
     assert [item["score"] for item in told] == pytest.approx(ours.score.tolist(), abs=1e-4)
+
+
+def test_a_service_whose_torch_lacks_parts_reads_them_with_all_of_it(bundle, tiny_root):
+    sent = {"items": [{"id": "new", "title": "red ball", "picture": picture_of(tiny_root, "i3")}]}
+    asked = {"user": "u1", "k": 3, "allow": ["new", "i1", "i2", "i3"], "seen": True}
+    code = f"""
+import json
+from recbole_perpeft.utils.late_torch import import_torch_for_serving
+import_torch_for_serving()
+from tests.serving.services import client_of
+with client_of({str(bundle)!r}, {str(tiny_root)!r}) as client:
+    assert client.post("/items", json={sent!r}).json()["taken"] == ["new"]
+    print(json.dumps(client.post("/recommend", json={asked!r}).json()["items"]))
+"""
+    told = json.loads(in_a_fresh_interpreter(code, bundle.parent).splitlines()[-1])
+    with client_of(bundle, tiny_root) as client:
+        client.post("/items", json=sent)
+        ours = client.post("/recommend", json=asked).json()["items"]
+    assert [item["item"] for item in told] == [item["item"] for item in ours]
+    assert [item["score"] for item in told] == pytest.approx([item["score"] for item in ours], abs=1e-4)
 
 
 def test_what_cannot_be_taken_is_told_and_nothing_of_it_stays(bundle, tiny_root):

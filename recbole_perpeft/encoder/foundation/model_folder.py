@@ -13,6 +13,9 @@ from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrained
 from transformers.utils import logging as transformers_logging
 
 from recbole_perpeft.utils.errors import EncoderError, first_line
+from recbole_perpeft.utils.late_torch import know_shapes
+
+know_shapes()  # transformers makes models without values first
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
