@@ -6,7 +6,7 @@ from recbole.data.interaction import Interaction
 from recbole_perpeft.utils.device_rows import to_device
 
 _USERS = 64  # of a batch at most
-_ROWS = 2048  # as in RecBole's batches
+_ROWS = 1024  # of a batch: with more, few users with long histories have too few steps in an epoch
 
 
 def users_of_a_batch(rows_of_a_user: float) -> int:
