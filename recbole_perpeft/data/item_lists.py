@@ -9,7 +9,7 @@ import torch
 # Scores of a block of users: 16 MB on a CPU, for more is new memory at every block and leaves the caches; 64 MB on a
 # GPU, where a block should be worth its launches, and where the memory is kept from block to block.
 SCORES_OF_A_BLOCK = {"cpu": 2**22, "cuda": 2**24}
-LEAST_ROWS = 32  # of a block: a large catalogue's table, which fits no cache, is read for each
+LEAST_ROWS = 16  # of a block: a large catalogue's table, which fits no cache, is read for each
 
 
 @dataclass(frozen=True)
