@@ -38,7 +38,7 @@ def sizes(model):
     return {"model": model, **SIZES, **OF_MODEL.get(model, {})}
 
 
-@pytest.fixture(scope="module", params=QUICK_KINDS)
+@pytest.fixture(scope="module", params=our_models())
 def backbone(request, tiny_root, tmp_path_factory):
     """A model of each backbone, with its loaders, whose groups all differ; the tests leave its weights alone."""
     with pytest.MonkeyPatch.context() as patch:
@@ -111,6 +111,7 @@ def test_gradients_reach_the_groups_own_module_and_no_other(backbone):
     assert reached["item_tower.id_embedding.weight"].abs().sum() > 0
 
 
+@pytest.mark.parametrize("backbone", QUICK_KINDS, indirect=True)
 def test_scores_of_mixed_groups_are_those_of_each_user_alone(backbone):
     net, _, valid_data = backbone
     net.eval()

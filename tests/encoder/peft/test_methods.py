@@ -17,6 +17,7 @@ STARTS_ELSEWHERE = {"C3A", "FOURIERFT", "UNILORA", "VBLORA"}
 NAMED_IN_THE_PAPERS = {
     "LORA", "DORA", "RSLORA", "IA3", "VERA", "OFT", "BOFT", "HRA", "LOHA", "LOKR", "FOURIERFT", "LN_TUNING", "RANDLORA",
 }  # fmt: skip
+METHODS = pytest.mark.parametrize("method", usable_peft_types())
 # low rank, a scale, a rotation, norms, drawn projections, and one that starts elsewhere
 QUICK_METHODS = pytest.mark.parametrize(
     "method", quickly(list(usable_peft_types()), ["LORA", "DORA", "IA3", "OFT", "LN_TUNING", "VERA", "FOURIERFT"])
@@ -29,21 +30,29 @@ def features(encoder):
         return [encoder.encode(ITEMS, group) for group in range(2)]
 
 
-@QUICK_METHODS
+@METHODS
 def test_a_method_trains_the_module_of_one_group_and_leaves_the_others_alone(build, method):
     encoder = build(peft_type=method.lower(), num_groups=2)
     before = features(encoder)
     torch.testing.assert_close(before[0], before[1], atol=1e-6, rtol=0)
-    if method not in STARTS_ELSEWHERE:
-        frozen = build(peft_type="NONE", num_groups=2)
-        torch.testing.assert_close(before[0], frozen.encode(ITEMS, 0), atol=1e-4, rtol=1e-3)
-    encoder.train()
     optimizer = torch.optim.AdamW(all_parameters(encoder), lr=0.01, weight_decay=0.1)
-    train(encoder, optimizer, 0, steps=2, seed=0)
+    train(encoder.train(), optimizer, 0, steps=2, seed=0)
     assert all(parameter.grad is None for _, parameter in encoder.adapter_parameters(1))
     after = features(encoder)
     assert (after[0] - before[0]).abs().max() > 1e-4
     assert torch.equal(after[1], before[1])
+
+
+@QUICK_METHODS
+def test_modules_of_a_method_start_at_the_model_as_it_is_and_are_merged_saved_and_copied(build, method):
+    encoder = build(peft_type=method, num_groups=2)
+    before = features(encoder)
+    if method not in STARTS_ELSEWHERE:
+        frozen = build(peft_type="NONE", num_groups=2)
+        torch.testing.assert_close(before[0], frozen.encode(ITEMS, 0), atol=1e-4, rtol=1e-3)
+    optimizer = torch.optim.AdamW(all_parameters(encoder), lr=0.01, weight_decay=0.1)
+    train(encoder.train(), optimizer, 0, steps=2, seed=0)
+    after = features(encoder)
     train(encoder.train(), optimizer, 1, steps=2, seed=1)
     both = features(encoder)
     assert torch.equal(both[0], after[0])
