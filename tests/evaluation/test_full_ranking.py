@@ -25,6 +25,7 @@ LIST_METRICS = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniInde
 def small_blocks(monkeypatch):
     """Blocks of eleven users of the tiny data's 31 items."""
     monkeypatch.setattr(item_lists, "SCORES_OF_A_BLOCK", {"cpu": 11 * 31 + 30})
+    monkeypatch.setattr(item_lists, "LEAST_ROWS", 8)
 
 
 def in_turn(model, n=3):
@@ -75,6 +76,7 @@ def test_eval_batch_size_bounds_the_blocks(prepare):
 
 def test_a_catalogue_beyond_the_budget_is_ranked_for_a_few_users_at_a_time(prepare, monkeypatch):
     monkeypatch.setattr(item_lists, "SCORES_OF_A_BLOCK", {"cpu": 5})
+    monkeypatch.setattr(item_lists, "LEAST_ROWS", 8)
     _, _, _, valid_data, _ = prepare()
     assert [len(users) for users, _ in rows(valid_data)] == [8] * 5
 
