@@ -133,7 +133,7 @@ def load(checkpoint_file: str | Path, config_dict: dict | None = None, new_data:
         config = config_of(read_state(checkpoint_file)["settings"], checkpoint_file, config_dict)
     _, trainer, train_data, valid_data, test_data = prepare(config)
     if new_data:
-        start_from(trainer, checkpoint_file, train_data)
+        start_from(trainer, checkpoint_file, train_data, valid_data)
         return config, trainer, train_data, valid_data, test_data
     resume(trainer, checkpoint_file, to_train=False)
     if is_perpeft(trainer.config.model_class):
@@ -175,7 +175,7 @@ def _fit_and_test(
     if config["resume"]:
         resume(trainer, config["resume"])
     elif config["warm_start"]:
-        start_from(trainer, config["warm_start"], train_data)
+        start_from(trainer, config["warm_start"], train_data, valid_data)
         take_start(trainer, valid_data, saved)
     with processes.alone():
         check_scores(trainer, valid_data)

@@ -97,6 +97,11 @@ def _takes_all_epochs(config) -> bool:
     return config["global_epochs"] >= config["epochs"]
 
 
+def _is_trained(config) -> bool:
+    """Whether validations are of epochs; a model that is not trained is validated whatever ``eval_step``."""
+    return getattr(config.model_class, "is_trained", True)
+
+
 def _content_weighs_nothing(config) -> bool:
     grouped = config["num_groups"] > 1 and not _takes_all_epochs(config)
     is_read = config["content_term"] or (grouped and config["grouping"] == "coherence")
@@ -111,7 +116,7 @@ _NO_IMAGE = _when(lambda config: "image" not in config["modalities"], "modalitie
 _NO_TEXT = _when(lambda config: "text" not in config["modalities"], "modalities")
 _BY_USER = _when(lambda config: config["personalised_by"] in BY_USER, "personalised_by")
 _MIXED = _when(lambda config: bool(config["group_mixing"]), "group_mixing")
-_NO_VALIDATION = _when(lambda config: config["eval_step"] == 0, "eval_step")
+_NO_VALIDATION = _when(lambda config: config["eval_step"] == 0 and _is_trained(config), "eval_step")
 
 # Settings, and what takes their effect: a function that names it, or gives None where they have one.
 _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
@@ -179,7 +184,7 @@ def without_effect(config) -> list[str]:
         for key in given.keys() & set(keys) - sentences.keys():
             if reason := taken_by(config):
                 sentences[key] = f"{key}: {given[key]} has no effect with {reason}."
-    if config["MODEL_TYPE"] == ModelType.TRADITIONAL or not getattr(config.model_class, "is_trained", True):
+    if config["MODEL_TYPE"] == ModelType.TRADITIONAL or not _is_trained(config):
         for key in given.keys() & set(_OF_TRAINING) - sentences.keys():
             sentences[key] = f"{key}: {given[key]} has no effect on {config['model']}, which counts and is not trained."
     if "MAX_ITEM_LIST_LENGTH" in given and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:

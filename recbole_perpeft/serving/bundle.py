@@ -114,8 +114,10 @@ def _check_kind(config: Config) -> None:
 
 
 def _portable(settings: dict) -> dict:
-    """``settings`` without the places of this machine; of an encoder's folder the name."""
-    kept = {key: value for key, value in settings.items() if key not in PLACES | {"warm_start"}}  # a file, of before
+    """``settings`` without the places of this machine; of an encoder's folder, and of a start's file, the name."""
+    kept = {key: value for key, value in settings.items() if key not in PLACES}
+    if settings.get("warm_start"):  # by which epochs: 0 is possible
+        kept["warm_start"] = PurePath(settings["warm_start"]).name
     kept |= {key: _name_of(settings[key]) for key in _ENCODERS.values() if settings.get(key)}
     try:
         json.dumps(kept)

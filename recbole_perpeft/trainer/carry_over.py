@@ -11,6 +11,7 @@ from recbole_perpeft.utils.errors import MisfitError
 
 _IDS = "item_tower.id_embedding.weight"
 _RULE = "group_rule."
+_TERMS = ("item_tower.content_term.", "purchase_term.")  # parts of scores, by weights that a validation finds
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def carry_over(
 
     What is gone is left out. Rows of new users and items are as ``model`` has them, with these exceptions: an item that
     the state was not trained on has an ID part of zeros, and is its content alone until it is trained on; a new user is
-    in no group, where users are grouped; new items are unknown to the rule by which groups were made.
+    in no group, where users are grouped; new items are unknown to the rule by which groups were made. A term of the
+    scores that ``model`` does without is left out; one that ``state`` is without has no weight yet.
 
     Parameters
     ----------
@@ -108,7 +110,8 @@ def carry_over(
         What the checkpoint holds of its users and items: ``users`` and ``items``, from :func:`tokens_of`, and
         ``untrained``, the items that its training had not seen.
     model
-        A PerPEFT model of the same settings, made with ``dataset``, which nothing has been loaded into.
+        A PerPEFT model of the same settings but for such terms, made with ``dataset``, which nothing has been loaded
+        into.
     dataset
         The training part of today.
 
@@ -124,11 +127,13 @@ def carry_over(
     """
     places, axes = places_of(ids, dataset), catalogue_axes(model, dataset.config, dataset)
     present = {key: value.cpu() for key, value in model.state_dict().items()}
-    if odd := sorted(key for key in present.keys() ^ state.keys() if not key.startswith(_RULE)):
+    if odd := sorted(key for key in present.keys() ^ state.keys() if not key.startswith((_RULE, *_TERMS))):
         raise MisfitError(f"only one of the two has {', '.join(odd[:3])}")
     of_rule = {_RULE + model.group_rule.name_of(key): value for key, value in present.items()}
-    carried = {}
+    carried = {key: present[key] for key in new_terms(state, model)}
     for key, value in state.items():
+        if key.startswith(_TERMS) and key not in present:
+            continue
         along = {dim: places[kind] for dim, kind in axes.get(key, {}).items()}
         now = present.get(key, of_rule.get(key))
         carried[key] = _moved(key, value.cpu(), now, along)
@@ -136,6 +141,11 @@ def carry_over(
     if carried["user_groups"][0] < 0:  # users are grouped
         carried["user_groups"][places[USERS].new()] = -1
     return carried
+
+
+def new_terms(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
+    """Keys of the terms of ``model``'s scores that ``state`` is without."""
+    return [key for key in model.state_dict() if key.startswith(_TERMS) and key not in state]
 
 
 def untrained_now(ids: Mapping[str, Sequence[str]], model: nn.Module, dataset) -> list[int]:

@@ -28,6 +28,8 @@ class NeighboursTrainer(TellingTrainer):
         """
         model, best, best_score = self.model, 0, self.best_valid_score
         self.eval_collector.data_collect(train_data)
+        if model.purchase_term is not None:
+            model.purchase_term.weight.zero_()  # of an earlier choice: candidates are judged without it
         numbers = range(len(model.candidates)) if valid_data else []
         for number in tqdm(numbers, ncols=100, desc="Candidates", disable=not show_progress):
             model.choose(number)

@@ -12,11 +12,12 @@ from recbole_perpeft.config.identity import differing
 from recbole_perpeft.config.settings import shown
 from recbole_perpeft.model.catalogue_axes import ITEMS, USERS
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.carry_over import carry_over, places_of, untrained_now
+from recbole_perpeft.trainer.carry_over import carry_over, new_terms, places_of, untrained_now
 from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint
 from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.standing import standing_of
+from recbole_perpeft.trainer.term_weights import find_term_weights
 from recbole_perpeft.utils.errors import CheckpointError, MisfitError, SettingError
 
 _OF_ENCODER = ("encoder", "encoder hash", "precision")  # of the inputs; data and content may be others
@@ -57,7 +58,7 @@ def starting_config(
             f"warm_start: {file} is a checkpoint of {saved['model']}, from which {name} cannot start. Leave model out, "
             f"or give a checkpoint of {name}."
         )
-    saved.pop("warm_start", None)  # of its own start
+    saved["warm_start"] = str(file)  # and not that of its own start
     names = given.keys() | {word.removeprefix("--").partition("=")[0] for word in command_line}
     if "unbought_items" in names and "load_col" not in names:
         saved.pop("load_col", None)  # which follows from it
@@ -80,18 +81,18 @@ def starting_config(
     return config
 
 
-def start_from(trainer: Trainer, file: str | Path, train_data) -> None:
+def start_from(trainer: Trainer, file: str | Path, train_data, valid_data) -> None:
     """Let ``trainer``, on the data of now, stand at the start of a training with the best state in ``file``.
 
     Its best state is that one. Where users are grouped, those who train now and have no group get theirs by the rule of
-    the groups.
+    the groups. Where scores have a term that they had not then, the validation finds the terms' weights.
 
     Parameters
     ----------
     trainer
         A :class:`~recbole_perpeft.trainer.trainer.PerPEFTTrainer`, which has done nothing yet.
-    train_data
-        Its training loader.
+    train_data, valid_data
+        Its loaders of training and validation.
 
     Raises
     ------
@@ -123,6 +124,8 @@ def start_from(trainer: Trainer, file: str | Path, train_data) -> None:
     if grouped and (new := model.group_new(train_data.histories)):
         getLogger().info(f"{new} users who have no group yet got theirs by the rule of the groups.")
     trainer.begin_stage(Stage.PERSONALISED if grouped else Stage.GLOBAL)
+    if config["eval_step"] and new_terms(state["state_dict"], model):
+        find_term_weights(trainer, valid_data)
     trainer.checkpoint.keep_best()
 
 

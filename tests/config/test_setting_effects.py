@@ -164,10 +164,15 @@ def test_an_encoder_of_ones_own_says_which_settings_it_reads(monkeypatch, reads,
         ("LightGCN", "--reg_weight=0.1", []),
         ("SASRec", "--learning_rate=0.1", []),
         ("SINE", "--loss_type=BPR", []),
+        (
+            "ContentNeighbours",
+            "--eval_step=0 --valid_metric=NDCG@30",
+            ["eval_step: 0 has no effect on ContentNeighbours, which counts and is not trained."],
+        ),
     ],
 )
 def test_a_setting_that_recboles_model_does_not_read_is_named(model, word, named):
-    assert demo(model, word).remarks == named
+    assert demo(model, *word.split()).remarks == named
 
 
 def test_variants_and_dictionaries_that_hold_all_settings_name_nothing():

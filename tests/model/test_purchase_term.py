@@ -172,3 +172,12 @@ def test_content_neighbours_have_it_where_it_is_asked_for(prepare, model):
     net.purchase_term.weight.zero_()
     expected = 2 * near(list(train_data.dataset.training_sequences().values()), net._histories(rows), 0.8, 0, 31)
     np.testing.assert_allclose((both - net.full_sort_predict(rows)).numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_choice_among_neighbours_does_not_depend_on_an_earlier_weight(prepare):
+    found = []
+    for earlier in (0, 100):
+        _, trainer, train_data, valid_data, _ = prepare(model="ContentNeighbours", purchase_term=True)
+        trainer.model.purchase_term.weight.fill_(earlier)
+        found.append((*trainer.fit(train_data, valid_data, verbose=False, saved=False), trainer.chosen))
+    assert found[0] == found[1]

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from recbole_perpeft import quick_start
+from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.serving.bundle import write_bundle
+from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
 from recbole_perpeft.utils.errors import (
@@ -21,7 +24,7 @@ from recbole_perpeft.utils.errors import (
 from tests.day2 import NEW_ITEMS, ids_of, scores_of, write_today
 from tests.matrix import slow
 from tests.tiny_data import write_atomic
-from tests.training import same, scripted
+from tests.training import mean_gain, same, scripted
 
 GROUPED = {"grouping": "kmeans", "group_negatives": False, "num_groups": 2, "epochs": 3, "global_epochs": 1}
 GLOBAL = {"num_groups": 1, "epochs": 2}
@@ -131,13 +134,43 @@ def test_no_epochs_only_score(then, today, capfd):
     assert found["test_result"] == dict(start.evaluate(test))
     assert "the start (warm_start), of stage 3, NDCG@10" in capfd.readouterr().err
     assert checkpoint_file.read(found["checkpoint"])["ids"]["users"] == start.checkpoint.tokens["users"]
+    _, again, *_, test = load(found["checkpoint"], new_data=True)
+    assert dict(again.evaluate(test, load_best_model=False)) == found["test_result"]
+
+
+def test_a_bundle_of_what_was_only_scored_opens(then, today):
+    _, file = then(**GROUPED)
+    written = run(config_dict={"warm_start": file, **settings_of_today(today), "epochs": 0})["checkpoint"]
+    write_bundle(written, "bundle")
+    expected, found = (Recommender.load(place).recommend(["u0", "n0"], k=5) for place in (written, "bundle"))
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize(("setting", "part"), [("purchase_term", Part.PURCHASES), ("content_term", Part.CONTENT)])
+def test_a_term_that_is_new_gets_its_weight_in_validation_and_one_that_is_gone_is_left_out(then, today, setting, part):
+    _, file = then(**GROUPED, **{setting: False})
+    given = settings_of_today(today, **{setting: True})
+    _, trainer, _, valid, _ = load(file, given, new_data=True)
+    net, found = trainer.model, mean_gain(trainer, valid)
+    assert net.score_terms[part].weight > 0
+    for term in net.score_terms.values():
+        term.weight.zero_()
+    assert found > mean_gain(trainer, valid)
+
+    written = run(config_dict={"warm_start": file, **given, "epochs": 0})["checkpoint"]
+    _, without, *_, test = load(written, {setting: False}, new_data=True)
+    _, having, *_ = load(written)
+    assert without.model.score_terms[part] is None
+    having.model.score_terms[part].weight.zero_()
+    for user in ("u0", "u17", "n0"):
+        assert scores_of(without, test, user) == scores_of(having, test, user)
 
 
 def test_the_start_is_kept_where_no_epoch_beats_it(then, today):
     _, file = then(**GROUPED)
     given = {"warm_start": file, **settings_of_today(today), "epochs": 2}
     _, trainer, train, valid, _ = quick_start.prepare(starting_config(file, given))
-    start_from(trainer, file, train)
+    start_from(trainer, file, train, valid)
     take_start(trainer, valid, saved=True)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     scripted(trainer, [-1.0, -1.0])
