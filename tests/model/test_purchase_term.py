@@ -60,6 +60,8 @@ def test_items_are_scored_by_what_was_bought_near_the_history(monkeypatch, kept)
     histories = torch.tensor([[1, 2, 3, 0], [5, 6, 7, 8], [4, 0, 0, 0], [0, 0, 0, 0]])
     expected = near(sequences(), histories, 0.7, 0.5, kept=kept)
     np.testing.assert_allclose(term.of_all(histories).numpy(), expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(purchase_term, "_DENSE", 0)  # as in a large catalogue
+    np.testing.assert_allclose(term.of_all(histories).numpy(), expected, rtol=1e-4, atol=1e-5)
     items = torch.tensor([3, 7, 9, 2])
     np.testing.assert_allclose(term.of_pairs(histories, items).numpy(), expected[range(4), items], rtol=1e-4, atol=1e-5)
     term.weight.fill_(2)
