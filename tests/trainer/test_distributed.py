@@ -16,7 +16,8 @@ GRAPH = {  # without the terms, for which ranks decide that rounding may change
     **PLAIN, **SHORT, "model": "PerPEFTLightGCN", "reg_weight": 0.01, "group_negatives": False, "embedding_size": 16,
     "content_term": False, "purchase_term": False,
 }  # fmt: skip
-QUICK = {"lora": SASREC, "graph": GRAPH}
+TWO_GROUPS = {**PLAIN, **SHORT, "num_groups": 2, "soft_groups": False}  # a batch of validation for each process
+QUICK = {"lora": SASREC, "two groups": TWO_GROUPS, "graph": GRAPH}
 SLOW = {
     "portions, averages and regrouping": {
         **PLAIN, "encoding_batch_size": 4, "averaging_epochs": 1.0, "regroup_epochs": 1,
