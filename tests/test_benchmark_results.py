@@ -23,7 +23,7 @@ ECHO = 'python() { printf "%s\\n" "$@"; }\n'
 def words_of(folder):
     """What the commands of a result are given, a word a line, after the shell has put its variables in."""
     script = ECHO + (RESULTS / folder / "command.sh").read_text(encoding="utf-8").replace("mkdir -p", ": ")
-    places = {**os.environ, "DATASETS": "datasets", "MINILM": "minilm"}
+    places = {**os.environ, "DATASETS": "datasets", "MINILM": "minilm", "VIT": "vit", "POSTERS": "posters"}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT, env=places)
     return done.stdout.splitlines()
 
