@@ -10,15 +10,19 @@ import statistics
 import sys
 import tempfile
 import time
+from pathlib import Path
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmarks, which is not installed
 
-from recbole_perpeft.experiments.tables import pipes
-from recbole_perpeft.model.score_parts import Part
-from recbole_perpeft.quick_start import prepare
-from recbole_perpeft.trainer.resuming import make_config
-from recbole_perpeft.trainer.term_weights import find_term_weights
-from recbole_perpeft.utils.exit_status import exit_status
+import torch  # noqa: E402
+
+from benchmarks.ratios import ratios  # noqa: E402
+from recbole_perpeft.experiments.tables import pipes  # noqa: E402
+from recbole_perpeft.model.score_parts import Part  # noqa: E402
+from recbole_perpeft.quick_start import prepare  # noqa: E402
+from recbole_perpeft.trainer.resuming import make_config  # noqa: E402
+from recbole_perpeft.trainer.term_weights import find_term_weights  # noqa: E402
+from recbole_perpeft.utils.exit_status import exit_status  # noqa: E402
 
 SIDES = {"without": (), "content": (Part.CONTENT,), "both": (Part.CONTENT, Part.PURCHASES)}
 FINDING = "finding"
@@ -57,8 +61,7 @@ def main() -> None:
     seconds = measure(words, arguments.turns)
     columns = [f"{statistics.median(of_turns):.2f}" for of_turns in seconds.values()]
     for what in ("content", "both"):
-        ratios = [one / other for one, other in zip(seconds[what], seconds["without"], strict=True)]
-        columns.append(f"{statistics.median(ratios):.2f}")
+        columns.append(f"{ratios(seconds[what], seconds['without'])['median']:.2f}")
     names = ["s, without", "s, content", "s, both", "s, finding the weights", "content/without", "both/without"]
     print(pipes(names, [columns]))
 
