@@ -37,6 +37,8 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     valid_data
         The validation's loader, of full or sampled rankings.
     """
+    if hasattr(trainer.model, "encode_catalogues"):  # all processes together, before each has batches of its own
+        trainer.model.encode_catalogues()
     terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
     for term in terms.values():
         term.weight.zero_()

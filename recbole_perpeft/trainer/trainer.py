@@ -226,7 +226,6 @@ class PerPEFTTrainer(TellingTrainer):
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
         with self.steps.averaged():
-            self.model.encode_catalogues()
             find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):

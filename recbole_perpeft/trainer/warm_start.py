@@ -125,7 +125,6 @@ def start_from(trainer: Trainer, file: str | Path, train_data, valid_data) -> No
         getLogger().info(f"{new} users who have no group yet got theirs by the rule of the groups.")
     trainer.begin_stage(Stage.PERSONALISED if grouped else Stage.GLOBAL)
     if config["eval_step"] and new_terms(state["state_dict"], model):
-        model.encode_catalogues()
         find_term_weights(trainer, valid_data)
     trainer.checkpoint.keep_best()
 
