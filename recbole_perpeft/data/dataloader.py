@@ -219,11 +219,15 @@ class UserBatchLoader(AbstractDataLoader):
             return None
         dataset, rows = self._dataset, self._prefixes
         stride = self.config["sequence_stride"] or -(-self.config["MAX_ITEM_LIST_LENGTH"] // 2)
-        fields = dataset.uid_field, dataset.item_id_list_field, dataset.item_list_length_field
-        number = left_out(*(rows[field].numpy()[order] for field in fields), stride)
-        found = np.empty_like(number)
-        found[order] = number
-        return found if found.any() else None
+        lengths = rows[dataset.item_list_length_field].numpy()
+        full = order[lengths[order] == self.config["MAX_ITEM_LIST_LENGTH"]]  # of the others nothing is left out
+        sequences = rows[dataset.item_id_list_field].numpy()[full]
+        number = left_out(rows[dataset.uid_field].numpy()[full], sequences, lengths[full], stride)
+        if not number.any():
+            return None
+        found = np.zeros(len(order), dtype=number.dtype)
+        found[full] = number
+        return found
 
     def _read(self, rows: np.ndarray) -> Interaction:
         """The training rows ``rows [n]``."""
@@ -279,9 +283,6 @@ class GeneralBatchLoader(UserBatchLoader):
 
     def _rows_of_a_user(self) -> float:
         return 1.0 if self.config.model_class.trains_by_user else super()._rows_of_a_user()
-
-    def _oldest_left_out(self, order: np.ndarray) -> None:
-        return None
 
     def _passes(self, fields: dict, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(owner)), np.arange(len(owner))
