@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from benchmarks import estimate, large_catalogue, sampled
 from benchmarks.apart import moved
 from benchmarks.backbones import line, summaries_in
 from benchmarks.ceiling import true_aspects
+from benchmarks.generator import likelihoods
 from benchmarks.naive import NaivePerPEFT
 from benchmarks.parts import BACKBONE, BACKWARD, FORWARD, PartMeter
 from benchmarks.sides import PAPER
 from benchmarks.synthetic import make_shop
 from dataset.make.aspects import ASPECTS, INDEX, N_VALUES
+from dataset.make.purchases import DRIFT_SHARE
 from recbole_perpeft import quick_start
 from recbole_perpeft.config import Config
 from recbole_perpeft.utils.errors import DataError
@@ -276,3 +279,19 @@ def test_the_estimate_is_measured_against_a_run_of_the_demo(tmp_path, capsys):
     ]
     assert all(0.2 < float(line[-1]) < 5 for line in lines)  # a machine that does other work is far off
     assert "| demo, NONE | peak |" in capsys.readouterr().out
+
+
+def test_a_change_of_taste_counts_as_all_its_ways_added_up():
+    choices = np.array([(first, second) for first in range(4) for second in range(4) if first != second])  # [12, 2]
+    known = np.random.default_rng(0).uniform(0.1, 1, size=(12, 3, 2))  # probabilities of two purchases, by tastes
+    found = np.exp(likelihoods(np.log(known), choices, n_purchases=3))
+    for end, (first, second) in enumerate(choices):
+        for other in range(3):
+            ways = (1 - DRIFT_SHARE) * known[end, other].prod()
+            starts = [s for s, (one, two) in enumerate(choices) if two == second and one != first]
+            assert len(starts) == 2
+            for change, start in product((1, 2), starts):  # purchases before the change, of three in all
+                path = [start if purchase < change else end for purchase in range(2)]
+                of_path = known[path[0], other, 0] * known[path[1], other, 1]
+                ways += DRIFT_SHARE / 2 / len(starts) * of_path
+            assert found[end, other] == pytest.approx(ways)

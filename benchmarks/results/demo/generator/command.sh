@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+set -eu
+python benchmarks/generator.py
