@@ -81,8 +81,9 @@ class UserBatchLoader(AbstractDataLoader):
         cold = self._dataset.cold_ids()  # which nothing may teach the model to rank low
         return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories, cold)
 
-    def _set_plan(self, groups: np.ndarray, pools: NegativePools) -> None:
+    def _set_plan(self, groups: np.ndarray, pools: NegativePools, group_negatives: bool = False) -> None:
         self.groups, self.pools, self._weights = groups, pools, {}
+        self._group_negatives = group_negatives
         of_users = groups[self.users]
         if hasattr(self, "_batches"):
             self._batches.groups = of_users
@@ -100,7 +101,7 @@ class UserBatchLoader(AbstractDataLoader):
         pools = self._all_items(self.config["num_groups"])
         if group_negatives and self._negatives:
             pools = pools.of_groups(groups)
-        self._set_plan(groups, pools)
+        self._set_plan(groups, pools, group_negatives)
 
     @property
     def group_pools(self) -> list[np.ndarray] | None:
@@ -140,13 +141,19 @@ class UserBatchLoader(AbstractDataLoader):
     def _log_weights(self, group: int) -> np.ndarray | None:
         """The logarithm of how many items each one stands for as a negative, ``[n_items]``.
 
-        That is one over how likely it is in a batch (Horvitz and Thompson, 1952), bought by another user or drawn.
-        Purchases beyond ``prefixes_per_user`` count as if they were in the batch, and users as if drawn by chance.
+        That is one over how likely it is in a batch (Horvitz and Thompson, 1952), bought by another user or drawn: with
+        group negatives in one of the group, else in one of all users. What the group buys then counts for more than one
+        item each, as it is in more of its batches. Purchases beyond ``prefixes_per_user`` count as if they were in the
+        batch, and users as if drawn by chance.
         """
         if not self.config["correct_sampling"] or self.config["num_negatives"] is None:
             return None
+        if not self._group_negatives:
+            group = 0
         if group not in self._weights:
-            n_items, members = self._dataset.item_num, self.users[self.groups[self.users] == group]
+            n_items, members = self._dataset.item_num, self.users
+            if self._group_negatives:
+                members = members[self.groups[members] == group]
             bought = np.concatenate([np.unique(self.histories[user]) for user in members])
             chosen = min((self.users_per_batch - 1) / max(len(members) - 1, 1), 1.0)
             absent = (1 - chosen) ** np.bincount(bought, minlength=n_items)  # [n_items]

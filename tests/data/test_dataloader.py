@@ -235,10 +235,10 @@ def test_batches_hold_one_group_and_count_right():
     assert len(orders) > 1  # batches of all groups are shuffled together
 
 
-@pytest.mark.parametrize("group_negatives", [True, False])
-def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_negatives):
+@pytest.mark.parametrize(("num_groups", "group_negatives"), [(2, True), (1, False)])
+def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, num_groups, group_negatives):
     settings = {"user_sample": 16, "num_negatives": 3, "users_per_batch": 4, "correct_sampling": True}
-    train_data, groups = grouped(prepare, 2, group_negatives, **settings)
+    train_data, groups = grouped(prepare, num_groups, group_negatives, **settings)
     members = [user for user in train_data.users if groups[user] == 0]
     own = set(train_data.histories[members[0]].tolist())
     times, found, batches = np.zeros(train_data._dataset.item_num), {}, 0
@@ -257,6 +257,23 @@ def test_a_negative_stands_for_one_over_how_often_it_is_drawn(prepare, group_neg
     assert len(others) > 5
     assert batches > 200
     assert max(abs(times[item] / batches - found[item]) for item in others) < 0.1
+
+
+def test_without_group_negatives_one_stands_for_as_many_as_in_batches_of_all_users(prepare):
+    settings = {"user_sample": 16, "num_negatives": 3, "users_per_batch": 4, "correct_sampling": True}
+    by_groups, groups = grouped(prepare, 4, False, **settings)
+    together, _ = grouped(prepare, 1, False, **settings)
+    weights = {}
+    for batch in together:
+        weights |= dict(zip(batch.items.tolist(), batch.log_weights[1:].tolist(), strict=True))
+    seen = set()
+    for batch in by_groups:
+        for item, weight in zip(batch.items.tolist(), batch.log_weights[1:].tolist(), strict=True):
+            if item in weights:
+                assert weight == weights[item]
+                seen.add(batch.group)
+    assert seen == set(groups[by_groups.users].tolist())
+    assert len(seen) == 4
 
 
 def test_all_items_of_a_whole_softmax_count_once(prepare):
