@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 set -eu
+# Recorded when group_negatives was on: add group_negatives=True to --for_perpeft.
 : "${POSTERS:?folder of posters named by item id}" "${VIT:?folder of a ViT-Tiny}" "${MINILM:?folder of a MiniLM}"
 of=benchmarks/settings/ml-100k
 python -m recbole_perpeft compare --dataset ml-100k --peft IISAN --variants perpeft frozen without_multimodal_bce $of/ids-all-negatives.yaml neighbours content_neighbours \
