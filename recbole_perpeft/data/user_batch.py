@@ -78,11 +78,12 @@ class UserBatch(Interaction):
 
     def of_users(self, users: slice) -> "UserBatch":
         """The rows of some of the batch's users, with the same items."""
-        first, last, _ = users.indices(len(self.users))
-        kept = (self.owner >= first) & (self.owner < last)  # [n]
+        chosen = torch.zeros(len(self.users), dtype=torch.bool, device=self.owner.device)
+        chosen[users] = True
+        kept = chosen[self.owner]  # [n]
         passes_kept = kept[self.passes]  # [passes], which are of the same user as the rows that they hold
         of_rows = {
-            "owner": self.owner[kept] - first,
+            "owner": (chosen.cumsum(0) - 1)[self.owner[kept]],
             "barred": self.barred[users],
             "log_weights": self.log_weights,
             "users": self.users[users],
