@@ -16,8 +16,11 @@ def distinct_items(ids: Iterable[np.ndarray], n_items: int) -> np.ndarray:
     n_items
         Of the catalogue, padding included.
     """
-    items = np.unique(np.concatenate([some.ravel() for some in ids]))
-    return items[(items > 0) & (items < n_items)]
+    is_there = np.zeros(n_items, dtype=bool)
+    for some in ids:
+        is_there[some[some < n_items]] = True
+    is_there[0] = False
+    return np.flatnonzero(is_there)
 
 
 def own_users(owner: np.ndarray, number: int) -> np.ndarray | None:
@@ -55,7 +58,8 @@ def rows_of(
     owner = position[owner]
     (kept,) = np.nonzero(owner >= 0)
     rows = torch.from_numpy(kept)
-    return {key: value[rows] for key, value in fields.items()}, owner[kept], users[mine], len(kept) / len(owner)
+    fields = {key: value.index_select(0, rows) for key, value in fields.items()}
+    return fields, owner[kept], users[mine], len(kept) / len(owner)
 
 
 def relabelled(ids: torch.Tensor, items: np.ndarray) -> torch.Tensor:

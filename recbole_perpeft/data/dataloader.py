@@ -240,7 +240,8 @@ class UserBatchLoader(AbstractDataLoader):
 
     def _read(self, rows: np.ndarray) -> Interaction:
         """The training rows ``rows [n]``."""
-        data = self._prefixes[rows]
+        at = torch.from_numpy(rows)  # Interaction's own indexing takes fifty times as long
+        data = Interaction({key: values.index_select(0, at) for key, values in self._prefixes.interaction.items()})
         if self._left_out is not None:
             sequence, length = self._dataset.item_id_list_field, self._dataset.item_list_length_field
             number = self._left_out[rows]

@@ -147,6 +147,8 @@ class Steps:
         processes.sum_gradients([parameter for group in groups for parameter in group["params"]])
         if clip_grad_norm := self._config["clip_grad_norm"]:
             clip_grad_norm_(self._model.parameters(), **clip_grad_norm)
+        if self.average:
+            self.average.before_step()
         self.optimizer.step()
         self._model.invalidate()
         if self.average:
