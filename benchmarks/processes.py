@@ -7,7 +7,8 @@ turn starts its processes anew. Two things are measured beside: several processe
 has as many users of a step as one process has alone (``more users``: an epoch has fewer steps then, and ends
 elsewhere); and what the machine itself allows, as many processes at the same time, each with a training of its own
 (``apart``). Without ``--model`` and further words (``-- --peft_type=IISAN``), it is PerPEFTSASRec as it comes, with
-IISAN, and with IISAN and larger batches.
+IISAN, and with IISAN and larger batches. Of a turn's batches the median counts, which other work on the machine
+disturbs little.
 """
 
 import argparse
@@ -17,17 +18,18 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for benchmarks, which is not installed
 PARTS = ("batch", "processor", "validation")
-SIDES = {
-    "LoRA": ("--users_per_batch=64",),
-    "IISAN": ("--users_per_batch=64", "--peft_type=IISAN"),
-    "IISAN, 256 users a batch": ("--users_per_batch=256", "--peft_type=IISAN"),
+SIDES = {  # users of a batch, and words
+    "LoRA": (64, ()),
+    "IISAN": (64, ("--peft_type=IISAN",)),
+    "IISAN, 256 users a batch": (256, ("--peft_type=IISAN",)),
 }
-MORE_USERS = {"LoRA", "IISAN"}  # a group of the demo has 250, so that no batch has more than 256
+_OF_A_GROUP = 250  # users of the demo: no batch has more
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -35,9 +37,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=2, help="after one to warm up")
+    parser.add_argument("--epochs", type=int, default=2, help="that are measured, after one to warm up")
     parser.add_argument("--model", default="PerPEFTSASRec")
     parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--users", type=int, default=64, help="of a batch, with words")
     parser.add_argument("words", nargs="*", help="settings of the run, after --")
     return parser.parse_args(arguments)
 
@@ -69,20 +72,33 @@ def work(model: str, words: list[str], epochs: int, folder: str, meeting: tuple[
         train_data.set_groups(trainer.model.user_groups.numpy(), config["group_negatives"])
         trainer.begin_stage(Stage.PERSONALISED)
         trainer.model.train()
-        batches = 0
+        took: list[tuple[float, float]] = []
         for epoch in range(1 + epochs):
             if epoch == 1:
                 meet("training", *meeting)
-                start, worked = time.perf_counter(), time.process_time()
+                took.clear()
             train_data.set_epoch(epoch)
-            taken = sum(number for number, _ in trainer.steps.train(train_data))
-            batches += taken if epoch else 0
-        trained, worked = time.perf_counter(), time.process_time() - worked
+            took += timed(trainer.steps.train(train_data))
         meet("validation", *meeting)
         validating = time.perf_counter()
         trainer._valid_epoch(valid_data)
         ended = time.perf_counter()
-    return {"batch": (trained - start) / batches, "processor": worked / batches, "validation": ended - validating}
+    seconds, worked = (statistics.median(column) for column in zip(*took, strict=True))
+    return {"batch": seconds, "processor": worked, "validation": ended - validating}
+
+
+def timed(steps: Iterator[tuple[int, object]]) -> Iterator[tuple[float, float]]:
+    """Seconds of a batch, and the processor's, of each of an epoch's ``steps`` after the first.
+
+    Where several batches are encoded together, these wait for one another, so that most are drawn before the first.
+    """
+    next(steps)
+    while True:
+        start, worked = time.perf_counter(), time.process_time()
+        batches, _ = next(steps, (0, None))
+        if not batches:
+            return
+        yield (time.perf_counter() - start) / batches, (time.process_time() - worked) / batches
 
 
 def meet(before: str, folder: str, number: int) -> None:
@@ -100,22 +116,27 @@ def measure(values: argparse.Namespace) -> dict[str, dict[str, list[dict]]]:
 
     alone, several = Place(0, 1, 0, 1, "localhost", 0), values.processes
     runs: dict[str, dict[str, list[dict]]] = {}
-    sides = {"as given": tuple(values.words)} if values.words else SIDES
+    sides = {"as given": (values.users, tuple(values.words))} if values.words else SIDES
     with tempfile.TemporaryDirectory() as folder:
-        for side, words in sides.items():
-            arguments = {"model": values.model, "words": list(words), "epochs": values.epochs, "folder": folder}
-            first = {**arguments, "epochs": 1, "meeting": (f"{folder}/{side} first", 1)}
+        for side, (users, words) in sides.items():
+            together = places(several, -1, None, None, 0)
+            started = {
+                "1": ([alone], users),
+                f"{several}": (together, users),
+                f"{several}, more users": (together, several * users),
+                f"{several} apart": ([alone] * several, users),
+            }
+            if several * users > _OF_A_GROUP:
+                del started[f"{several}, more users"]
+            common = {"model": values.model, "epochs": values.epochs, "folder": folder}
+            first = {**common, "words": list(words), "epochs": 1, "meeting": (f"{folder}/{side} first", 1)}
             start([alone], "benchmarks.processes:work", first)  # content is prepared once
             for turn in range(values.turns):
-                together = places(several, -1, None, None, 0)
-                started = {"1": [alone], f"{several}": together, f"{several} apart": [alone] * several}
-                if side in MORE_USERS:
-                    started[f"{several}, more users"] = together
                 for which in sorted(started, reverse=turn % 2 == 1):
-                    meeting = f"{folder}/{side} {which} {turn}", len(started[which])
-                    more = [f"--users_per_batch={several * 64}"] if "more" in which else []
-                    of_which = {**arguments, "words": [*words, *more], "meeting": meeting}
-                    found = start(started[which], "benchmarks.processes:work", of_which)
+                    them, number = started[which]
+                    meeting = f"{folder}/{side} {which} {turn}", len(them)
+                    own = {"words": [*words, f"--users_per_batch={number}"], "meeting": meeting}
+                    found = start(them, "benchmarks.processes:work", {**common, **own})
                     runs.setdefault(side, {}).setdefault(which, []).append(found)
                     print(side, which, json.dumps(found), flush=True)
     return runs
@@ -139,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
             found[side][part] = ratios(took["1"], took[f"{several}"])
             as_much = [several * seconds for seconds in took["1"]]  # work as several have done
             found[side][f"{part}, apart"] = ratios(as_much, took[f"{several} apart"])
-            if part != "validation" and side in MORE_USERS:
+            if part != "validation" and f"{several}, more users" in took:
                 found[side][f"{part}, more users"] = ratios(as_much, took[f"{several}, more users"])
         for which, turns in of_side.items():
             middle = {part: statistics.median(turn[part] for turn in turns) for part in PARTS}
