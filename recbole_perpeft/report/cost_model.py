@@ -25,7 +25,8 @@ _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer'
 _START = 6.5  # seconds of imports, data and model
 _HASHED, _GROUPED = 1.2e-5, 1.5e-5  # seconds of an item: its hash, at each store of states; its part in the grouping
 _OF_A_STEP, _USER_OF_A_STEP = 2.5e-3, 1e-5  # seconds of a step beside its products, and of a user in it
-_OF_A_RANKING = 5e-3  # seconds of calls in which users of a group are ranked, whatever their number
+_OF_A_CALL = 1e-3  # seconds of scores of some users of a group, whatever their number
+_CALLS = 5  # of a validation for each group: the ranking, and the searches, whose parts of scores take less
 _NARROW = 3  # of an operation's time in IISAN's narrow networks, in times of one in a tower
 _SETTINGS = {Part.CONTENT: "content_term", Part.PURCHASES: "purchase_term"}
 _TOP = 0.2  # of the time of the last layer that is left where one of its positions is read
@@ -57,7 +58,7 @@ def costs(sizes: Sizes, rates: Rates) -> dict[str, list[Cost]]:
     steps = {stage: _step(sizes, rates, batches, stage) for stage, batches in of_stages.items()}
     epoch = {stage: batches.number * steps[stage].seconds for stage, batches in of_stages.items()}
     one, all_groups = _validation(sizes, rates, 1), _validation(sizes, rates, sizes.groups)
-    test = all_groups - _searches(sizes, rates)
+    test = all_groups - _searches(sizes, rates, sizes.groups)
     once = _once(sizes, rates)
     total = sum(cost.seconds for cost in once) + first * (epoch[1] + one) + (epochs - first) * (epoch[3] + all_groups)
     taken = [steps[1]] * (first > 0) + [steps[3]] * (epochs > first)
@@ -121,6 +122,7 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         seconds += sizes.groups * sizes.users * (rates.user + compared * (sizes.purchases - 1) * rates.loss)
         of_a_row = rates.user + n * (rates.score + len(group_shares.CANDIDATES) * rates.weighed)
         seconds += sizes.groups * (rows * of_a_row + sizes.users * (rates.user + n * rates.score))  # and a validation
+        seconds += 2 * sizes.groups**2 * _OF_A_CALL  # in both, users of each group are scored under each module
         found.append(Cost("the search for groups' shares, if stage 3 is kept", seconds))
     return found
 
@@ -163,8 +165,9 @@ def _step(sizes: Sizes, rates: Rates, batches: Batches, stage: int) -> Cost:
 
 def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of a validation that ranks every item for every user."""
-    ranked = sizes.users * (rates.user + sizes.items * rates.score) + groups * _OF_A_RANKING
-    return _encoded(sizes, rates, groups) + ranked + _searches(sizes, rates)
+    added = bool(sizes.settings["purchase_term"]) * sizes.purchases * sizes.near_items * rates.added
+    ranked = sizes.users * (rates.user + sizes.items * rates.score + added) + groups * _CALLS * _OF_A_CALL
+    return _encoded(sizes, rates, groups) + ranked + _searches(sizes, rates, groups)
 
 
 def _encoded(sizes: Sizes, rates: Rates, groups: int) -> float:
@@ -178,21 +181,26 @@ def _searched(sizes: Sizes) -> float:
     return sizes.users / max(1, sizes.users // ROWS)
 
 
-def _searches(sizes: Sizes, rates: Rates) -> float:
+def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of the searches for the terms' weights: scores without a term, its own in each form, and all mixtures."""
     rows, seconds = _searched(sizes), 0.0
+    first = min(_block(sizes), sizes.users / groups)  # users of the first batch, which gives the units
     for part, candidates in CANDIDATES.items():
         if sizes.settings[_SETTINGS[part]]:
             forms = len({form for _, form in candidates})
             scores = (1 + forms) * rates.score + len(candidates) * rates.weighed
-            seconds += rows * (rates.user + sizes.items * scores)
+            seconds += rows * (rates.user + sizes.items * scores) + first * sizes.items * (1 + forms) * rates.height
     return seconds
+
+
+def _block(sizes: Sizes) -> int:
+    """How many users are ranked at a time."""
+    return min(max(LEAST_ROWS, SCORES_OF_A_BLOCK["cpu"] // sizes.items), sizes.users)
 
 
 def _memory(sizes: Sizes) -> list[Cost]:
     n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
     rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
-    block = min(max(LEAST_ROWS, SCORES_OF_A_BLOCK["cpu"] // n), sizes.users)
     at_once = max(_SCORES_AT_ONCE, 4 + sizes.groups if _is_soft(sizes) else 0)
     bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
     table = 4 * n * sizes.width
@@ -206,7 +214,7 @@ def _memory(sizes: Sizes) -> list[Cost]:
         Cost("components of items, for the grouping", memory=n * _COMPARED * 16 * (sizes.groups > 1)),
         Cost("item tables in use", memory=_split(table, sizes.groups)[0]),
         Cost("vectors of the content term in use", memory=_split(_vectors(sizes), _modules(sizes))[0]),
-        Cost("scores of a block of users", memory=4 * block * n * at_once),
+        Cost("scores of a block of users", memory=4 * _block(sizes) * n * at_once),
     ]
 
 

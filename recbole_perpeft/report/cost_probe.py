@@ -11,17 +11,21 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from recbole_perpeft.data.item_lists import LEAST_ROWS
 from recbole_perpeft.evaluation.rank_gain import rank_gains
 from recbole_perpeft.evaluation.top_items import top_items
 from recbole_perpeft.model.content_similarity import LikenessMap
 from recbole_perpeft.model.id_rows import rows_and_norm
 from recbole_perpeft.model.projector import projector
+from recbole_perpeft.model.purchase_term import PurchaseTerm
 from recbole_perpeft.report.cost_sizes import Batches, Sizes, Tower
+from recbole_perpeft.trainer.term_weights import height
 
 _ITEMS = 64  # that a probe encodes at a time
 _FEATURES = 2048  # of items, that are projected and compared
 _TABLE = 100_000  # rows of a table at most: longer ones take in proportion
 _REPEATS = 3
+_SCORES = 2**18  # of users at a time: of fewer, calls would be a large part
 _WEIGHTS = 8  # that scores are tried with at a time
 _PILLOW = 1.25  # seconds of a picture in the store, in times of Pillow's (docs/speed.md)
 _TEXT = 5e-5  # seconds of a title in the tokenizer
@@ -47,9 +51,11 @@ class Rates:
         In which an item's features are made ready for the content term.
     id_row : float
         Of a row of the id table in a step of the optimiser and its average.
-    score, weighed, loss : float
-        Of an item's score for a user in a ranking, in the search for the content term's weight, and in the loss of a
-        purchase over all items.
+    score, weighed, loss, height : float
+        Of an item's score for a user in a ranking, with one of the weights of a search, in the loss of a purchase over
+        all items, and in the units of a search.
+    added : float
+        Of what an item that was bought adds to the score of one that is near it.
     """
 
     forward: dict[str, float]
@@ -65,6 +71,8 @@ class Rates:
     score: float
     weighed: float
     loss: float
+    height: float
+    added: float
 
 
 def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
@@ -81,7 +89,7 @@ def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
     backbone = {1: _backbone(sizes, first)}
     backbone[3] = backbone[1] if (third.users, third.items) == (first.users, first.items) else _backbone(sizes, third)
     of_items = *_projected(sizes), _vectors(sizes.compared_width), _id_row(sizes.width)
-    return Rates(forward, training, picture, _TEXT, backbone, _user(sizes), *of_items, *_scores(sizes))
+    return Rates(forward, training, picture, _TEXT, backbone, _user(sizes), *of_items, *_scores(sizes), _added(sizes))
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -199,8 +207,9 @@ def _id_row(width: int) -> float:
     return _seconds(run) / _TABLE
 
 
-def _scores(sizes: Sizes) -> tuple[float, float, float]:
-    rows, n = 16, min(sizes.items, _TABLE)
+def _scores(sizes: Sizes) -> tuple[float, float, float, float]:
+    n = min(sizes.items, _TABLE)
+    rows = max(LEAST_ROWS, min(sizes.users, _SCORES // n))
     queries, table = torch.randn(rows, sizes.width), torch.randn(n, sizes.width)
     profiles, vectors = torch.randn(rows, sizes.compared_width), torch.randn(n, sizes.compared_width)
 
@@ -216,4 +225,14 @@ def _scores(sizes: Sizes) -> tuple[float, float, float]:
     def loss() -> None:
         F.cross_entropy(queries @ table.T, torch.zeros(rows, dtype=torch.long), reduction="none")
 
-    return tuple(_seconds(run) / (rows * n * times) for run, times in ((ranked, 1), (weighed, _WEIGHTS), (loss, 1)))
+    runs = (ranked, 1), (weighed, _WEIGHTS), (loss, 1), (lambda: height(some), 1)
+    return tuple(_seconds(run) / (rows * n * times) for run, times in runs)
+
+
+def _added(sizes: Sizes) -> float:
+    users, length = 512, sizes.purchases
+    n = min(sizes.items, users * length)
+    bought = torch.randint(1, n + 1, (users, length))
+    term = PurchaseTerm([of_user.numpy() for of_user in bought], n + 1)
+    some, scores = bought[:_ITEMS], torch.randn(_ITEMS, n + 1)
+    return _seconds(lambda: term.add_to(scores, some)) / len(term.additions(some).rows)

@@ -6,6 +6,7 @@ from math import ceil, exp
 
 from recbole_perpeft.config.choices import encoder_reads
 from recbole_perpeft.data.user_batch import users_of_a_batch
+from recbole_perpeft.model.purchase_term import APART, NEIGHBOURS
 from recbole_perpeft.utils.errors import EncoderError
 
 
@@ -148,6 +149,12 @@ class Sizes:
     def compared_width(self) -> int:
         """Of the vectors by which the content term compares items."""
         return sum(tower.feature for tower in self.towers.values())
+
+    @property
+    def near_items(self) -> float:
+        """How many items were bought near one, if all are bought alike: those that the purchase term counts."""
+        pairs = self.users * self.purchases * min(self.purchases - 1, 2 * APART) / self.items
+        return min(NEIGHBOURS, self.items * (1 - exp(-pairs / self.items)))
 
     def batches(self, groups: int) -> "Batches":
         """Those of an epoch in which users are in so many groups of one size: 1 in stage 1."""

@@ -30,6 +30,8 @@ RATES = Rates(
     score=1e-9,
     weighed=1e-9,
     loss=1e-9,
+    height=2e-9,
+    added=1e-9,
 )
 
 
@@ -80,6 +82,7 @@ def test_the_total_is_the_sum_of_its_parts():
     once = sum(cost.seconds for cost in found["Once"])
     # the test is a validation without the searches: each ranks, and scores in each form and with each candidate
     search = 1000 * (2 * 1e-4 + 10_000 * 1e-9 * ((1 + 3) + 14 * 3 + (1 + 4) + 8 * 4))
+    search += 125 * 10_000 * 2e-9 * (1 + 3 + 1 + 4)  # a group's users give the units
     assert seconds(found, "In all") == pytest.approx(once + 3 * (steps[0] + first) + steps[1] + 2 * third - search)
     assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(
         sum(cost.memory for cost in found["Memory"])
@@ -91,7 +94,8 @@ def test_soft_groups_cost_the_loss_of_every_purchase_under_every_module():
     soft, hard = (costs(sizes(soft_groups=soft), at_once) for soft in (True, False))
     scores = 8 * 10_000 * 1000 * (9 + 14 + 1)  # nine losses a user, a ranking and 13 mixtures, and a validation
     passes = 8 * 1000 * 3  # over what a user bought
-    assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9 + passes * 1e-4)
+    calls = 2 * 8 * 8 * 1e-3  # twice, users of each group under each module
+    assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9 + passes * 1e-4 + calls)
 
 
 def test_soft_groups_have_all_items_encoded_again():
@@ -149,7 +153,7 @@ def test_what_is_given_replaces_what_is_measured():
     here = measured(wanted, torch.float32, tflops=None)
     assert all(here.training[modality] > here.forward[modality] > 0 for modality in ("image", "text"))
     numbers = [getattr(here, field.name) for field in fields(Rates) if field.type is float]
-    assert len(numbers) == 10
+    assert len(numbers) == 12
     assert min(*numbers, *here.backbone.values()) > 0
     assert here.projected < here.projected_training
     assert replace(here, forward={}, training={}).text == given.text
@@ -158,3 +162,11 @@ def test_what_is_given_replaces_what_is_measured():
 def test_an_encoder_that_is_no_transformer_is_refused():
     with pytest.raises(EncoderError, match="image_encoder: ResNetConfig has no number hidden_size: the cost of"):
         tower_of(ResNetConfig(), "image", 16, None, "image_encoder")
+
+
+def test_items_near_one_are_those_that_users_bought_beside_it():
+    wanted, rng = sizes(users=300, items=400), torch.Generator().manual_seed(0)
+    bought = torch.randint(0, 400, (300, 10), generator=rng).tolist()
+    near = [set().union(*(own for own in bought if item in own)) - {item} for item in range(400)]
+    assert wanted.near_items == pytest.approx(sum(map(len, near)) / 400, rel=0.1)
+    assert sizes(users=10**6, items=10**4).near_items == 256  # no more are counted
