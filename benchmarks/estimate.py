@@ -84,10 +84,10 @@ def estimated(config, items: int, users: int, purchases: int, title_tokens: int)
 
     sizes, dtype = sizes_of(config, items, users, purchases, title_tokens)
     found = costs(sizes, measured(sizes, dtype, None))
-    _, steps, first, third = (cost.seconds for cost in found["Each time"])
+    steps_1, steps_3, first, third = (cost.seconds for cost in found["Each time"])
     seconds = {
-        STEPS.format(1): steps,
-        STEPS.format(3): steps,
+        STEPS.format(1): steps_1,
+        STEPS.format(3): steps_3,
         VALIDATIONS.format(1): first,
         VALIDATIONS.format(3): third,
     }

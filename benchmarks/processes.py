@@ -3,9 +3,12 @@
     python benchmarks/processes.py --turns 2 --json processes.json
 
 Both sides train the demo, taking the same steps on the same batches of stage 3, in turn and with swapped order; each
-turn starts its processes anew. What the machine itself allows is measured beside: as many processes at the same time,
-each with a training of its own, against one. Without ``--model`` and further words (``-- --users_per_batch=64``), it is
-PerPEFTSASRec as it comes, with IISAN, and with IISAN and larger batches.
+turn starts its processes anew. Two things are measured beside: several processes whose batches are larger, so that each
+has as many users of a step as one process has alone (``more users``: an epoch has fewer steps then, and ends
+elsewhere); and what the machine itself allows, as many processes at the same time, each with a training of its own
+(``apart``). Without ``--model`` and further words (``-- --peft_type=IISAN``), it is PerPEFTSASRec as it comes, with
+IISAN, and with IISAN and larger batches. Of a turn's batches the median counts, which other work on the machine
+disturbs little.
 """
 
 import argparse
@@ -15,16 +18,18 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for benchmarks, which is not installed
 PARTS = ("batch", "processor", "validation")
-SIDES = {
-    "LoRA": (),
-    "IISAN": ("--peft_type=IISAN",),
-    "IISAN, 256 users a batch": ("--peft_type=IISAN", "--users_per_batch=256"),
+SIDES = {  # users of a batch, and words
+    "LoRA": (64, ()),
+    "IISAN": (64, ("--peft_type=IISAN",)),
+    "IISAN, 256 users a batch": (256, ("--peft_type=IISAN",)),
 }
+_OF_A_GROUP = 250  # users of the demo: no batch has more
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -32,14 +37,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=6, help="of batches encoded together, after one to warm up")
+    parser.add_argument("--epochs", type=int, default=2, help="that are measured, after one to warm up")
     parser.add_argument("--model", default="PerPEFTSASRec")
     parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--users", type=int, default=64, help="of a batch, with words")
     parser.add_argument("words", nargs="*", help="settings of the run, after --")
     return parser.parse_args(arguments)
 
 
-def work(model: str, words: list[str], windows: int, folder: str, meeting: tuple[str, int]) -> dict[str, float]:
+def work(model: str, words: list[str], epochs: int, folder: str, meeting: tuple[str, int]) -> dict[str, float]:
     """In one process, seconds of a batch of stage 3, the processor's of it, and seconds of a validation.
 
     ``meeting`` is a folder, in which so many processes as its second value says wait for one another.
@@ -66,18 +72,33 @@ def work(model: str, words: list[str], windows: int, folder: str, meeting: tuple
         train_data.set_groups(trainer.model.user_groups.numpy(), config["group_negatives"])
         trainer.begin_stage(Stage.PERSONALISED)
         trainer.model.train()
-        steps, batches = trainer.steps.train(train_data), 0
-        next(steps)
-        meet("training", *meeting)
-        start, worked = time.perf_counter(), time.process_time()
-        for _ in range(windows):
-            batches += next(steps)[0]
-        trained, worked = time.perf_counter(), time.process_time() - worked
+        took: list[tuple[float, float]] = []
+        for epoch in range(1 + epochs):
+            if epoch == 1:
+                meet("training", *meeting)
+                took.clear()
+            train_data.set_epoch(epoch)
+            took += timed(trainer.steps.train(train_data))
         meet("validation", *meeting)
         validating = time.perf_counter()
         trainer._valid_epoch(valid_data)
         ended = time.perf_counter()
-    return {"batch": (trained - start) / batches, "processor": worked / batches, "validation": ended - validating}
+    seconds, worked = (statistics.median(column) for column in zip(*took, strict=True))
+    return {"batch": seconds, "processor": worked, "validation": ended - validating}
+
+
+def timed(steps: Iterator[tuple[int, object]]) -> Iterator[tuple[float, float]]:
+    """Seconds of a batch, and the processor's, of each of an epoch's ``steps`` after the first.
+
+    Where several batches are encoded together, these wait for one another, so that most are drawn before the first.
+    """
+    next(steps)
+    while True:
+        start, worked = time.perf_counter(), time.process_time()
+        batches, _ = next(steps, (0, None))
+        if not batches:
+            return
+        yield (time.perf_counter() - start) / batches, (time.process_time() - worked) / batches
 
 
 def meet(before: str, folder: str, number: int) -> None:
@@ -90,23 +111,32 @@ def meet(before: str, folder: str, number: int) -> None:
 
 
 def measure(values: argparse.Namespace) -> dict[str, dict[str, list[dict]]]:
-    """Of each side, what one process, several together and several apart took, in turn."""
+    """Of each side, what one process, several together (with more users too) and several apart took, in turn."""
     from recbole_perpeft.utils.launch import Place, places, start
 
     alone, several = Place(0, 1, 0, 1, "localhost", 0), values.processes
     runs: dict[str, dict[str, list[dict]]] = {}
-    sides = {"as given": tuple(values.words)} if values.words else SIDES
+    sides = {"as given": (values.users, tuple(values.words))} if values.words else SIDES
     with tempfile.TemporaryDirectory() as folder:
-        for side, words in sides.items():
-            arguments = {"model": values.model, "words": list(words), "windows": values.windows, "folder": folder}
-            first = {**arguments, "windows": 1, "meeting": (f"{folder}/{side} first", 1)}
+        for side, (users, words) in sides.items():
+            together = places(several, -1, None, None, 0)
+            started = {
+                "1": ([alone], users),
+                f"{several}": (together, users),
+                f"{several}, more users": (together, several * users),
+                f"{several} apart": ([alone] * several, users),
+            }
+            if several * users > _OF_A_GROUP:
+                del started[f"{several}, more users"]
+            common = {"model": values.model, "epochs": values.epochs, "folder": folder}
+            first = {**common, "words": list(words), "epochs": 1, "meeting": (f"{folder}/{side} first", 1)}
             start([alone], "benchmarks.processes:work", first)  # content is prepared once
             for turn in range(values.turns):
-                together = places(several, -1, None, None, 0)
-                started = {"1": [alone], f"{several}": together, f"{several} apart": [alone] * several}
                 for which in sorted(started, reverse=turn % 2 == 1):
-                    meeting = f"{folder}/{side} {which} {turn}", len(started[which])
-                    found = start(started[which], "benchmarks.processes:work", {**arguments, "meeting": meeting})
+                    them, number = started[which]
+                    meeting = f"{folder}/{side} {which} {turn}", len(them)
+                    own = {"words": [*words, f"--users_per_batch={number}"], "meeting": meeting}
+                    found = start(them, "benchmarks.processes:work", {**common, **own})
                     runs.setdefault(side, {}).setdefault(which, []).append(found)
                     print(side, which, json.dumps(found), flush=True)
     return runs
@@ -130,17 +160,21 @@ def main(arguments: list[str] | None = None) -> None:
             found[side][part] = ratios(took["1"], took[f"{several}"])
             as_much = [several * seconds for seconds in took["1"]]  # work as several have done
             found[side][f"{part}, apart"] = ratios(as_much, took[f"{several} apart"])
+            if part != "validation" and f"{several}, more users" in took:
+                found[side][f"{part}, more users"] = ratios(as_much, took[f"{several}, more users"])
         for which, turns in of_side.items():
             middle = {part: statistics.median(turn[part] for turn in turns) for part in PARTS}
             batch, worked = (f"{1000 * middle[part]:.0f}" for part in ("batch", "processor"))
             lines.append([side, which, batch, worked, f"{middle['validation']:.2f}"])
     print(pipes(["", "processes", "ms a batch", "processor ms of one", "s a validation"], lines))
+    hows = {"together": "", "more users": ", more users", "apart": ", apart"}
+    columns = {f"{part}, {how}": part + of for part in PARTS for how, of in hows.items()}
+    del columns["validation, more users"]  # which is the same
     times = [
-        [side, *(f"{parts[part + how]['median']:.2f}" for part in PARTS for how in ("", ", apart"))]
+        [side, *(f"{parts[name]['median']:.2f}" if name in parts else "" for name in columns.values())]
         for side, parts in found.items()
     ]
-    heads = [f"{part}, {how}" for part in PARTS for how in ("together", "apart")]
-    print(pipes([f"throughput, {several} / 1", *heads], times))
+    print(pipes([f"throughput in users, {several} / 1", *columns], times))
     if values.json:
         figures = {"model": values.model, "words": values.words, "runs": runs, "ratios": found}
         values.json.write_text(json.dumps({**figures, "machine": describe(torch.device("cpu"))}, indent=1) + "\n")

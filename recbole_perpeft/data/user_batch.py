@@ -17,6 +17,8 @@ def users_of_a_batch(rows_of_a_user: float) -> int:
 class UserBatch(Interaction):
     """An Interaction of users of one group, with the items that it needs of the item tower.
 
+    Of several processes each may have some of the users, and has the items of all.
+
     Attributes
     ----------
     items : torch.LongTensor
@@ -39,6 +41,8 @@ class UserBatch(Interaction):
         Rows whose sequences hold those of all rows as their beginnings, ``[passes]``, and which of them does, ``[n]``.
     id_fields : list of str
         Names of the fields that hold item ids; the second holds each row's target.
+    part : float or None
+        Which part of the rows is here, if other processes have the others; None: all are here.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class UserBatch(Interaction):
         group: int,
         whole: bool,
         id_fields: list[str],
+        part: float | None = None,
         *,
         owner: torch.Tensor,
         barred: torch.Tensor,
@@ -57,7 +62,7 @@ class UserBatch(Interaction):
         pass_of: torch.Tensor,
     ):
         super().__init__(fields)
-        self.items, self.group, self.whole, self.id_fields = items, group, whole, id_fields
+        self.items, self.group, self.whole, self.id_fields, self.part = items, group, whole, id_fields, part
         self.owner, self.barred, self.log_weights, self.users = owner, barred, log_weights, users
         self.passes, self.pass_of = passes, pass_of
 
@@ -66,7 +71,7 @@ class UserBatch(Interaction):
         device = torch.device(device)
         fields = {key: to_device(value, device) for key, value in self.interaction.items()}
         placed = {name: v if v is None else to_device(v, device) for name, v in self._of_rows().items()}
-        return UserBatch(fields, self.items, self.group, self.whole, self.id_fields, **placed)
+        return UserBatch(fields, self.items, self.group, self.whole, self.id_fields, self.part, **placed)
 
     def _of_rows(self) -> dict[str, torch.Tensor]:
         return {name: getattr(self, name) for name in ("owner", "barred", "log_weights", "users", "passes", "pass_of")}
@@ -75,22 +80,6 @@ class UserBatch(Interaction):
     def excluded(self) -> torch.Tensor:
         """What is no candidate of a row's softmax, ``[n, columns of the table]``; its own target is one."""
         return self.barred[self.owner].scatter_(1, self.interaction[self.id_fields[1]][:, None], False)
-
-    def of_users(self, users: slice) -> "UserBatch":
-        """The rows of some of the batch's users, with the same items."""
-        first, last, _ = users.indices(len(self.users))
-        kept = (self.owner >= first) & (self.owner < last)  # [n]
-        passes_kept = kept[self.passes]  # [passes], which are of the same user as the rows that they hold
-        of_rows = {
-            "owner": self.owner[kept] - first,
-            "barred": self.barred[users],
-            "log_weights": self.log_weights,
-            "users": self.users[users],
-            "passes": (kept.cumsum(0) - 1)[self.passes[passes_kept]],
-            "pass_of": (passes_kept.cumsum(0) - 1)[self.pass_of[kept]],
-        }
-        fields = {key: value[kept] for key, value in self.interaction.items()}
-        return UserBatch(fields, self.items, self.group, self.whole, self.id_fields, **of_rows)
 
     def by_user(self) -> "UserBatch":
         """The batch for a table that holds its items once for each user: user ``k`` reads rows ``k m + 1`` and on."""
@@ -107,4 +96,4 @@ class UserBatch(Interaction):
         if weights is not None:
             weights = torch.cat([weights[:1], weights[1:].repeat(n_users)])  # [users * m + 1]
         of_rows = self._of_rows() | {"barred": barred, "log_weights": weights}
-        return UserBatch(fields, self.items, self.group, False, self.id_fields, **of_rows)
+        return UserBatch(fields, self.items, self.group, False, self.id_fields, self.part, **of_rows)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from recbole_perpeft.utils.device_rows import to_device
-from recbole_perpeft.utils.processes import Share, gather_rows, total
+from recbole_perpeft.utils.processes import Share, gather_rows, gather_trained_rows, total
 
 
 def encode_in_portions(
@@ -65,24 +65,38 @@ class EncodingWindow:
 
     def __init__(self, items: torch.Tensor, features: torch.Tensor, share: Share | None = None):
         self.items, self._encoded, self._share = items, features, share
-        leaf = features.detach() if share is None else gather_rows(features.detach(), len(items))
-        self._leaf = leaf.requires_grad_(features.requires_grad)
+        self._own = features.detach().requires_grad_(features.requires_grad)
+        self._all = self._own if share is None else None  # of several processes, from when they are first asked for
 
     def features(self, items: torch.Tensor) -> torch.Tensor:
         """Features of ``items [m]``, which are among the window's, ``[m, content_size]``."""
+        if self._all is None:
+            gathered = gather_rows(self._own.detach(), len(self.items))
+            self._all = gathered.requires_grad_(self._own.requires_grad)
         if len(items) == len(self.items):
-            return self._leaf
-        return self._leaf.index_select(0, to_device(torch.searchsorted(self.items, items), self._leaf.device))
+            return self._all
+        return self._all.index_select(0, to_device(torch.searchsorted(self.items, items), self._all.device))
+
+    def rows(self, items: torch.Tensor, make: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """What ``make`` makes of the features of ``items [m]``, row by row, ``[m, ...]``.
+
+        Where these are all of the window's, each of several processes makes rows of its own items, and the rows travel,
+        which are narrower than the features.
+        """
+        if self._share is None or len(items) < len(self.items):
+            return make(self.features(items))
+        return gather_trained_rows(make(self._own).float(), len(items))
 
     def backward(self, parameters: list[nn.Parameter]) -> None:
         """Add the gathered gradient, carried through the encoder, to that of ``parameters``.
 
         It is scaled to one on its way, for fp16 would lose the small gradients of normalised features.
         """
-        gradient = self._leaf.grad
+        gradient = self._own.grad
+        if self._share is not None and self._all is not None and self._all.grad is not None:
+            of_all = total(self._all.grad)[self._share.rows] * self._share.weight  # each has that of its own users
+            gradient = of_all if gradient is None else gradient + of_all
         if gradient is not None:
-            if self._share is not None:  # each process has that of its own rows of the loss
-                gradient = total(gradient)[self._share.rows] * self._share.weight
             scale = gradient.abs().amax().clamp(min=torch.finfo(gradient.dtype).tiny)
             gradients = torch.autograd.grad(self._encoded, parameters, gradient / scale, allow_unused=True)
             reached = [pair for pair in zip(parameters, gradients, strict=True) if pair[1] is not None]

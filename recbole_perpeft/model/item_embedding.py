@@ -112,6 +112,11 @@ class MultimodalItemEmbedding(ItemRows):
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         return super()._features(items, group) if self._window is None else self._window.features(items)
 
+    def _content(self, items: torch.Tensor, group: int) -> torch.Tensor:
+        if self._window is None:
+            return super()._content(items, group)
+        return self._window.rows(items, partial(self._project, group=group))
+
     @contextmanager
     def batch(self, items: torch.Tensor, group: int, users: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
         """Let ids be rows of the table of ``items [m]``: row ``i`` is ``items[i - 1]``, row 0 is padding (zeros).
@@ -134,7 +139,7 @@ class MultimodalItemEmbedding(ItemRows):
         the norm of the ID table, ``[]``.
         """
         items = items if self._window is None else self._window.items
-        own = self._project(self._features(items, group), group)  # [m, embedding_dim]
+        own = self._content(items, group)  # [m, embedding_dim]
         before = self._project(self._last_features(group).float(), group)  # [n_items, embedding_dim]
         with self._using(self._with_ids(extrapolate(before, to_device(items, self.device), own), group)):
             yield self.id_embedding.weight.norm()

@@ -102,13 +102,17 @@ class ItemRows(nn.Module):
 
     def _embed(self, items: torch.Tensor, group: int, users: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Items ``[m]``, or as each of ``users [u]`` sees them ``[u * m]``, and the ID table's norm, ``[]``."""
-        features, on_device = self._features(items, group), to_device(items, self.device)
+        on_device = to_device(items, self.device)
         ids, norm = rows_and_norm(self.id_embedding.weight, on_device)
         ids = ids * F.embedding(on_device, self._in_training)  # [m, embedding_dim]
         if users is None:
-            return self._as_seen(self._project(features, group) + ids, group), norm
-        rows = self.conditioning.rows(self._projector(group), self.content_weight, features, ids, users)
-        return rows.flatten(0, 1), norm
+            return self._as_seen(self._content(items, group) + ids, group), norm
+        of_content = self._projector(group), self.content_weight, self._features(items, group)
+        return self.conditioning.rows(*of_content, ids, users).flatten(0, 1), norm
+
+    def _content(self, items: torch.Tensor, group: int) -> torch.Tensor:
+        """``w R_g(f(i; P_g))`` of ``items [n]``, ``[n, embedding_dim]``."""
+        return self._project(self._features(items, group), group)
 
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         return self.encoder.encode(items, self.module_of(group))  # [n, content_size]

@@ -12,9 +12,9 @@ from torch import nn
 from recbole_perpeft.model.content_similarity import recency
 from recbole_perpeft.model.score_parts import Part
 
-_APART = 20  # purchases that two of a user are apart at most, to count
+APART = 20  # purchases that two of a user are apart at most, to count
 _SHARE = 0.8  # what a pair counts, of one that is one purchase less apart
-_NEIGHBOURS = 256  # of an item, those of the largest counts
+NEIGHBOURS = 256  # of an item, those of the largest counts
 _PURCHASES = 2**11  # whose pairs are counted at a time
 _AT_A_TIME = 2**22  # counts that are looked up
 _DENSE = 2**24  # counts of a small catalogue's pairs that are multiplied rather than looked up
@@ -135,7 +135,7 @@ class PurchaseTerm(nn.Module):
     def _looked_up(self, histories: torch.Tensor, weight: float | torch.Tensor = 1.0) -> Iterator[Additions]:
         """What each purchase gives to the items that are near it, some rows at a time."""
         lengths = self._starts[1:] - self._starts[:-1]  # [n_items]
-        step = max(1, _AT_A_TIME // (histories.shape[1] * _NEIGHBOURS))
+        step = max(1, _AT_A_TIME // (histories.shape[1] * NEIGHBOURS))
         for first in range(0, len(histories), step):
             some = histories[first : first + step]
             rows, places = some.nonzero(as_tuple=True)  # [purchases]
@@ -231,7 +231,7 @@ def _pairs(
         The first item times ``n_items`` plus the other one, and the count, ``[pairs]`` each, the nearest first.
     """
     pairs, values = [], []
-    for apart in range(1, _APART + 1):
+    for apart in range(1, APART + 1):
         others = places + way * apart
         there = (others >= 0) & (others < len(items))
         here, others = places[there], others[there]
@@ -245,4 +245,4 @@ def _largest(one: np.ndarray, other: np.ndarray, counts: np.ndarray) -> np.ndarr
     """Which pairs have the largest counts of those with the same first item, the lower other one of equal counts."""
     order = np.lexsort((other, -counts, one))
     starts = np.searchsorted(one, one)  # where the pairs of each one's first item begin
-    return np.sort(order[np.arange(len(one)) - starts < _NEIGHBOURS])
+    return np.sort(order[np.arange(len(one)) - starts < NEIGHBOURS])

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.rank_gain import ROWS
 from recbole_perpeft.model.read_purchases import DRAWN, MOST_COMPARED
+from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
-from recbole_perpeft.report.cost_sizes import Sizes
+from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
 from recbole_perpeft.trainer.term_weights import CANDIDATES
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
@@ -23,8 +24,11 @@ _SCORES_AT_ONCE = 7  # of a block, in the search for the terms' weights; in that
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
 _START = 6.5  # seconds of imports, data and model
 _HASHED, _GROUPED = 1.2e-5, 1.5e-5  # seconds of an item: its hash, at each store of states; its part in the grouping
-_OF_A_STEP, _USER_OF_A_STEP = 5e-3, 1e-4  # seconds of a step beside its products, and of a user in it
+_OF_A_STEP, _USER_OF_A_STEP = 2.5e-3, 1e-5  # seconds of a step beside its products, and of a user in it
+_OF_A_CALL = 1e-3  # seconds of scores of some users of a group, whatever their number
+_CALLS = 5  # of a validation for each group: the ranking, and the searches, whose parts of scores take less
 _NARROW = 3  # of an operation's time in IISAN's narrow networks, in times of one in a tower
+_SETTINGS = {Part.CONTENT: "content_term", Part.PURCHASES: "purchase_term"}
 _TOP = 0.2  # of the time of the last layer that is left where one of its positions is read
 
 
@@ -50,20 +54,19 @@ def costs(sizes: Sizes, rates: Rates) -> dict[str, list[Cost]]:
     """Costs of a run, under the headings by which they are shown."""
     epochs = sizes.settings["epochs"]
     first = sizes.settings["global_epochs"] if sizes.groups > 1 else epochs
-    step, one, all_groups = _step(sizes, rates), _evaluation(sizes, rates, 1), _evaluation(sizes, rates, sizes.groups)
-    epoch = sizes.batches * step.seconds
+    of_stages = {1: sizes.batches(1), 3: sizes.batches(sizes.groups)}
+    steps = {stage: _step(sizes, rates, batches, stage) for stage, batches in of_stages.items()}
+    epoch = {stage: batches.number * steps[stage].seconds for stage, batches in of_stages.items()}
+    one, all_groups = _validation(sizes, rates, 1), _validation(sizes, rates, sizes.groups)
+    test = all_groups - _searches(sizes, rates, sizes.groups)
     once = _once(sizes, rates)
-    total = sum(cost.seconds for cost in once) + first * (epoch + one) + (epochs - first) * (epoch + all_groups)
-    memory = _memory(sizes)
-    held = [*memory, Cost("a step", memory=step.memory)]
+    total = sum(cost.seconds for cost in once) + first * (epoch[1] + one) + (epochs - first) * (epoch[3] + all_groups)
+    taken = [steps[1]] * (first > 0) + [steps[3]] * (epochs > first)
+    held = [*_memory(sizes), Cost("a step", memory=max((step.memory for step in taken), default=0.0))]
     return {
         "Once": once,
         "Each time": [
-            Cost(
-                f"a step ({sizes.items_encoded_together:,} items encoded, {sizes.batches:,} steps an epoch)",
-                step.seconds,
-            ),
-            Cost("an epoch's steps", epoch),
+            *(Cost(f"an epoch's steps in stage {stage}: {of}", epoch[stage]) for stage, of in of_stages.items()),
             Cost("a validation in stage 1, or by one group's module", one),
             Cost(f"a validation in stage 3, {sizes.groups} groups", all_groups),
         ],
@@ -72,7 +75,7 @@ def costs(sizes: Sizes, rates: Rates) -> dict[str, list[Cost]]:
         "In all": [
             Cost(
                 f"{epochs} epochs, {first} of them of stage 1, and the test",
-                total + all_groups,
+                total + test,
                 sum(cost.memory for cost in held),
                 sum(cost.disk for cost in once) + sizes.groups * _of_a_group(sizes).disk,
             )
@@ -108,14 +111,18 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         features = 4 * tower.feature * sizes.is_frozen
         disk = n * (kept * tower.width * sizes.value_bytes + features)
         found.append(Cost(f"{modality} states, {lower} layers", seconds, disk=disk))
-    found.append(Cost("vectors of the content term", disk=_split(_vectors(sizes), _modules(sizes))[1]))
+    fixed = n * rates.vectors * (sizes.is_frozen and _has_content(sizes))
+    found.append(Cost("vectors of the content term", fixed, disk=_split(_vectors(sizes), _modules(sizes))[1]))
     if sizes.groups > 1:
         found.append(Cost("the grouping", n * _GROUPED))
     if _is_soft(sizes):
         compared = n if n <= MOST_COMPARED else DRAWN
-        scores = sizes.groups * compared * sizes.users * (sizes.purchases - 1)
-        mixed = sizes.groups * n * min(ROWS, sizes.users)
-        seconds = scores * rates.loss + mixed * (rates.score + len(group_shares.CANDIDATES) * rates.weighed)
+        rows = _searched(sizes)
+        seconds = _encoded(sizes, rates, sizes.groups)  # of the best state
+        seconds += sizes.groups * sizes.users * (rates.user + compared * (sizes.purchases - 1) * rates.loss)
+        of_a_row = rates.user + n * (rates.score + len(group_shares.CANDIDATES) * rates.weighed)
+        seconds += sizes.groups * (rows * of_a_row + sizes.users * (rates.user + n * rates.score))  # and a validation
+        seconds += 2 * sizes.groups**2 * _OF_A_CALL  # in both, users of each group are scored under each module
         found.append(Cost("the search for groups' shares, if stage 3 is kept", seconds))
     return found
 
@@ -138,33 +145,62 @@ def _split(table: int, number: int) -> tuple[int, int]:
     return (table, number * table) if table > IN_MEMORY else (number * table, 0)
 
 
-def _step(sizes: Sizes, rates: Rates) -> Cost:
-    batches = sizes.settings["batches_per_encoding"] or 1
+def _has_content(sizes: Sizes) -> bool:
+    return bool(sizes.settings["content_term"])
+
+
+def _step(sizes: Sizes, rates: Rates, batches: Batches, stage: int) -> Cost:
     portion = sizes.settings["encoding_batch_size"]
-    items = sizes.items_encoded_together
-    seconds = items * _encoding(sizes, rates.training) / batches
+    items = batches.encoded
+    seconds = items * _encoding(sizes, rates.training) / batches.together
     if portion and items > portion:
-        seconds += items * _encoding(sizes, rates.forward) / batches
+        seconds += items * _encoding(sizes, rates.forward) / batches.together
         items = portion
-    seconds += rates.backbone + sizes.items * rates.id_row + _OF_A_STEP + sizes.users_of_a_batch * _USER_OF_A_STEP
+    seconds += rates.backbone[stage] + batches.items * rates.projected_training + sizes.items * rates.id_row
+    seconds += _OF_A_STEP + batches.users * _USER_OF_A_STEP
     activations = sum(items * tower.tokens * sizes.upper(tower) * tower.token_bytes for tower in sizes.towers.values())
-    logits = 4 * _LOGITS * sizes.users_of_a_batch * sizes.purchases * sizes.items_of_a_batch
+    logits = 4 * _LOGITS * batches.users * sizes.purchases * batches.items
     return Cost("", seconds, activations + logits)
 
 
-def _evaluation(sizes: Sizes, rates: Rates, groups: int) -> float:
+def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of a validation that ranks every item for every user."""
-    n = sizes.items
-    seconds = groups * n * _encoding(sizes, rates.forward)
-    seconds += sizes.users * (rates.user + n * rates.score)
-    weighed = sum(map(len, CANDIDATES.values())) * rates.weighed + 8 * rates.score
-    return seconds + min(ROWS, sizes.users) * (rates.user + n * weighed)
+    added = bool(sizes.settings["purchase_term"]) * sizes.purchases * sizes.near_items * rates.added
+    ranked = sizes.users * (rates.user + sizes.items * rates.score + added) + groups * _CALLS * _OF_A_CALL
+    return _encoded(sizes, rates, groups) + ranked + _searches(sizes, rates, groups)
+
+
+def _encoded(sizes: Sizes, rates: Rates, groups: int) -> float:
+    """Seconds in which all items are encoded for so many groups, projected, and made ready to be compared."""
+    vectors = rates.vectors * (_has_content(sizes) and not sizes.is_frozen)
+    return groups * sizes.items * (_encoding(sizes, rates.forward) + rates.projected + vectors)
+
+
+def _searched(sizes: Sizes) -> float:
+    """How many users a search reads: of those who are ranked every so-many-th batch, less than twice ``ROWS``."""
+    return sizes.users / max(1, sizes.users // ROWS)
+
+
+def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
+    """Seconds of the searches for the terms' weights: scores without a term, its own in each form, and all mixtures."""
+    rows, seconds = _searched(sizes), 0.0
+    first = min(_block(sizes), sizes.users / groups)  # users of the first batch, which gives the units
+    for part, candidates in CANDIDATES.items():
+        if sizes.settings[_SETTINGS[part]]:
+            forms = len({form for _, form in candidates})
+            scores = (1 + forms) * rates.score + len(candidates) * rates.weighed
+            seconds += rows * (rates.user + sizes.items * scores) + first * sizes.items * (1 + forms) * rates.height
+    return seconds
+
+
+def _block(sizes: Sizes) -> int:
+    """How many users are ranked at a time."""
+    return min(max(LEAST_ROWS, SCORES_OF_A_BLOCK["cpu"] // sizes.items), sizes.users)
 
 
 def _memory(sizes: Sizes) -> list[Cost]:
     n, parameters = sizes.items, sum(tower.parameters for tower in sizes.towers.values())
     rows = sizes.users * (sizes.purchases + 1)  # prefixes of all parts
-    block = min(max(LEAST_ROWS, SCORES_OF_A_BLOCK["cpu"] // n), sizes.users)
     at_once = max(_SCORES_AT_ONCE, 4 + sizes.groups if _is_soft(sizes) else 0)
     bytes_of_users = sizes.users * _OF_A_USER + sizes.users * (sizes.purchases + 2) * _OF_A_PURCHASE
     table = 4 * n * sizes.width
@@ -178,7 +214,7 @@ def _memory(sizes: Sizes) -> list[Cost]:
         Cost("components of items, for the grouping", memory=n * _COMPARED * 16 * (sizes.groups > 1)),
         Cost("item tables in use", memory=_split(table, sizes.groups)[0]),
         Cost("vectors of the content term in use", memory=_split(_vectors(sizes), _modules(sizes))[0]),
-        Cost("scores of a block of users", memory=4 * block * n * at_once),
+        Cost("scores of a block of users", memory=4 * _block(sizes) * n * at_once),
     ]
 
 

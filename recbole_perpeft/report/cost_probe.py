@@ -11,14 +11,21 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from recbole_perpeft.data.item_lists import LEAST_ROWS
 from recbole_perpeft.evaluation.rank_gain import rank_gains
 from recbole_perpeft.evaluation.top_items import top_items
+from recbole_perpeft.model.content_similarity import LikenessMap
 from recbole_perpeft.model.id_rows import rows_and_norm
-from recbole_perpeft.report.cost_sizes import Sizes, Tower
+from recbole_perpeft.model.projector import projector
+from recbole_perpeft.model.purchase_term import PurchaseTerm
+from recbole_perpeft.report.cost_sizes import Batches, Sizes, Tower
+from recbole_perpeft.trainer.term_weights import height
 
 _ITEMS = 64  # that a probe encodes at a time
+_FEATURES = 2048  # of items, that are projected and compared
 _TABLE = 100_000  # rows of a table at most: longer ones take in proportion
 _REPEATS = 3
+_SCORES = 2**18  # of users at a time: of fewer, calls would be a large part
 _WEIGHTS = 8  # that scores are tried with at a time
 _PILLOW = 1.25  # seconds of a picture in the store, in times of Pillow's (docs/speed.md)
 _TEXT = 5e-5  # seconds of a title in the tokenizer
@@ -34,25 +41,38 @@ class Rates:
         By modality, of an operation of the tower in a forward pass, and in one with the backward pass through it.
     picture, text : float
         To open a picture, and to cut a title into tokens.
-    backbone, user : float
-        Of the backbone's part of a step, and of a user in a ranking.
+    backbone : dict
+        Of the backbone's part of a step, by stage: batches are smaller in stage 3, if groups are.
+    user : float
+        Of a user in a ranking.
+    projected, projected_training : float
+        Of an item in the projector, in a forward pass, and with the backward pass.
+    vectors : float
+        In which an item's features are made ready for the content term.
     id_row : float
         Of a row of the id table in a step of the optimiser and its average.
-    score, weighed, loss : float
-        Of an item's score for a user in a ranking, in the search for the content term's weight, and in the loss of a
-        purchase over all items.
+    score, weighed, loss, height : float
+        Of an item's score for a user in a ranking, with one of the weights of a search, in the loss of a purchase over
+        all items, and in the units of a search.
+    added : float
+        Of what an item that was bought adds to the score of one that is near it.
     """
 
     forward: dict[str, float]
     training: dict[str, float]
     picture: float
     text: float
-    backbone: float
+    backbone: dict[int, float]
     user: float
+    projected: float
+    projected_training: float
+    vectors: float
     id_row: float
     score: float
     weighed: float
     loss: float
+    height: float
+    added: float
 
 
 def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
@@ -65,7 +85,11 @@ def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
         forward = {modality: _layer(tower, dtype, backward=False) for modality, tower in towers}
         training = {modality: _layer(tower, dtype, backward=True) for modality, tower in towers}
     picture = _picture(sizes.towers["image"].side) if "image" in sizes.towers else 0.0
-    return Rates(forward, training, picture, _TEXT, *_backbone(sizes), _id_row(sizes.width), *_scores(sizes))
+    first, third = sizes.batches(1), sizes.batches(sizes.groups)
+    backbone = {1: _backbone(sizes, first)}
+    backbone[3] = backbone[1] if (third.users, third.items) == (first.users, first.items) else _backbone(sizes, third)
+    of_items = *_projected(sizes), _vectors(sizes.compared_width), _id_row(sizes.width)
+    return Rates(forward, training, picture, _TEXT, backbone, _user(sizes), *of_items, *_scores(sizes), _added(sizes))
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -122,11 +146,16 @@ def _picture(side: int) -> float:
     return _PILLOW * _seconds(run)
 
 
-def _backbone(sizes: Sizes) -> tuple[float, float]:
-    """A step of a transformer as SASRec is one, with its softmax over the batch's items, and a user in a ranking."""
-    d, users, length = sizes.width, sizes.users_of_a_batch, sizes.purchases
-    layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(d, 2, 4 * d, activation="gelu", batch_first=True), 2)
-    items = nn.Parameter(torch.randn(sizes.items_of_a_batch, d))
+def _layers(width: int) -> nn.Module:
+    """A transformer as SASRec is one."""
+    layer = nn.TransformerEncoderLayer(width, 2, 4 * width, activation="gelu", batch_first=True)
+    return nn.TransformerEncoder(layer, 2)
+
+
+def _backbone(sizes: Sizes, batches: Batches) -> float:
+    """A step of it, with its softmax over the batch's items."""
+    d, users, length, layers = sizes.width, batches.users, sizes.purchases, _layers(sizes.width)
+    items = nn.Parameter(torch.randn(batches.items, d))
     sequences = torch.randint(len(items), (users, length))
     mask = nn.Transformer.generate_square_subsequent_mask(length)
     barred = torch.zeros(users * length, len(items), dtype=torch.bool)
@@ -136,9 +165,31 @@ def _backbone(sizes: Sizes) -> tuple[float, float]:
         logits = (outputs @ items.T).masked_fill(barred, -1e9)
         F.cross_entropy(logits, sequences.flatten()).backward()
 
-    seconds, whole = _seconds(step), torch.randn(_ITEMS, sizes.settings["MAX_ITEM_LIST_LENGTH"], d)
-    layers.eval()  # with gradient: without it torch takes a shorter way than RecBole's layers
-    return seconds, _seconds(lambda: layers(whole)) / _ITEMS
+    return _seconds(step)
+
+
+def _user(sizes: Sizes) -> float:
+    """A user in a ranking."""
+    whole = torch.randn(_ITEMS, sizes.settings["MAX_ITEM_LIST_LENGTH"], sizes.width)
+    layers = _layers(sizes.width).eval()  # with gradient: without it torch takes a shorter way than RecBole's layers
+    return _seconds(lambda: layers(whole)) / _ITEMS
+
+
+def _projected(sizes: Sizes) -> tuple[float, float]:
+    """An item in the projector, forwards, and forwards and back."""
+    network = projector(sizes.compared_width, sizes.settings["projector_size"], sizes.width)
+    features = torch.randn(_FEATURES, sizes.compared_width, requires_grad=True)
+
+    @torch.no_grad()
+    def forwards() -> None:
+        network(features)
+
+    return _seconds(forwards) / _FEATURES, _seconds(lambda: network(features).sum().backward()) / _FEATURES
+
+
+def _vectors(width: int) -> float:
+    features = torch.randn(_FEATURES, width)
+    return _seconds(lambda: LikenessMap.fitted(features)(features)) / _FEATURES
 
 
 def _id_row(width: int) -> float:
@@ -156,8 +207,9 @@ def _id_row(width: int) -> float:
     return _seconds(run) / _TABLE
 
 
-def _scores(sizes: Sizes) -> tuple[float, float, float]:
-    rows, n = 16, min(sizes.items, _TABLE)
+def _scores(sizes: Sizes) -> tuple[float, float, float, float]:
+    n = min(sizes.items, _TABLE)
+    rows = max(LEAST_ROWS, min(sizes.users, _SCORES // n))
     queries, table = torch.randn(rows, sizes.width), torch.randn(n, sizes.width)
     profiles, vectors = torch.randn(rows, sizes.compared_width), torch.randn(n, sizes.compared_width)
 
@@ -173,4 +225,14 @@ def _scores(sizes: Sizes) -> tuple[float, float, float]:
     def loss() -> None:
         F.cross_entropy(queries @ table.T, torch.zeros(rows, dtype=torch.long), reduction="none")
 
-    return tuple(_seconds(run) / (rows * n * times) for run, times in ((ranked, 1), (weighed, _WEIGHTS), (loss, 1)))
+    runs = (ranked, 1), (weighed, _WEIGHTS), (loss, 1), (lambda: height(some), 1)
+    return tuple(_seconds(run) / (rows * n * times) for run, times in runs)
+
+
+def _added(sizes: Sizes) -> float:
+    users, length = 512, sizes.purchases
+    n = min(sizes.items, users * length)
+    bought = torch.randint(1, n + 1, (users, length))
+    term = PurchaseTerm([of_user.numpy() for of_user in bought], n + 1)
+    some, scores = bought[:_ITEMS], torch.randn(_ITEMS, n + 1)
+    return _seconds(lambda: term.add_to(scores, some)) / len(term.additions(some).rows)

@@ -6,6 +6,7 @@ from math import ceil, exp
 
 from recbole_perpeft.config.choices import encoder_reads
 from recbole_perpeft.data.user_batch import users_of_a_batch
+from recbole_perpeft.model.purchase_term import APART, NEIGHBOURS
 from recbole_perpeft.utils.errors import EncoderError
 
 
@@ -150,26 +151,47 @@ class Sizes:
         return sum(tower.feature for tower in self.towers.values())
 
     @property
-    def users_of_a_batch(self) -> int:
-        """Who train in a step."""
+    def near_items(self) -> float:
+        """How many items were bought near one, if all are bought alike: those that the purchase term counts."""
+        pairs = self.users * self.purchases * min(self.purchases - 1, 2 * APART) / self.items
+        return min(NEIGHBOURS, self.items * (1 - exp(-pairs / self.items)))
+
+    def batches(self, groups: int) -> "Batches":
+        """Those of an epoch in which users are in so many groups of one size: 1 in stage 1."""
+        of_a_group = ceil(self.users / groups)
         most = self.settings["users_per_batch"] or users_of_a_batch(max(self.purchases - 1, 1))
-        return min(most, max(1, self.users // self.groups))
+        number = ceil(of_a_group / most)
+        together = min(self.settings["batches_per_encoding"] or 1, number)
+        items = (self._different_items(min(most, of_a_group), batches) for batches in (1, together))
+        return Batches(groups * number, min(most, of_a_group), *items, together)
 
-    @property
-    def batches(self) -> int:
-        """Of an epoch of stage 3; a group's last may be smaller."""
-        return self.groups * ceil(self.users / self.groups / self.users_of_a_batch)
-
-    @property
-    def items_of_a_batch(self) -> int:
-        """Different items of a batch, if all are bought alike."""
-        return self._different_items(batches=1)
-
-    @property
-    def items_encoded_together(self) -> int:
-        """Different items of the batches that are encoded together."""
-        return self._different_items(self.settings["batches_per_encoding"] or 1)
-
-    def _different_items(self, batches: int) -> int:
-        drawn = batches * (self.users_of_a_batch * self.purchases + (self.settings["num_negatives"] or 0))
+    def _different_items(self, users: int, batches: int) -> int:
+        """Of so many batches, if all are bought alike."""
+        drawn = batches * (users * self.purchases + (self.settings["num_negatives"] or 0))
         return max(1, round(self.items * (1 - exp(-drawn / self.items))))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What trains in an epoch.
+
+    Attributes
+    ----------
+    number : int
+        Of batches, each a step.
+    users, items : int
+        Of a batch: who train, and different items.
+    encoded : int
+        Different items of the batches that are encoded together.
+    together : int
+        How many batches these are: no more than a group has.
+    """
+
+    number: int
+    users: int
+    items: int
+    encoded: int
+    together: int
+
+    def __str__(self) -> str:
+        return f"{self.number:,}; {self.encoded:,} items encoded for {self.together} of them"

@@ -126,28 +126,17 @@ class Steps:
         set_learning_rates(self.optimizer, rates)
 
     def _backward(self, batch: UserBatch) -> torch.Tensor:
-        """Add the gradient of a batch's loss, or of this process's part of it; gives the loss, without gradient."""
-        own, weight = self._own_part(batch)
-        apart = nullcontext() if own is batch else self._apart()
+        """Add the gradient of a batch's loss, or of this process's part of it; gives the loss, without gradient.
+
+        Where every process has all users, for their loss is no mean of its rows', all compute it, with the same draws.
+        """
+        apart = nullcontext() if batch.part is None else self._apart()
         with apart, torch.autocast(self._device.type, enabled=self._config["enable_amp"]):
-            loss = self._model.calculate_loss(own.to(self._device))
-        if weight is not None:
-            loss = loss * weight
+            loss = self._model.calculate_loss(batch.to(self._device))
+        if processes.count() > 1:
+            loss = loss * (batch.part or 1 / processes.count())
         loss.backward()
         return loss.detach().sum()  # some backbones give it as [1]
-
-    def _own_part(self, batch: UserBatch) -> tuple[UserBatch, float | None]:
-        """What of ``batch`` is this process's, and what its loss weighs; None: it is alone.
-
-        A loss that is no mean of its rows' is computed by every process, with the same draws.
-        """
-        share = processes.share(len(batch.users))
-        if share is None:
-            return batch, None
-        if not self._model.loss_is_mean or share.weight < 1:
-            return batch, 1 / processes.count()
-        own = batch.of_users(share.rows)
-        return own, len(own) / len(batch)
 
     def _apart(self) -> AbstractContextManager[None]:
         """For a while, draw what no other process draws."""
@@ -158,6 +147,8 @@ class Steps:
         processes.sum_gradients([parameter for group in groups for parameter in group["params"]])
         if clip_grad_norm := self._config["clip_grad_norm"]:
             clip_grad_norm_(self._model.parameters(), **clip_grad_norm)
+        if self.average:
+            self.average.before_step()
         self.optimizer.step()
         self._model.invalidate()
         if self.average:

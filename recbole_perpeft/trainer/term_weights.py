@@ -61,7 +61,8 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module) -> None:
                 _take(term, form)
                 added.append(_scores(part, trainer.model, score, batch)[0])
             if units is None:
-                units = [_height(others) / _height(of_form) for of_form in added]
+                of_others = height(others)
+                units = [of_others / height(of_form) for of_form in added]
             if not processes.is_own(number):
                 continue
             for form, of_form in enumerate(added):
@@ -85,7 +86,7 @@ def _scores(part: Part, model: nn.Module, score, batch: tuple) -> tuple[torch.Te
     return scores, tuple(rows.to(scores.device) for rows in positives)
 
 
-def _height(scores: torch.Tensor) -> float:
+def height(scores: torch.Tensor) -> float:
     """How far a row's best item is above the mean of its ranked ones, mean of the rows; 1 where all are alike."""
     ranked = scores.isfinite()
     means = torch.where(ranked, scores, 0.0).double().sum(dim=1) / ranked.sum(dim=1).clamp(min=1)

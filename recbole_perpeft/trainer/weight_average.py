@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,7 +15,9 @@ from recbole_perpeft.utils.weights import in_place
 class WeightAverage:
     """Exponential moving average of parameters over the steps of the optimiser.
 
-    torch's AveragedModel would make every step wait for a GPU, to which it copies how many there were.
+    torch's AveragedModel would make every step wait for a GPU, to which it copies how many there were. Most parameters
+    are of groups that are not in a step: while a parameter stands still, its average comes nearer by a known factor, so
+    both are read only when it is about to move.
 
     Parameters
     ----------
@@ -30,22 +33,41 @@ class WeightAverage:
         Steps over which is averaged: each step replaces ``1 / horizon`` of the average.
     steps : int
         Steps so far.
-    values : list of torch.Tensor
-        The average, in the order of the parameters.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], forgets_start: bool) -> None:
-        self._parameters = [parameter.data for parameter in parameters]
+        self._trained, self._parameters = list(parameters), [parameter.data for parameter in parameters]
         self._forgets_start, self.horizon, self.steps = forgets_start, 1.0, 0
-        self.values = [parameter.clone() for parameter in self._parameters]
+        self._values = [parameter.clone() for parameter in self._parameters]
+        self._left = np.ones(len(self._values))  # of the values' difference to the parameters, where it is not yet less
+
+    @property
+    def values(self) -> list[torch.Tensor]:
+        """The average, in the order of the parameters."""
+        self._take_in(range(len(self._values)))
+        return self._values
+
+    def before_step(self) -> None:
+        """Take in what those parameters were that a step is about to move: they have a gradient."""
+        self._take_in([number for number, parameter in enumerate(self._trained) if parameter.grad is not None])
 
     def update(self) -> None:
-        """Take in the parameters as they are after a step."""
+        """Count the parameters as they are after a step."""
         self.steps += 1
         weight = 1 / max(self.horizon, 1)
         if self._forgets_start:
             weight = max(weight, 9 / (9 + self.steps))
-        torch._foreach_lerp_(self.values, self._parameters, weight)
+        self._left *= 1 - weight
+
+    def _take_in(self, numbers: Sequence[int]) -> None:
+        by_left: dict[float, list[int]] = {}
+        for number in numbers:
+            by_left.setdefault(float(self._left[number]), []).append(number)
+        for left, some in by_left.items():
+            if left < 1:
+                values, parameters = ([of[number] for number in some] for of in (self._values, self._parameters))
+                torch._foreach_lerp_(values, parameters, 1 - left)
+                self._left[some] = 1
 
     def in_use(self) -> AbstractContextManager[None]:
         """Put the average into the parameters for a while; :attr:`values` hold what is trained meanwhile."""
@@ -58,7 +80,8 @@ class WeightAverage:
     def load(self, state: dict) -> None:
         """Go on from a :meth:`state`."""
         self.steps = state["steps"]
-        torch._foreach_copy_(self.values, [value.to(self.values[0].device) for value in state["values"]])
+        torch._foreach_copy_(self._values, [value.to(self._values[0].device) for value in state["values"]])
+        self._left[:] = 1
 
 
 def average_in(stage: Stage, model: nn.Module, config: Config) -> WeightAverage | None:

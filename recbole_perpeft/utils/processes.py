@@ -74,7 +74,8 @@ class Share(NamedTuple):
     Attributes
     ----------
     rows : slice
-        Of the rows; all, where there are fewer than processes.
+        Of the rows: every so-many-th, so that what grows or shrinks along them does so for all processes; all, where
+        there are fewer than processes.
     weight : float
         What counts of a sum over its rows: 1, or a process's part, where all have all rows.
     """
@@ -90,7 +91,7 @@ def share(n: int) -> Share | None:
         return None
     if n < number:
         return Share(slice(0, n), 1 / number)
-    return Share(slice(n * rank() // number, n * (rank() + 1) // number), 1.0)
+    return Share(slice(rank(), n, number), 1.0)
 
 
 def is_own(number: int) -> bool:
@@ -103,12 +104,27 @@ def gather_rows(own: torch.Tensor, n: int) -> torch.Tensor:
     number = count()
     if number == 1 or n < number:
         return own
-    sizes = [n * (other + 1) // number - n * other // number for other in range(number)]
-    padded = own.new_zeros(max(sizes), *own.shape[1:])
-    padded[: len(own)] = own
+    longest = -(-n // number)
+    padded = own.contiguous() if len(own) == longest else torch.cat([own, own[:1]])
     parts = [torch.empty_like(padded) for _ in range(number)]
     dist.all_gather(parts, padded)
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+    return torch.stack(parts, dim=1).flatten(0, 1)[:n]
+
+
+def gather_trained_rows(own: torch.Tensor, n: int) -> torch.Tensor:
+    """As :func:`gather_rows`, with gradient: to each process's rows comes the sum of what all processes have there."""
+    return _GatheredRows.apply(own, n)
+
+
+class _GatheredRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, own: torch.Tensor, n: int) -> torch.Tensor:
+        ctx.share = share(n)
+        return gather_rows(own, n)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return total(gradient)[ctx.share.rows] * ctx.share.weight, None
 
 
 # -- sums -----------------------------------------------------------------------------------------------------------

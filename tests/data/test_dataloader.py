@@ -6,6 +6,8 @@ import pytest
 from recbole_perpeft.data import user_batch
 from recbole_perpeft.data.group_batches import GroupBatches
 from recbole_perpeft.data.user_batch import users_of_a_batch
+from recbole_perpeft.utils import processes
+from recbole_perpeft.utils.launch import Place
 
 
 def grouped(prepare, num_groups=3, group_negatives=True, **settings):
@@ -174,6 +176,50 @@ def test_windows_hold_every_batch_once_and_one_group(prepare, size, users_per_ba
         assert [window[0] for window in windows] == order
     else:
         assert any(first[0][0] != second[0][0] for first, second in zip(windows, windows[1:], strict=False))
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+def test_processes_have_the_rows_of_some_users_each_about_as_many_and_all_items(prepare, loss_type):
+    train_data, _ = grouped(prepare, loss_type=loss_type, num_negatives=2, users_per_batch=7)
+
+    def rows(batch):
+        fields = [batch["user_id"].numpy(), batch["item_length"].numpy(), catalogue_ids(batch, "item_id")]
+        return [*zip(*(field.tolist() for field in fields), strict=True)]
+
+    of_one, of_each = list(train_data), []
+    for rank in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(processes.state, "place", Place(rank, 2, rank, 2, "localhost", 0))
+            of_each.append(list(train_data))
+    assert all(batch.part is None for batch in of_one)
+    for batch, *parts in zip(of_one, *of_each, strict=True):
+        assert sorted(rows(parts[0]) + rows(parts[1])) == sorted(rows(batch))
+        assert not set(parts[0].users.tolist()) & set(parts[1].users.tolist())
+        most = max(np.bincount(batch.owner.numpy()))
+        assert abs(len(parts[0]) - len(parts[1])) <= most
+        for part in parts:
+            assert part.items.tolist() == batch.items.tolist()
+            assert part.part == len(part) / len(batch)
+            at = [batch.users.tolist().index(user) for user in part.users.tolist()]
+            assert (part.barred == batch.barred[at]).all()
+            assert (part.users[part.owner] == part["user_id"]).all()
+            own = part["user_id"], part["item_length"], part["item_id_list"]
+            for row, which in enumerate(part.passes[part.pass_of].tolist()):  # its pass begins as the row does
+                assert own[0][which] == own[0][row]
+                assert (own[2][which][: own[1][row]] == own[2][row][: own[1][row]]).all()
+
+
+def test_rows_that_come_again_for_a_further_negative_have_passes_of_their_own(prepare):
+    """Of one user whose first row could follow on its last: they are of two sequences."""
+    long = {"MAX_ITEM_LIST_LENGTH": 4, "sequence_stride": 2, "prefixes_per_user": 2}
+    train_data, _ = grouped(prepare, loss_type="BPR", num_negatives=2, users_per_batch=1, **long)
+    lengths = set()
+    for batch in train_data:
+        sequences, length = batch["item_id_list"], batch["item_length"]
+        lengths.add(tuple(length.tolist()))
+        for row, which in enumerate(batch.passes[batch.pass_of].tolist()):
+            assert (sequences[which][: length[row]] == sequences[row][: length[row]]).all()
+    assert (4, 3, 4, 3) in lengths  # the third row is one longer than the second
 
 
 def test_prefixes_per_user_keeps_the_last_prefixes(prepare):

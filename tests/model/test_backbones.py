@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from recbole_perpeft.config.registry import find_model, our_models
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.quick_start import load, prepare, run
+from recbole_perpeft.utils import processes
+from recbole_perpeft.utils.launch import Place
 from tests.matrix import quickly, slow
 from tests.tiny_runs import tiny_config
 from tests.training import fit, gradients, scatter_groups
@@ -83,10 +85,15 @@ def test_a_loss_that_is_a_mean_is_that_of_its_users(backbone):
     net, train_data, _ = backbone
     net.eval()  # without dropout
     batch = next(iter(train_data))
-    half = len(batch.users) // 2
-    parts = [batch.of_users(slice(0, half)), batch.of_users(slice(half, None))]
-    weights = [len(part) / len(batch) for part in parts]
-    assert sum(weights) == 1
+    parts = []
+    for rank in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(processes.state, "place", Place(rank, 2, rank, 2, "localhost", 0))
+            parts.append(next(iter(train_data)))
+    weights = [part.part for part in parts]
+    assert weights == [len(part) / len(batch) for part in parts]
+    assert sorted(torch.cat([part.users for part in parts]).tolist()) == sorted(batch.users.tolist())
+    assert all(torch.equal(part.items, batch.items) for part in parts)
     whole = net.calculate_loss(batch).sum()
     of_parts = sum(weight * net.calculate_loss(part).sum() for weight, part in zip(weights, parts, strict=True))
     assert of_parts.item() == pytest.approx(whole.item(), rel=1e-5)

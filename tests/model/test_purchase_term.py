@@ -51,7 +51,7 @@ def near(bought, histories, decay, damping, n_items=ITEMS, kept=None):
 @pytest.mark.parametrize("kept", [None, 5])
 def test_items_are_scored_by_what_was_bought_near_the_history(monkeypatch, kept):
     if kept:
-        monkeypatch.setattr(purchase_term, "_NEIGHBOURS", kept)
+        monkeypatch.setattr(purchase_term, "NEIGHBOURS", kept)
     monkeypatch.setattr(purchase_term, "_AT_A_TIME", 700)  # some rows at a time
     monkeypatch.setattr(purchase_term, "_PURCHASES", 100)  # some three items at a time
     term = PurchaseTerm(sequences(), ITEMS)

@@ -1,6 +1,6 @@
 """What a run is said to cost: operations and sizes against the encoder itself, and what follows from what."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,17 @@ RATES = Rates(
     training={"image": 2e-11, "text": 2e-11},
     picture=1e-3,
     text=1e-5,
-    backbone=0.01,
+    backbone={1: 0.02, 3: 0.01},
     user=1e-4,
+    projected=1e-6,
+    projected_training=3e-6,
+    vectors=2e-6,
     id_row=1e-7,
     score=1e-9,
     weighed=1e-9,
     loss=1e-9,
+    height=2e-9,
+    added=1e-9,
 )
 
 
@@ -61,28 +66,66 @@ def test_operations_and_weights_of_a_tower_are_those_of_the_model(modality):
 def test_seconds_of_the_encoder_follow_its_layers_items_and_groups():
     few, many = costs(sizes(peft_layers=1), RATES), costs(sizes(peft_layers=3), RATES)
     assert seconds(few, "Once/image states") > 5 * seconds(many, "Once/image states")
-    assert seconds(few, "an epoch's steps") < seconds(many, "an epoch's steps")
+    for stage in (1, 3):
+        assert seconds(few, f"steps in stage {stage}") < seconds(many, f"steps in stage {stage}")
     once, twice = costs(sizes(num_groups=1), RATES), costs(sizes(num_groups=1, items=20_000), RATES)
     assert seconds(twice, "Once/pictures") == 2 * seconds(once, "Once/pictures")
     one, eight = (seconds(costs(sizes(num_groups=number), RATES), "a validation in stage 3") for number in (1, 8))
-    encoding = seconds(costs(sizes(num_groups=8), RATES), "a validation in stage 1")
-    assert eight > one == encoding
+    first = seconds(costs(sizes(num_groups=8), RATES), "a validation in stage 1")
+    assert eight > one == first
 
 
 def test_the_total_is_the_sum_of_its_parts():
     found = costs(sizes(global_epochs=3), RATES)
-    epoch, first, third = (seconds(found, name) for name in ("an epoch's", "in stage 1", "in stage 3"))
+    steps = [seconds(found, f"steps in stage {stage}") for stage in (1, 3)]
+    first, third = (seconds(found, f"a validation in stage {stage}") for stage in (1, 3))
     once = sum(cost.seconds for cost in found["Once"])
-    assert seconds(found, "In all") == pytest.approx(once + 4 * epoch + 3 * first + 2 * third)
+    # the test is a validation without the searches: each ranks, and scores in each form and with each candidate
+    search = 1000 * (2 * 1e-4 + 10_000 * 1e-9 * ((1 + 3) + 14 * 3 + (1 + 4) + 8 * 4))
+    search += 125 * 10_000 * 2e-9 * (1 + 3 + 1 + 4)  # a group's users give the units
+    assert seconds(found, "In all") == pytest.approx(once + 3 * (steps[0] + first) + steps[1] + 2 * third - search)
     assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(
         sum(cost.memory for cost in found["Memory"])
     )
 
 
 def test_soft_groups_cost_the_loss_of_every_purchase_under_every_module():
-    soft, hard = (costs(sizes(soft_groups=soft), RATES) for soft in (True, False))
-    scores = 8 * 10_000 * 1000 * (9 + 14)  # nine losses a user, a ranking and 13 mixtures
-    assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9)
+    at_once = replace(RATES, forward={"image": 0.0, "text": 0.0}, projected=0.0, vectors=0.0)
+    soft, hard = (costs(sizes(soft_groups=soft), at_once) for soft in (True, False))
+    scores = 8 * 10_000 * 1000 * (9 + 14 + 1)  # nine losses a user, a ranking and 13 mixtures, and a validation
+    passes = 8 * 1000 * 3  # over what a user bought
+    calls = 2 * 8 * 8 * 1e-3  # twice, users of each group under each module
+    assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9 + passes * 1e-4 + calls)
+
+
+def test_soft_groups_have_all_items_encoded_again():
+    soft, hard = (seconds(costs(sizes(soft_groups=soft), RATES), "Once/") for soft in (True, False))
+    at_once = replace(RATES, forward={"image": 0.0, "text": 0.0}, projected=0.0, vectors=0.0)
+    without = [seconds(costs(sizes(soft_groups=soft), at_once), "Once/") for soft in (True, False)]
+    eight, one = (seconds(costs(sizes(), RATES), f"a validation in stage {stage}") for stage in (3, 1))
+    of_a_group = 8 / 7 * (eight - one)  # with what calls cost, which is little here
+    assert (soft - hard) - (without[0] - without[1]) == pytest.approx(of_a_group, rel=0.02)
+
+
+def test_batches_are_of_one_group_and_no_more_than_it_has_are_encoded_together():
+    whole, grouped = (sizes(users=1000, batches_per_encoding=8).batches(groups) for groups in (1, 8))
+    assert (whole.number, whole.users, whole.together) == (16, 64, 8)  # of 1,000 users
+    assert (grouped.number, grouped.users, grouped.together) == (16, 64, 2)  # of 8 times 125
+    assert whole.items == grouped.items
+    assert grouped.encoded < whole.encoded < 4 * grouped.encoded
+    tiny = sizes(users=100, num_groups=64).batches(64)
+    assert (tiny.number, tiny.users) == (64, 2)
+
+
+def test_searches_read_every_so_many_th_batch():
+    def searched(users):
+        fast, slow = (
+            seconds(costs(sizes(users=users), replace(RATES, weighed=weighed)), "a validation in stage 1")
+            for weighed in (1e-9, 2e-9)
+        )
+        return round((slow - fast) / (1e-9 * 10_000 * (14 * 3 + 8 * 4)))
+
+    assert [searched(users) for users in (1000, 2000, 3000, 150_000)] == [1000, 2000, 1500, 1500]
 
 
 def test_a_validation_weighs_all_candidates_of_both_terms():
@@ -92,7 +135,7 @@ def test_a_validation_weighs_all_candidates_of_both_terms():
 
 def test_portions_take_time_for_memory():
     (whole, in_portions) = (costs(sizes(encoding_batch_size=size), RATES) for size in (None, 64))
-    assert seconds(in_portions, "an epoch's") > seconds(whole, "an epoch's")
+    assert seconds(in_portions, "steps in stage 3") > seconds(whole, "steps in stage 3")
     assert parts_of(in_portions)["Memory/a step"].memory < parts_of(whole)["Memory/a step"].memory
 
 
@@ -109,10 +152,21 @@ def test_what_is_given_replaces_what_is_measured():
     assert given.forward == {"image": 2e-12, "text": 2e-12}
     here = measured(wanted, torch.float32, tflops=None)
     assert all(here.training[modality] > here.forward[modality] > 0 for modality in ("image", "text"))
-    assert min(here.picture, here.backbone, here.user, here.id_row, here.score, here.weighed, here.loss) > 0
+    numbers = [getattr(here, field.name) for field in fields(Rates) if field.type is float]
+    assert len(numbers) == 12
+    assert min(*numbers, *here.backbone.values()) > 0
+    assert here.projected < here.projected_training
     assert replace(here, forward={}, training={}).text == given.text
 
 
 def test_an_encoder_that_is_no_transformer_is_refused():
     with pytest.raises(EncoderError, match="image_encoder: ResNetConfig has no number hidden_size: the cost of"):
         tower_of(ResNetConfig(), "image", 16, None, "image_encoder")
+
+
+def test_items_near_one_are_those_that_users_bought_beside_it():
+    wanted, rng = sizes(users=300, items=400), torch.Generator().manual_seed(0)
+    bought = torch.randint(0, 400, (300, 10), generator=rng).tolist()
+    near = [set().union(*(own for own in bought if item in own)) - {item} for item in range(400)]
+    assert wanted.near_items == pytest.approx(sum(map(len, near)) / 400, rel=0.1)
+    assert sizes(users=10**6, items=10**4).near_items == 256  # no more are counted

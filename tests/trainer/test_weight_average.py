@@ -26,6 +26,26 @@ def test_each_step_replaces_its_share_of_the_average_the_first_ones_more_if_the_
         torch.testing.assert_close(average.values[0], torch.full((3,), expected))
 
 
+def test_what_stands_still_is_taken_in_too():
+    """Of two parameters one moves at some steps only, as those of a group do that is in few batches."""
+    always, sometimes = (nn.Parameter(torch.tensor([start])) for start in (7.0, 3.0))
+    average = WeightAverage([always, sometimes], forgets_start=False)
+    average.horizon = 4
+    expected = [7.0, 3.0]
+    for step in range(12):
+        always.grad, sometimes.grad = torch.ones(1), torch.ones(1) if step % 5 == 2 else None
+        average.before_step()
+        for parameter in (always, sometimes):
+            if parameter.grad is not None:
+                parameter.data -= step * parameter.grad
+        average.update()
+        now = always.item(), sometimes.item()
+        expected = [value + (new - value) / 4 for value, new in zip(expected, now, strict=True)]
+        if step in (7, 11):
+            for value, other in zip(average.values, expected, strict=True):
+                assert value.item() == pytest.approx(other)
+
+
 def test_the_average_is_in_use_for_a_while_and_an_error_ends_that():
     parameter = nn.Parameter(torch.ones(2))
     average = WeightAverage([parameter], True)
