@@ -222,6 +222,8 @@ def _check_ours(config) -> None:
             f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
             "every item once for each user of a batch. Set 1 or more."
         )
+    if config["content_weight"] == 0:  # no module of the encoder would have a gradient: none is trained
+        config["peft_type"] = "NONE"
     if config["batches_per_encoding"] is None:
         runs_in_steps = encoder_reads(config, "peft_layers")
         config["batches_per_encoding"] = _ENCODED_TOGETHER if runs_in_steps else 1

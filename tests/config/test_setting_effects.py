@@ -136,6 +136,16 @@ def test_a_loss_that_a_backbone_does_not_have_is_refused(model, loss, message):
         ("--eval_step=0 --stopping_step=3", ["stopping_step: 3 has no effect with eval_step: 0."]),
         ("--mlp_hidden_size=[8]", ["mlp_hidden_size: [8] has no effect on PerPEFTSASRec, which does not read it."]),
         ("--hidden_size=32 --initializer_range=0.1 --resume=x", []),
+        ("--content_weight=0 --peft_type=LORA --compile_encoder=True",
+         ["peft_type: LORA has no effect with content_weight: 0.",
+          "compile_encoder: True has no effect with content_weight: 0."]),
+        ("--content_weight=0 --peft_type=NONE --personalised_by=group_projector --soft_groups=True",
+         ["personalised_by: group_projector has no effect with content_weight: 0.",
+          "soft_groups: True has no effect with content_weight: 0."]),
+        ("--content_weight=0 --personalised_by=group_vector --soft_groups=True", []),
+        ("--content_weight=0 --image_dir=pics", []),  # which the content term reads
+        ("--content_weight=0 --content_term=False --grouping=kmeans --image_dir=pics",
+         ["image_dir: pics has no effect with content_weight: 0."]),
     ],
 )  # fmt: skip
 def test_a_setting_that_others_leave_without_effect_is_named(words, named):
