@@ -119,14 +119,20 @@ def _check_transform(config) -> None:
     chosen, default = config["transform"], config.internal_config_dict.get("transform")
     if chosen is not None and chosen not in _TRANSFORMS:
         raise SettingError.unknown("transform", chosen, (*_TRANSFORMS, "~"))
-    if chosen == default:
-        return
-    if default is not None:
+    if default is not None and chosen != default:
         raise SettingError(f"transform: {_shown(chosen)} is not possible with {config.model}, which reads {default}.")
+    if chosen is None:
+        return
     for key in _TRANSFORMS[chosen]:
         if not (_is_number(config[key]) and 0 <= config[key] <= 1):
             raise SettingError(f"{key}: {_shown(config[key])} is not possible with transform: {chosen}: set 0 to 1.")
-    if chosen != "user_defined":
+    length = config["MAX_ITEM_LIST_LENGTH"]
+    if chosen == "mask_itemseq" and int(config["mask_ratio"] * length) < 1:
+        raise SettingError(
+            f"mask_ratio: {config['mask_ratio']} is not possible with MAX_ITEM_LIST_LENGTH: {length}: it must mask a "
+            f"purchase of a full sequence. Set it to {math.ceil(100 / length) / 100} or more, or allow longer ones."
+        )
+    if chosen != default and chosen != "user_defined":
         config.remarks.append(
             f"transform: {chosen} has no effect on {config.model}, which does not read what it makes."
         )
