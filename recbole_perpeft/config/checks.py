@@ -9,6 +9,7 @@ from pathlib import Path
 from recbole.utils import ModelType
 
 from recbole_perpeft.config.choices import BY_USER, SHARED, encoder_reads, registered
+from recbole_perpeft.config.load_columns import check_load_col
 from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import known_settings
 from recbole_perpeft.config.table import SETTINGS, Setting, values_of
@@ -43,6 +44,8 @@ def check_values(config, is_ours: bool) -> None:
         Names the setting, its value and what is possible.
     """
     own = config.internal_config_dict if reads_content(config.model_class) else {}
+    if isinstance(config["modalities"], str):
+        config["modalities"] = [config["modalities"]]
     for key, setting in SETTINGS.items():
         if key in config and (setting.any_model or is_ours or key in own):
             _check_possible(key, setting, config[key], config.internal_config_dict.get(key))
@@ -102,8 +105,7 @@ def _check_any(config) -> None:
     listed = ",".join(map(str, gpus)) if isinstance(gpus, list | tuple) else str(gpus)
     if not re.fullmatch(r"(-1|\s*\d+\s*(,\s*\d+\s*)*)?", listed):
         raise SettingError(f"gpu_id: {gpus!r} is not possible: write the number of a GPU, such as 0, or 0,1.")
-    if config["load_col"] is not None and not isinstance(config["load_col"], Mapping):
-        raise SettingError(f"load_col: {config['load_col']!r} is not possible: write {{inter: [user_id, item_id, …]}}.")
+    check_load_col(config)
     clip = config["clip_grad_norm"]
     known = {"max_norm", "norm_type", "error_if_nonfinite"}
     if clip and not (isinstance(clip, dict) and _is_number(clip.get("max_norm")) and clip.keys() <= known):
@@ -204,6 +206,12 @@ def _check_ours(config) -> None:
     if possible and loss not in possible:
         raise SettingError(
             f"loss_type: {loss} is not possible with {config.model}, whose loss is {' or '.join(possible)}."
+        )
+    stride, length = config["sequence_stride"], config["MAX_ITEM_LIST_LENGTH"]
+    if stride and model_class.shares_passes and stride > length:
+        raise SettingError(
+            f"sequence_stride: {stride} is not possible with MAX_ITEM_LIST_LENGTH: {length}: sequences that begin "
+            f"further apart than they are long leave purchases out. Set it to at most {length}."
         )
     negatives = model_class.negatives_with(config["loss_type"])
     if negatives not in (SHARED, None) and not config["num_negatives"]:

@@ -158,6 +158,11 @@ def test_the_papers_settings_take_the_authors_iisan_and_relu_with_any_method(pef
         ),
         ({"checkpoint_dir": None}, "checkpoint_dir: ~ is not possible: it must name a folder"),
         ({"load_col": 5}, "load_col: 5 is not possible"),
+        ({"load_col": {"itm": ["item_id"]}}, "Unknown file in load_col 'itm'. Did you mean 'item'"),
+        (
+            {"load_col": {"inter": ["user_id"]}},
+            r"load_col: inter: .* leaves out 'item_id' \(ITEM_ID_FIELD\), which every",
+        ),
         (
             {"numerical_features": "price"},
             r"numerical_features: 'price' .*must be a list, such as \[p",

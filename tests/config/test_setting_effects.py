@@ -185,6 +185,21 @@ def test_a_setting_that_recboles_model_does_not_read_is_named(model, word, named
     assert demo(model, *word.split()).remarks == named
 
 
+def test_sequences_that_begin_further_apart_than_they_are_long_are_refused():
+    message = "sequence_stride: 9 is not possible with MAX_ITEM_LIST_LENGTH: 8: .*Set it to at most 8"
+    for model in ("PerPEFTSASRec", "PerPEFTGRU4Rec"):
+        with pytest.raises(SettingError, match=message):
+            demo(model, "--sequence_stride=9", "--MAX_ITEM_LIST_LENGTH=8")
+    assert demo("PerPEFTSASRec", "--sequence_stride=8", "--MAX_ITEM_LIST_LENGTH=8").remarks == []
+
+
+def test_a_modality_may_be_written_alone_and_is_one_that_there_is():
+    assert demo("PerPEFTSASRec", "--modalities=text")["modalities"] == ["text"]
+    for model in ("PerPEFTSASRec", "ContentNeighbours"):
+        with pytest.raises(SettingError, match="Unknown modalities 'video'. Known: image, text"):
+            demo(model, "--modalities=[video]")
+
+
 def test_variants_and_dictionaries_that_hold_all_settings_name_nothing():
     config = demo("PerPEFTSASRec", num_groups=1, peft_type="NONE")
     assert config.remarks == []
