@@ -4,6 +4,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 
 from recbole.utils import ModelType
@@ -24,6 +25,8 @@ _TRANSFORMS = {  # of sequences, with the shares that each reads
 }
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
+# whatever fails deep inside with something else
+_TEXTS = ("encoder", "image_encoder", "text_encoder", "text_template", "image_field", "image_dir", "content_cache")
 _LAST_SEED = 2**32 - 1  # numpy's
 _ENCODED_TOGETHER = 8  # batches, where the foundation model is the cost of a step (docs/speed.md)
 
@@ -151,6 +154,8 @@ def _check_type(key: str, value: object, default: object) -> None:
             fits, kind = 0 <= value <= 1, "a number from 0 to 1"
     elif isinstance(default, list) and not (key in SETTINGS and SETTINGS[key].alone):
         fits, kind = value is None or isinstance(value, list | tuple), f"a list, such as [{value}]"
+    elif key in _TEXTS:
+        fits, kind = value is None or isinstance(value, str | PathLike), "a text"
     else:
         return
     if not fits:
