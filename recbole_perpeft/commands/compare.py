@@ -39,7 +39,7 @@ def compare(
     out: str | Path,
     variants: Sequence[str] = (METHOD, "global_peft"),
     models: Sequence[str] = (),
-    pefts: Sequence[str] = ("LORA",),
+    pefts: Sequence[str] = (),
     seeds: Sequence[int] = (2020, 2021, 2022),
     model: str = "PerPEFTSASRec",
     settings: dict | None = None,
@@ -149,7 +149,13 @@ def main(arguments: Sequence[str]) -> int:
                         help=f"of {', '.join(known_variants())}; or YAML files")  # fmt: skip
     parser.add_argument("--models", nargs="*", default=[], metavar="MODEL",
                         help="RecBole's; with own settings: SASRec:loss_type=BPR,epochs=50")  # fmt: skip
-    parser.add_argument("--peft", nargs="*", default=["LORA"], help="PEFT methods of the variants that have a module")
+    parser.add_argument(
+        "--peft",
+        nargs="*",
+        default=[],
+        metavar="METHOD",
+        help="PEFT methods of the variants that have a module (default: that of --peft_type, or LORA)",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--keep_models", action="store_true",
                         help="keep each run's checkpoint in OUT/models; the table names them")  # fmt: skip

@@ -225,10 +225,21 @@ def _suggest(trial: Any, key: str, kind: str, values: list) -> Any:
 
 
 def _check_folder(folder: Path, search: dict) -> None:
-    file, text = folder / "search.json", json.dumps(search, indent=1, default=str)
-    if file.is_file() and file.read_text() != text:
-        raise SettingError(f"--out: {folder} holds a search with another space or other settings. Choose another.")
-    file.write_text(text)
+    """Note what a folder's search is of, and refuse one of something else, in whatever order that was written."""
+    now = json.loads(json.dumps(search, default=str))
+    if not (file := folder / "search.json").is_file():
+        write_texts(folder, {file.name: json.dumps(now, indent=1)})
+        return
+    then, others = json.loads(file.read_text()), []
+    for part in ("dataset", "model"):
+        if then[part] != now[part]:
+            others.append(f"{part} {then[part]}")
+    for part in ("space", "settings"):
+        keys = {**then[part], **now[part]}.keys() - PLACES
+        if names := sorted(key for key in keys if then[part].get(key) != now[part].get(key)):
+            others.append(f"other {part} ({', '.join(names)})")
+    if others:
+        raise SettingError(f"--out: {folder} holds a search with {' and '.join(others)}. Choose another folder.")
 
 
 def _write(folder: Path, found: list[dict]) -> None:

@@ -4,11 +4,13 @@ import importlib.util
 import math
 import re
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 
 from recbole.utils import ModelType
 
 from recbole_perpeft.config.choices import BY_USER, SHARED, encoder_reads, registered
+from recbole_perpeft.config.load_columns import check_load_col
 from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import known_settings
 from recbole_perpeft.config.table import SETTINGS, Setting, values_of
@@ -23,6 +25,8 @@ _TRANSFORMS = {  # of sequences, with the shares that each reads
 }
 _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
+# whatever fails deep inside with something else
+_TEXTS = ("encoder", "image_encoder", "text_encoder", "text_template", "image_field", "image_dir", "content_cache")
 _LAST_SEED = 2**32 - 1  # numpy's
 _ENCODED_TOGETHER = 8  # batches, where the foundation model is the cost of a step (docs/speed.md)
 
@@ -43,6 +47,8 @@ def check_values(config, is_ours: bool) -> None:
         Names the setting, its value and what is possible.
     """
     own = config.internal_config_dict if reads_content(config.model_class) else {}
+    if isinstance(config["modalities"], str):
+        config["modalities"] = [config["modalities"]]
     for key, setting in SETTINGS.items():
         if key in config and (setting.any_model or is_ours or key in own):
             _check_possible(key, setting, config[key], config.internal_config_dict.get(key))
@@ -102,8 +108,7 @@ def _check_any(config) -> None:
     listed = ",".join(map(str, gpus)) if isinstance(gpus, list | tuple) else str(gpus)
     if not re.fullmatch(r"(-1|\s*\d+\s*(,\s*\d+\s*)*)?", listed):
         raise SettingError(f"gpu_id: {gpus!r} is not possible: write the number of a GPU, such as 0, or 0,1.")
-    if config["load_col"] is not None and not isinstance(config["load_col"], Mapping):
-        raise SettingError(f"load_col: {config['load_col']!r} is not possible: write {{inter: [user_id, item_id, …]}}.")
+    check_load_col(config)
     clip = config["clip_grad_norm"]
     known = {"max_norm", "norm_type", "error_if_nonfinite"}
     if clip and not (isinstance(clip, dict) and _is_number(clip.get("max_norm")) and clip.keys() <= known):
@@ -119,14 +124,20 @@ def _check_transform(config) -> None:
     chosen, default = config["transform"], config.internal_config_dict.get("transform")
     if chosen is not None and chosen not in _TRANSFORMS:
         raise SettingError.unknown("transform", chosen, (*_TRANSFORMS, "~"))
-    if chosen == default:
-        return
-    if default is not None:
+    if default is not None and chosen != default:
         raise SettingError(f"transform: {_shown(chosen)} is not possible with {config.model}, which reads {default}.")
+    if chosen is None:
+        return
     for key in _TRANSFORMS[chosen]:
         if not (_is_number(config[key]) and 0 <= config[key] <= 1):
             raise SettingError(f"{key}: {_shown(config[key])} is not possible with transform: {chosen}: set 0 to 1.")
-    if chosen != "user_defined":
+    length = config["MAX_ITEM_LIST_LENGTH"]
+    if chosen == "mask_itemseq" and int(config["mask_ratio"] * length) < 1:
+        raise SettingError(
+            f"mask_ratio: {config['mask_ratio']} is not possible with MAX_ITEM_LIST_LENGTH: {length}: it must mask a "
+            f"purchase of a full sequence. Set it to {math.ceil(100 / length) / 100} or more, or allow longer ones."
+        )
+    if chosen != default and chosen != "user_defined":
         config.remarks.append(
             f"transform: {chosen} has no effect on {config.model}, which does not read what it makes."
         )
@@ -143,6 +154,8 @@ def _check_type(key: str, value: object, default: object) -> None:
             fits, kind = 0 <= value <= 1, "a number from 0 to 1"
     elif isinstance(default, list) and not (key in SETTINGS and SETTINGS[key].alone):
         fits, kind = value is None or isinstance(value, list | tuple), f"a list, such as [{value}]"
+    elif key in _TEXTS:
+        fits, kind = value is None or isinstance(value, str | PathLike), "a text"
     else:
         return
     if not fits:
@@ -199,6 +212,12 @@ def _check_ours(config) -> None:
         raise SettingError(
             f"loss_type: {loss} is not possible with {config.model}, whose loss is {' or '.join(possible)}."
         )
+    stride, length = config["sequence_stride"], config["MAX_ITEM_LIST_LENGTH"]
+    if stride and model_class.shares_passes and stride > length:
+        raise SettingError(
+            f"sequence_stride: {stride} is not possible with MAX_ITEM_LIST_LENGTH: {length}: sequences that begin "
+            f"further apart than they are long leave purchases out. Set it to at most {length}."
+        )
     negatives = model_class.negatives_with(config["loss_type"])
     if negatives not in (SHARED, None) and not config["num_negatives"]:
         value = "~" if config["num_negatives"] is None else 0
@@ -222,6 +241,8 @@ def _check_ours(config) -> None:
             f"num_negatives: ~ is not possible with personalised_by: {config['personalised_by']}, which would need "
             "every item once for each user of a batch. Set 1 or more."
         )
+    if config["content_weight"] == 0:  # no module of the encoder would have a gradient: none is trained
+        config["peft_type"] = "NONE"
     if config["batches_per_encoding"] is None:
         runs_in_steps = encoder_reads(config, "peft_layers")
         config["batches_per_encoding"] = _ENCODED_TOGETHER if runs_in_steps else 1

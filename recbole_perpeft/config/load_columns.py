@@ -9,6 +9,7 @@ from recbole_perpeft.config.atomic_files import check_header
 from recbole_perpeft.utils.errors import DataError, SettingError
 
 _SUFFIXES = ("inter", "user", "item")
+_FILES = (*_SUFFIXES, "kg", "link", "net")
 _BY_COLUMN = {
     "val_interval": "{rating: '[3,inf)'}", "threshold": "{rating: 4}", "seq_len": "{tags: 10}",
     "discretization": "{age: {method: ED, bucket: 5}}",
@@ -90,6 +91,31 @@ def check_columns_settings(config) -> None:
     for key in _LISTS_OF_COLUMNS:
         if config[key] and not isinstance(config[key], list | tuple):
             raise SettingError(f"{key}: {config[key]!r} is not possible: write a list of columns, as in [rating].")
+
+
+def check_load_col(config) -> None:
+    """Refuse a ``load_col`` of a file that nobody reads, or without the columns that say who bought what.
+
+    Raises
+    ------
+    SettingError
+        Names the file or the column.
+    """
+    given, others = config["load_col"], config["additional_feat_suffix"] or ()
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise SettingError(f"load_col: {given!r} is not possible: write {{inter: [user_id, item_id, …]}}.")
+    for suffix in given:
+        if suffix not in (*_FILES, *([others] if isinstance(others, str) else others)):
+            raise SettingError.unknown("file in load_col", suffix, _FILES)
+    columns = given.get("inter", "*")
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+        if columns != "*" and config[key] not in (columns or ()):
+            raise SettingError(
+                f"load_col: inter: {columns} leaves out {config[key]!r} ({key}), which every model reads: add it, or "
+                "leave load_col out."
+            )
 
 
 def check_named_columns(config) -> None:

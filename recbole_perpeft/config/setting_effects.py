@@ -10,7 +10,15 @@ from pathlib import Path
 from recbole.model import abstract_recommender, layers
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import BY_USER, GROUP_VECTOR, SHARED, encoder_reads
+from recbole_perpeft.config.choices import (
+    BY_USER,
+    GROUP_PEFT,
+    GROUP_PROJECTOR,
+    GROUP_VECTOR,
+    SHARED,
+    USER_PROJECTOR,
+    encoder_reads,
+)
 from recbole_perpeft.config.registry import is_perpeft, reads_content, settings_files
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, keys_of, shown
 from recbole_perpeft.utils.errors import SettingError
@@ -34,6 +42,7 @@ _NEGATIVES = ("num_negatives", "group_negatives", "correct_sampling")
 _IMAGE = ("image_dir", "image_field", "image_encoder", "image_pooling", "content_workers")
 _TEXT = ("text_fields", "text_template", "text_encoder", "text_pooling", "max_text_length")
 _PEFT = ("peft_config", "peft_layers", "peft_learning_rate")
+_BY_PROJECTOR = GROUP_PROJECTOR, USER_PROJECTOR
 
 # -- the backbone ---------------------------------------------------------------------------------------------------
 
@@ -89,8 +98,16 @@ def _when(condition: Callable[[dict], bool], *keys: str) -> Callable[[dict], str
     return lambda config: _said(*keys)(config) if condition(config) else None
 
 
-def _adapts_nothing(config) -> bool:
-    return config["peft_type"] is None or str(config["peft_type"]).upper() == "NONE"
+def _is_none(peft_type: object) -> bool:
+    return str(peft_type or "NONE").upper() == "NONE"
+
+
+def _weighs_nothing(config) -> bool:
+    return config["content_weight"] == 0
+
+
+def _groups_see_alike(config) -> bool:
+    return _weighs_nothing(config) and config["personalised_by"] in (GROUP_PEFT, GROUP_PROJECTOR)
 
 
 def _takes_all_epochs(config) -> bool:
@@ -102,16 +119,18 @@ def _is_trained(config) -> bool:
     return getattr(config.model_class, "is_trained", True)
 
 
-def _content_weighs_nothing(config) -> bool:
+def _content_is_not_read(config) -> bool:
     grouped = config["num_groups"] > 1 and not _takes_all_epochs(config)
-    is_read = config["content_term"] or (grouped and config["grouping"] == "coherence")
-    return config["content_weight"] == 0 and not is_read
+    is_read = config["content_term"] or config["similar_items"] or (grouped and config["grouping"] == "coherence")
+    return _weighs_nothing(config) and not is_read
 
 
 _ONE_GROUP = _when(lambda config: config["num_groups"] == 1, "num_groups")
 _NO_STAGE_3 = _when(_takes_all_epochs, "global_epochs", "epochs")
-_NONE = _when(_adapts_nothing, "peft_type")
-_NO_CONTENT = _when(_content_weighs_nothing, "content_weight")
+_NONE = _when(lambda config: _is_none(config["peft_type"]), "peft_type")
+_NO_WEIGHT = _when(_weighs_nothing, "content_weight")
+_SEEN_ALIKE = _when(_groups_see_alike, "content_weight")
+_NO_CONTENT = _when(_content_is_not_read, "content_weight")
 _NO_IMAGE = _when(lambda config: "image" not in config["modalities"], "modalities")
 _NO_TEXT = _when(lambda config: "text" not in config["modalities"], "modalities")
 _BY_USER = _when(lambda config: config["personalised_by"] in BY_USER, "personalised_by")
@@ -127,6 +146,8 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("personalised_by",), lambda c: _ONE_GROUP(c) if c["personalised_by"] != GROUP_VECTOR else None),
     (("personalised_by",), lambda c: _NO_STAGE_3(c) if c["personalised_by"] != GROUP_VECTOR else None),
     (("global_epochs",), _ONE_GROUP),
+    (("regroup_epochs", "group_mixing", "soft_groups"), _SEEN_ALIKE),
+    (("personalised_by",), lambda c: _NO_WEIGHT(c) if c["personalised_by"] in _BY_PROJECTOR else None),
     (("regroup_epochs",), lambda c: (
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),
     (("content_term", "purchase_term"), _NO_VALIDATION),
@@ -134,11 +155,12 @@ _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
     (("correct_sampling",), _when(lambda c: c.model_class.negatives_with(c["loss_type"]) != SHARED, "loss_type")),
     (("sequence_stride",), _when(lambda c: not c.model_class.shares_passes, "model")),
     (("softmax_temperature",), _when(lambda c: c["loss_type"] != "CE", "loss_type")),
+    (("peft_type",), lambda c: None if _is_none(c.external_config_dict["peft_type"]) else _NO_WEIGHT(c)),
+    ((*_PEFT, "iisan_form", "compile_encoder", "encoding_batch_size", "projector_size"), _NO_WEIGHT),
     ((*_PEFT, "compile_encoder", "encoding_batch_size"), _NONE),
     *(((key,), _when(lambda c, key=key: not encoder_reads(c, key), "peft_type"))
       for key in ("peft_config", "peft_layers", "iisan_form", "compile_encoder")),
-    (("peft_type",), lambda c: None if _adapts_nothing(c) else _NO_CONTENT(c)),
-    ((*_PEFT, "compile_encoder", "projector_size", "precision", *_IMAGE, *_TEXT), _NO_CONTENT),
+    (("precision", *_IMAGE, *_TEXT), _NO_CONTENT),
 ]  # fmt: skip
 
 _NEEDS_OF_CONTENT = [  # the same, of every model that reads content

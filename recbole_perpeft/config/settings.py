@@ -37,6 +37,15 @@ class _YamlLoader(getattr(yaml, "CFullLoader", yaml.FullLoader)):
 
     yaml_implicit_resolvers = RecBoleConfig._build_yaml_loader(None).yaml_implicit_resolvers
 
+    def construct_mapping(self, node, deep=False):
+        """Refuses a key that comes twice, of which YAML's own loader takes the last."""
+        known = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in known:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+            known.add(key.value)
+        return super().construct_mapping(node, deep)
+
 
 YAML_LOADER = _YamlLoader
 RECBOLE_PROPERTIES = Path(recbole.__file__).parent / "properties"

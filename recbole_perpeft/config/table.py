@@ -157,7 +157,7 @@ SETTINGS: dict[str, Setting] = {
     "hidden_dropout_prob": _any(float),
     "attn_dropout_prob": _any(float),
     # content
-    "modalities": Setting(list, alone=True),
+    "modalities": Setting(list, ("image", "text"), alone=True),
     "text_fields": Setting(list),
     "text_template": Setting(str),
     "image_field": Setting(str),

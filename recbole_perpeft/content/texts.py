@@ -19,10 +19,12 @@ def check_template(template: str | None, fields: Sequence[str]) -> None:
     Raises
     ------
     ContentError
-        If there are no fields, or the template is malformed or names another column.
+        If there are no fields, one is no text, or the template is malformed or names another column.
     """
     if not fields:
         raise ContentError("`text_fields` is empty: name the columns of the item file that describe an item.")
+    if numbers := [field for field in fields if not isinstance(field, str)]:
+        raise ContentError(f"`text_fields` has {numbers[0]!r}, which is no text: write the column's name in quotes.")
     if template is None:
         return
     try:

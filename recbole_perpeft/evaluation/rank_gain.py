@@ -37,8 +37,8 @@ def rank_gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.
     own = scores[positive_u, positive_i]
     rows = scores if len(positive_u) == len(scores) else scores[positive_u]
     above = torch.gt(rows, own[:, None], out=torch.empty_like(rows))
-    ranks = 1 + above @ above.new_ones(above.shape[1])  # a product counts five times as fast as a sum of booleans
-    return float((1 / torch.log2(1 + ranks.double())).sum())
+    better = above @ above.new_ones(above.shape[1])  # a product counts five times as fast as a sum of booleans
+    return float(_gains(better).sum())
 
 
 def rank_gains(
@@ -65,7 +65,7 @@ def rank_gains(
     parts = [each if len(positive_u) == len(each) else each[positive_u] for each in (scores, term)]  # [n, n_items] each
     own, own_term = scores[positive_u, positive_i], term[positive_u, positive_i]
     owns = torch.stack([torch.add(own, own_term, alpha=weight) for weight in weights])  # [weights, n]
-    ranks, ones = torch.empty_like(owns), scores.new_ones(scores.shape[1])
+    better, ones = torch.empty_like(owns), scores.new_ones(scores.shape[1])
     step = max(1, _CACHED // scores.shape[1])
     mixed = scores.new_empty(step, scores.shape[1])
     above = torch.empty_like(mixed)
@@ -75,5 +75,10 @@ def rank_gains(
         for number, weight in enumerate(weights):
             torch.add(some, of_term, alpha=weight, out=mixed[: len(some)])
             torch.gt(mixed[: len(some)], owns[number, rows, None], out=above[: len(some)])
-            torch.mv(above[: len(some)], ones, out=ranks[number, rows])
-    return (1 / torch.log2(2 + ranks.double())).sum(dim=1).cpu()
+            torch.mv(above[: len(some)], ones, out=better[number, rows])
+    return _gains(better).sum(dim=1).cpu()
+
+
+def _gains(above: torch.Tensor) -> torch.Tensor:
+    """1 / log2(1 + rank) of positives with so many items ``above`` them."""
+    return 1 / torch.log2(2 + above.double())

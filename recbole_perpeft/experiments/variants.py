@@ -97,7 +97,8 @@ def make_rows(
     models
         RecBole's models: ``SASRec``, or ``SASRec:loss_type=BPR,learning_rate=0.001`` with settings of their own.
     pefts
-        Methods that each variant with a PEFT module is run with, unless it sets ``peft_type`` itself.
+        Methods that each variant with a PEFT module is run with, unless it sets ``peft_type`` itself; without any, the
+        ``peft_type`` of ``common`` or ``for_perpeft``, or LoRA.
     common
         Settings of all rows.
     for_perpeft
@@ -107,15 +108,18 @@ def make_rows(
     Raises
     ------
     SettingError
-        On an unknown variant, model or setting, and on a variant that needs what the data set lacks.
+        On an unknown variant, model or setting, on a variant that needs what the data set lacks, and on methods beside
+        a ``peft_type``.
     """
-    rows = []
+    rows, named = [], {**common, **for_perpeft}.get("peft_type")
+    if named and pefts:
+        raise SettingError(f"peft_type: {named} and --peft {' '.join(pefts)} exclude each other. Give one of them.")
     for variant in variants:
         name, own = _read_variant(variant)
         own_model = _model_of_kind(own.pop("model", model), model)
         personal = is_perpeft(find_model(own_model))
         shared = {**common, **_read_of(for_perpeft, own_model)}
-        methods = pefts if personal and "peft_type" not in own else [None]
+        methods = (pefts or [named or "LORA"]) if personal and "peft_type" not in own else [None]
         for peft in methods:
             chosen = {"peft_type": peft} if peft else {}
             given = shared

@@ -5,11 +5,9 @@ from collections.abc import Callable
 import torch
 from recbole.data.interaction import Interaction
 
-_SCORES_AT_ONCE = 2**18
-
 
 def scores_of_pairs(
-    predict: Callable[[Interaction], torch.Tensor], interaction: Interaction, items: Interaction
+    predict: Callable[[Interaction], torch.Tensor], interaction: Interaction, items: Interaction, at_once: int
 ) -> torch.Tensor:
     """Scores of all items for each row, ``[n, n_items]``.
 
@@ -21,11 +19,12 @@ def scores_of_pairs(
         Rows without an item, or with one that does not matter, ``[n]``.
     items
         A row for each item of the catalogue, padding first, ``[n_items]``.
+    at_once
+        Pairs that are scored at a time, ``eval_batch_size`` as in RecBole: ConvNCF has images of each pair in memory.
     """
     n_items, scores = len(items), []
-    for row in range(0, len(interaction), step := max(1, _SCORES_AT_ONCE // n_items)):
-        part = interaction[row : row + step]
-        pairs = part.repeat_interleave(n_items)
-        pairs.update(items.repeat(len(part)))
-        scores.append(predict(pairs).view(len(part), -1))
-    return torch.cat(scores)
+    for some in torch.arange(len(interaction) * n_items).split(at_once):
+        pairs = interaction[some // n_items]
+        pairs.update(items[some % n_items])
+        scores.append(predict(pairs).view(len(pairs)))
+    return torch.cat(scores).view(len(interaction), n_items)

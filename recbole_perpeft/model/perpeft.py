@@ -81,6 +81,7 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
         fuse_gelu(self)
         self._set_loss(config)
         self.l2_emb, self.group_mixing = config["l2_emb"], config["group_mixing"]
+        self._pairs_at_once = config["eval_batch_size"]
         merged, columns, biases = merge(item_tables(self, self.item_table_names))
         for name in columns:
             delattr(self, name)
@@ -256,7 +257,7 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
             return super().full_sort_predict(interaction).view(len(interaction), -1)
         except NotImplementedError:
             items = Interaction({self.ITEM_ID: torch.arange(self.n_items, device=self.device)})
-            return scores_of_pairs(super().predict, interaction, items)
+            return scores_of_pairs(super().predict, interaction, items, self._pairs_at_once)
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Score of each row's item for its user, as in :meth:`full_sort_predict`, ``[n]``."""

@@ -11,9 +11,9 @@ from recbole_perpeft.config import Config
 def environment_table(config: Config) -> str:
     """Use of processor, GPU and memory, as a table.
 
-    As RecBole's ``get_environment``, but for the processor, which that watches for a second at the end; here it is how
-    busy it was since the start.
+    As RecBole's ``get_environment``, but for the processor: here it is how busy it was since the start.
     """
+    # RecBole's waits a second, in every run of a comparison, and says how busy other programs are while this one waits
     on_gpu = torch.cuda.is_available() and config["use_gpu"]
     used, there = psutil.Process().memory_info().rss, psutil.virtual_memory().total
     table = Texttable()

@@ -1,12 +1,14 @@
 """What can be done after a run: commands to copy."""
 
 import shlex
+from contextlib import suppress
 
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.registry import is_perpeft, reads_content
+from recbole_perpeft.utils.errors import SettingError
 
 _TRAIN_ON = 2  # times as many epochs
 _OF_ONE_RUN = frozenset({"model", "dataset", "resume", "warm_start", "seed", "checkpoint_dir", "show_progress"})
@@ -53,11 +55,19 @@ def next_steps(config, trainer: Trainer, saved: bool) -> list[str]:
 
 def _settings_given(config) -> list[str]:
     """Words of a command line for the settings that differ from the defaults, wherever they were given."""
-    defaults = Config(config.model_class, config.dataset).settings()
     left_out = _OF_ONE_RUN | (_OF_A_START if config["warm_start"] else set())
-    differing = {
-        key: value
-        for key, value in config.settings().items()
-        if key not in left_out and (key not in defaults or defaults[key] != value)
-    }
-    return [f"--{key}={'~' if value is None else value}" for key, value in differing.items()]
+    settings = config.settings()
+    differing = _differing(config, settings, {})
+    for key in [key for key in differing if key not in left_out]:  # what follows from others is not given
+        others = {name: value for name, value in differing.items() if name != key}
+        with suppress(SettingError):
+            if not _differing(config, settings, others):
+                differing = others
+    given = {key: value for key, value in differing.items() if key not in left_out}
+    return [f"--{key}={'~' if value is None else value}" for key, value in given.items()]
+
+
+def _differing(config, settings: dict, given: dict) -> dict:
+    """Those of ``settings`` that are others than where only ``given`` ones are."""
+    others = Config(config.model_class, config.dataset, config_dict=given).settings()
+    return {key: value for key, value in settings.items() if key not in others or others[key] != value}

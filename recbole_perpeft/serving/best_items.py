@@ -44,7 +44,7 @@ class BestItems:
             scores = self._model.full_sort_predict(interaction)
         except NotImplementedError:
             features = self._dataset.get_item_feature().to(self._model.device)
-            scores = scores_of_pairs(self._model.predict, interaction, features)
+            scores = scores_of_pairs(self._model.predict, interaction, features, self._config["eval_batch_size"])
         return scores.view(len(interaction), -1)
 
     def multiplies(self, interaction: Interaction) -> bool:

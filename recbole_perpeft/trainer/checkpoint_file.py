@@ -19,7 +19,7 @@ FORMAT = 6
 _PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _CHANGED = {
     "dataset hash": "The data set's files, or what is kept of them, are not those of then. A PerPEFT model can be put "
-    "on those of now: warm_start, or new_data=True in Python.",
+    "on those of now: by warm_start, by recommend --new_data, or by new_data=True in Python.",
     "content hash": "Titles or pictures, or what tokenizer and image processor make of them, are not those of then.",
     "encoder hash": "The encoder's weights or configuration are not those of then.",
 }

@@ -15,11 +15,29 @@ _CONFIG_MODULES = ("recbole_perpeft.config.configurator", "recbole_perpeft.confi
 def is_recbole_checkpoint(file: str | Path) -> bool:
     """Whether RecBole's trainer wrote ``file`` in a run of this package; nothing in the file is executed."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            return any(word in _CONFIG_MODULES for _, word, _ in pickletools.genops(archive.read(name)))
+        return any(value in _CONFIG_MODULES for value in _values(file))
     except (OSError, ValueError, StopIteration, zipfile.BadZipFile):  # no file of torch's
         return False
+
+
+def model_named_in(file: str | Path) -> str:
+    """The model whose checkpoint ``file`` is, which RecBole's trainer wrote; nothing in the file is executed."""
+    values = _values(file)
+    return values[values.index("model") + 1]
+
+
+def _values(file: str | Path) -> list:
+    """Arguments of the pickle's opcodes, in their order, so that a setting's value follows its name."""
+    with zipfile.ZipFile(file) as archive:
+        pickled = archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+    values, known = [], []
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "MEMOIZE":
+            known.append(values[-1])
+        else:  # a value that has come before is named by its place
+            is_known = opcode.name in ("BINGET", "LONG_BINGET") and argument < len(known)
+            values.append(known[argument] if is_known else argument)
+    return values
 
 
 def read_recbole_checkpoint(file: str | Path) -> dict:

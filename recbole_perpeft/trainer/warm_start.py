@@ -14,7 +14,7 @@ from recbole_perpeft.model.catalogue_axes import ITEMS, USERS
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.carry_over import carry_over, new_terms, places_of, untrained_now
 from recbole_perpeft.trainer.checkpoint_settings import config_of
-from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint
+from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint, model_named_in
 from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.standing import standing_of
 from recbole_perpeft.trainer.term_weights import find_term_weights
@@ -156,8 +156,8 @@ def _read(file: str | Path) -> dict:
     """What a checkpoint holds of a PerPEFT model, with its users and items."""
     if is_recbole_checkpoint(file):
         raise CheckpointError(
-            f"{file} is a checkpoint of one of RecBole's own models, which does not tell its users and items: only "
-            "PerPEFT models can start from one, or be put on new data. Train it again."
+            f"{file} is a checkpoint of {model_named_in(file)}, which does not tell its users and items: only PerPEFT "
+            "models can start from one, or be put on new data. Train it again."
         )
     state = checkpoint_file.read(file)
     if "ids" not in state:

@@ -143,6 +143,10 @@ def test_the_table_has_means_deviations_the_best_in_bold_and_gains(common):
         ({"variants": ["frozen", "frozen"]}, "Row 'frozen' is asked for twice"),
         ({"variants": [], "models": []}, "There is nothing to compare"),
         ({"pefts": ["LORRA"]}, "peft_type: 'LORRA' is not known. Did you mean 'LORA'"),
+        (
+            {"pefts": ["LORA"], "settings": {"peft_type": "NONE"}},
+            "peft_type: NONE and --peft LORA exclude each other. Give one of them",
+        ),
         ({"seeds": [1, 1]}, r"--seeds: \[1, 1\] has one twice"),
         (
             {"variants": ["without_text"], "settings": {"modalities": ["text"]}},
@@ -173,6 +177,17 @@ def test_a_method_is_asked_of_each_variant_that_does_not_name_its_own(common):
     assert rows[1].settings["peft_type"] == "IISAN"
     assert rows[3].settings["peft_config"] == {"r": 32, "lora_alpha": 64}
     assert rows[4].model == "SASRec"
+
+
+@pytest.mark.parametrize(
+    ("common_method", "perpeft_method", "expected"),
+    [({}, {}, "LORA"), ({"peft_type": "NONE"}, {}, "NONE"), ({"peft_type": "LORA"}, {"peft_type": "IISAN"}, "IISAN")],
+)
+def test_a_method_that_is_given_as_a_setting_is_that_of_the_variants(common, common_method, perpeft_method, expected):
+    given = {**common, "peft_config": {}, **common_method}
+    rows = make_rows("PerPEFTSASRec", "tiny", ["perpeft", "frozen"], [], [], given, perpeft_method)
+    assert [row.settings["peft_type"] for row in rows] == [expected, "NONE"]
+    assert rows[0].name == ("perpeft" if expected == "NONE" else f"perpeft, {expected}")
 
 
 def test_what_a_variant_sets_and_what_is_shared_count_together(common, tmp_path):

@@ -119,9 +119,22 @@ def test_a_data_set_that_is_not_there_is_refused_before_anything_runs(scored, tm
 
 
 def test_another_search_in_the_same_folder_is_refused(scored, tmp_path):
-    tune("demo", SPACE, tmp_path, 1)
-    with pytest.raises(SettingError, match="holds a search with another space or other settings"):
-        tune("demo", SPACE | {"learning_rate": ("uniform", [0.1, 0.2])}, tmp_path, 1)
+    settings = {"epochs": 2, "hidden_size": 32, "data_path": "dataset/demo"}
+    space = {**SPACE, "users_per_batch": ("int", [8, 16])}
+    tune("demo", space, tmp_path, 1, settings=settings)
+    with pytest.raises(SettingError, match=r"holds a search with other space \(learning_rate\). Choose another"):
+        tune("demo", {**space, "learning_rate": ("uniform", [0.1, 0.2])}, tmp_path, 1, settings=settings)
+    with pytest.raises(SettingError, match=r"holds a search with other settings \(hidden_size, n_layers\). Choose"):
+        tune("demo", space, tmp_path, 1, settings={**settings, "hidden_size": 16, "n_layers": 1})
+    with pytest.raises(SettingError, match=r"holds a search with model PerPEFTSASRec. Choose another folder"):
+        tune("demo", space, tmp_path, 1, settings=settings, model="PerPEFTGRU4Rec")
+
+
+def test_the_order_in_which_a_search_is_written_makes_no_other_of_it(scored, tmp_path):
+    space, settings = {**SPACE, "users_per_batch": ("int", [8, 16])}, {"epochs": 2, "hidden_size": 32}
+    tune("demo", space, tmp_path, 1, settings=settings)
+    tune("demo", dict(reversed(space.items())), tmp_path, 2, settings=dict(reversed(settings.items())))
+    assert len(scored) == 2
 
 
 @pytest.mark.parametrize(

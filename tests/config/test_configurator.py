@@ -67,6 +67,12 @@ def test_a_bad_command_line_word_says_how_to_write_it(line, message):
         make(line=line)
 
 
+@pytest.mark.parametrize("text", ["epochs: 3\nseed: 1\nepochs: 4\n", "eval_args:\n  mode: full\n  mode: uni100\n"])
+def test_a_key_that_a_file_has_twice_is_refused(tmp_path, text):
+    with pytest.raises(SettingError, match="0.yaml cannot be read: '(epochs|mode)' is given twice\n.*line 3"):
+        make(tmp_path, files=[text])
+
+
 def test_settings_files_that_cannot_be_read(tmp_path):
     with pytest.raises(SettingError, match="missing.yaml does not exist"):
         Config("SASRec", "demo", [tmp_path / "missing.yaml"])
@@ -158,6 +164,13 @@ def test_the_papers_settings_take_the_authors_iisan_and_relu_with_any_method(pef
         ),
         ({"checkpoint_dir": None}, "checkpoint_dir: ~ is not possible: it must name a folder"),
         ({"load_col": 5}, "load_col: 5 is not possible"),
+        ({"encoder": {"a": 1}}, "encoder: {'a': 1} is not possible: it must be a text"),
+        ({"text_template": 3}, "text_template: 3 is not possible: it must be a text"),
+        ({"load_col": {"itm": ["item_id"]}}, "Unknown file in load_col 'itm'. Did you mean 'item'"),
+        (
+            {"load_col": {"inter": ["user_id"]}},
+            r"load_col: inter: .* leaves out 'item_id' \(ITEM_ID_FIELD\), which every",
+        ),
         (
             {"numerical_features": "price"},
             r"numerical_features: 'price' .*must be a list, such as \[p",

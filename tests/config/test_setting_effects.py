@@ -136,6 +136,16 @@ def test_a_loss_that_a_backbone_does_not_have_is_refused(model, loss, message):
         ("--eval_step=0 --stopping_step=3", ["stopping_step: 3 has no effect with eval_step: 0."]),
         ("--mlp_hidden_size=[8]", ["mlp_hidden_size: [8] has no effect on PerPEFTSASRec, which does not read it."]),
         ("--hidden_size=32 --initializer_range=0.1 --resume=x", []),
+        ("--content_weight=0 --peft_type=LORA --compile_encoder=True",
+         ["peft_type: LORA has no effect with content_weight: 0.",
+          "compile_encoder: True has no effect with content_weight: 0."]),
+        ("--content_weight=0 --peft_type=NONE --personalised_by=group_projector --soft_groups=True",
+         ["personalised_by: group_projector has no effect with content_weight: 0.",
+          "soft_groups: True has no effect with content_weight: 0."]),
+        ("--content_weight=0 --personalised_by=group_vector --soft_groups=True", []),
+        ("--content_weight=0 --image_dir=pics", []),  # which the content term reads
+        ("--content_weight=0 --content_term=False --grouping=kmeans --image_dir=pics",
+         ["image_dir: pics has no effect with content_weight: 0."]),
     ],
 )  # fmt: skip
 def test_a_setting_that_others_leave_without_effect_is_named(words, named):
@@ -173,6 +183,21 @@ def test_an_encoder_of_ones_own_says_which_settings_it_reads(monkeypatch, reads,
 )
 def test_a_setting_that_recboles_model_does_not_read_is_named(model, word, named):
     assert demo(model, *word.split()).remarks == named
+
+
+def test_sequences_that_begin_further_apart_than_they_are_long_are_refused():
+    message = "sequence_stride: 9 is not possible with MAX_ITEM_LIST_LENGTH: 8: .*Set it to at most 8"
+    for model in ("PerPEFTSASRec", "PerPEFTGRU4Rec"):
+        with pytest.raises(SettingError, match=message):
+            demo(model, "--sequence_stride=9", "--MAX_ITEM_LIST_LENGTH=8")
+    assert demo("PerPEFTSASRec", "--sequence_stride=8", "--MAX_ITEM_LIST_LENGTH=8").remarks == []
+
+
+def test_a_modality_may_be_written_alone_and_is_one_that_there_is():
+    assert demo("PerPEFTSASRec", "--modalities=text")["modalities"] == ["text"]
+    for model in ("PerPEFTSASRec", "ContentNeighbours"):
+        with pytest.raises(SettingError, match="Unknown modalities 'video'. Known: image, text"):
+            demo(model, "--modalities=[video]")
 
 
 def test_variants_and_dictionaries_that_hold_all_settings_name_nothing():

@@ -42,6 +42,11 @@ def test_bad_template(template: str, message: str):
         check_template(template, FIELDS)
 
 
+def test_a_field_that_is_no_text():
+    with pytest.raises(ContentError, match="`text_fields` has 3, which is no text: write the column's name in quotes"):
+        check_template(None, ["title", 3])
+
+
 def test_no_fields():
     with pytest.raises(ContentError, match="`text_fields` is empty"):
         check_template(None, [])

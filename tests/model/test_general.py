@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.general_recommender import LightGCN
+from recbole.model.general_recommender import LightGCN, NeuMF
 from sklearn.neighbors import NearestNeighbors
 
 from recbole_perpeft.config.registry import our_models
@@ -277,3 +277,21 @@ def test_views_of_single_users_are_refused_where_all_items_are_needed(tiny):
 def test_fifteen_general_recommenders_are_covered():
     general = [name for name, model in our_models().items() if model.type.name == "GENERAL"]
     assert len(general) == 15
+
+
+def test_a_model_that_scores_pairs_scores_no_more_at_once_than_the_setting_says(prepare, monkeypatch):
+    _, trainer, _, valid_data, _ = prepare(model="PerPEFTNeuMF", eval_batch_size=7)
+    model, numbers, predict = trainer.model.eval(), [], NeuMF.predict
+
+    def counted(self, interaction):
+        numbers.append(len(interaction))
+        return predict(self, interaction)
+
+    monkeypatch.setattr(NeuMF, "predict", counted)
+    rows = next(iter(valid_data))[0]
+    with torch.no_grad():
+        scores = model.full_sort_predict(rows)
+        assert max(numbers) == 7
+        rows.update(Interaction({"item_id": torch.arange(len(rows)) + 3}))
+        pairs = model.predict(rows)
+    torch.testing.assert_close(pairs, scores[torch.arange(len(rows)), rows["item_id"]])

@@ -94,6 +94,14 @@ def test_what_cannot_be_met_is_told_in_json(bundle, tiny_root):
         assert client.post("/recommend", json={"user": "u1"}).status_code == 200
 
 
+def test_a_body_of_another_kind_is_told_how_to_be_sent(bundle, tiny_root):
+    with client_of(bundle, tiny_root) as client:
+        form = {"content-type": "application/x-www-form-urlencoded"}  # what curl -d says by itself
+        answer = client.post("/recommend", content=b'{"user": "u1"}', headers=form)
+        assert answer.status_code == 422
+        assert answer.json()["error"] == "The body: send it as JSON, with Content-Type: application/json."
+
+
 BODIES = [
     (b"", 422),
     (b"{", 400),

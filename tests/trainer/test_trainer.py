@@ -124,6 +124,16 @@ def test_one_group_is_global_peft_for_all_epochs(prepare):
     assert trainer.train_loss_dict.keys() == {0, 1, 2, 3}
 
 
+def test_content_without_a_weight_is_encoded_in_no_step_and_read_by_its_term(prepare, caplog):
+    caplog.set_level("INFO")
+    dataset, trainer, train_data, valid_data, _ = prepare(content_weight=0.0, epochs=2, global_epochs=1)
+    trainer.fit(train_data, valid_data, verbose=False)
+    encoder = trainer.model.item_tower.encoder
+    assert encoder.items_encoded < dataset.item_num  # once ever, for the content term
+    assert trainer.model.item_tower.content_term.table.abs().sum() > 0
+    assert list(encoder.peft_parameters()) == []
+
+
 def test_without_validation_the_last_epoch_is_kept(prepare):
     _, trainer, train_data, _, test_data = prepare()
     trainer.fit(train_data, None, verbose=False)

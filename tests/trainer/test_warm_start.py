@@ -229,14 +229,17 @@ def test_files_that_no_training_can_start_from_are_refused(tiny, then, today):
     checkpoint_file.write("other.pth", {**state, "ids": others})
     settings = {**state["settings"], "model": "PerPEFTSASRecF", "selected_features": ["brand"]}
     checkpoint_file.write("features.pth", {**state, "settings": settings})
-    recboles = run(config_dict=tiny(model="SASRec", epochs=1).settings())["checkpoint"]
+    nameless = {
+        name: run(config_dict=tiny(model=name, epochs=1).settings())["checkpoint"]
+        for name in ("SASRec", "ContentNeighbours")
+    }
     for name, message in (
         ("cut.pth", "cut.pth is no checkpoint of a PerPEFT model, or is damaged"),
         ("text.pth", "text.pth is no checkpoint of a PerPEFT model, or is damaged"),
         ("older.pth", "older.pth does not tell its users and items, for an older build wrote it"),
         ("other.pth", "other.pth does not fit this run. None of the 31 items of today"),
         ("features.pth", r"PerPEFTSASRecF reads item features \(selected_features: \['brand'\]\)"),
-        (recboles, "is a checkpoint of one of RecBole's own models, which does not tell"),
+        *((file, f"is a checkpoint of {model}, which does not tell its users") for model, file in nameless.items()),
     ):
         with pytest.raises(CheckpointError, match=message):
             load(name, settings_of_today(today), new_data=True)

@@ -72,6 +72,9 @@ def test_a_run_ends_where_no_negative_is_left(tiny, glutton_root, model, setting
     [
         ("SASRec", {"transform": "crop"}, "Unknown transform 'crop'. Did you mean 'crop_itemseq'"),
         ("PerPEFTSASRec", {"transform": "crop_itemseq"}, "eta: ~ is not possible with transform: crop_itemseq"),
+        ("BERT4Rec", {"MAX_ITEM_LIST_LENGTH": 4}, "mask_ratio: 0.2 is not possible with .*: 4: .* 0.25 or"),
+        ("PerPEFTBERT4Rec", {"mask_ratio": 0}, "mask_ratio: 0 is not possible with MAX_ITEM_LIST_LENGTH"),
+        ("BERT4Rec", {"mask_ratio": 2}, "mask_ratio: 2 is not possible with transform: mask_itemseq: set 0 to 1"),
         ("BERT4Rec", {"transform": None}, "transform: ~ is not possible with BERT4Rec, which reads mask_itemseq"),
     ],
 )

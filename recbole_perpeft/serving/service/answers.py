@@ -41,6 +41,8 @@ def speak_json(app: FastAPI) -> None:
         faults = error.errors()
         if any(fault["type"] == "json_invalid" for fault in faults):
             return refusal(400, "The body is not JSON.")
+        if "json" not in request.headers.get("content-type", "") and any(fault["loc"] == ("body",) for fault in faults):
+            return refusal(422, "The body: send it as JSON, with Content-Type: application/json.")
         return refusal(422, " ".join(_sentence(fault) for fault in faults[:_SHOWN]))
 
     @app.exception_handler(HTTPException)
