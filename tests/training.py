@@ -134,13 +134,14 @@ def gradients_of_portions(encode, items, size, parameters, upstream):
 
 
 def mean_gain(trainer, loader):
-    """Mean of 1 / log2(1 + rank) of the positives, by a loop."""
+    """NDCG@20 with a positive a row: mean of 1 / log2(1 + rank) of the positives, 0 behind rank 20, by a loop."""
     gains = []
     for batch in loader:
         with torch.no_grad(), model_scorer(trainer, loader) as score:
             _, scores, users, items = score(batch)
         for row, item in zip(users.tolist(), items.tolist(), strict=True):
-            gains.append(1 / np.log2(2 + int((scores[row] > scores[row, item]).sum())))
+            above = int((scores[row] > scores[row, item]).sum())
+            gains.append(1 / np.log2(2 + above) if above < 20 else 0)
     return np.mean(gains)
 
 

@@ -11,14 +11,14 @@ ROWS = 1500  # so many tell settings apart that change a score little from one t
 _CACHED = 2**16  # scores that a core keeps at hand, to be mixed with one weight after the other
 
 
-def some_batches(loader) -> Iterator[tuple]:
-    """Batches of an evaluation's ``loader``, evenly spread, with about 1,500 rows; all, if there are no more.
+def some_batches(loader, most: int = ROWS) -> Iterator[tuple]:
+    """Batches of an evaluation's ``loader``, evenly spread, with about ``most`` rows or fewer; one batch at least.
 
     Each of several processes gets all of them, and scores its own (:func:`~recbole_perpeft.utils.processes.is_own`).
     """
     with processes.alone():
         rows = len(next(iter(loader))[0])
-        chosen = islice(loader, 0, None, max(1, len(loader) * rows // ROWS))
+        chosen = islice(loader, 0, None, -(-len(loader) * rows // most))
         first = next(chosen)  # by which the loader knows that it gives all of its batches
     yield first
     yield from chosen
@@ -47,6 +47,7 @@ def rank_gains(
     weights: Sequence[float],
     positive_u: torch.Tensor,
     positive_i: torch.Tensor,
+    end: int | None = None,
 ) -> torch.Tensor:
     """:func:`rank_gain` of ``scores + weight * term``, for each of ``weights``.
 
@@ -54,8 +55,12 @@ def rank_gains(
     ----------
     scores, term
         ``[rows, n_items]`` each, minus infinity for what is not ranked.
+    weights
+        None below 0.
     positive_u, positive_i
         As of :func:`rank_gain`.
+    end
+        The last rank that counts; None: all do.
 
     Returns
     -------
@@ -64,6 +69,10 @@ def rank_gains(
     """
     parts = [each if len(positive_u) == len(each) else each[positive_u] for each in (scores, term)]  # [n, n_items] each
     own, own_term = scores[positive_u, positive_i], term[positive_u, positive_i]
+    if end is not None:  # most positives are behind so many items by both, whatever the weight
+        behind = _above_in_both(parts, (own, own_term))
+        kept = (behind < end).nonzero().squeeze(1)
+        parts, own, own_term = [part[kept] for part in parts], own[kept], own_term[kept]
     owns = torch.stack([torch.add(own, own_term, alpha=weight) for weight in weights])  # [weights, n]
     better, ones = torch.empty_like(owns), scores.new_ones(scores.shape[1])
     step = max(1, _CACHED // scores.shape[1])
@@ -76,7 +85,22 @@ def rank_gains(
             torch.add(some, of_term, alpha=weight, out=mixed[: len(some)])
             torch.gt(mixed[: len(some)], owns[number, rows, None], out=above[: len(some)])
             torch.mv(above[: len(some)], ones, out=better[number, rows])
-    return _gains(better).sum(dim=1).cpu()
+    gains = _gains(better)
+    return (gains if end is None else gains * (better < end)).sum(dim=1).cpu()
+
+
+def _above_in_both(parts: Sequence[torch.Tensor], owns: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How many items of each row are above its own value in both of two ``parts [n, n_items]``, ``[n]``."""
+    found, ones = owns[0].new_empty(len(owns[0])), owns[0].new_ones(parts[0].shape[1])
+    step = max(1, _CACHED // parts[0].shape[1])
+    above, too = (parts[0].new_empty(step, parts[0].shape[1]) for _ in range(2))
+    for first in range(0, len(found), step):
+        rows = slice(first, first + step)
+        n = len(found[rows])
+        torch.gt(parts[0][rows], owns[0][rows, None], out=above[:n])
+        torch.gt(parts[1][rows], owns[1][rows, None], out=too[:n])
+        torch.mv(above[:n].mul_(too[:n]), ones, out=found[rows])
+    return found
 
 
 def _gains(above: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,8 @@ from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.utils import processes
 
+ROWS = (1000, 6000)  # users of the first round and of the second
+LEAST_END = 20  # of the list: of a shorter one most users would say nothing
 # How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
 # What is tried beside the weight, by the term's buffers.
@@ -27,8 +29,8 @@ CANDIDATES = {
 def find_term_weights(trainer: Trainer, valid_data) -> None:
     """Give the terms of a model's scores the weights and forms that rank the validation purchases best.
 
-    Best is the mean of 1 / log2(1 + rank), NDCG without an end of the list, over some 1,500 of the users. The content
-    term is weighed beside the backbone, the purchase term beside both.
+    Best is NDCG of lists as long as those of ``valid_metric``, or longer. The content term is weighed beside the
+    backbone and the purchase term beside both, over some 1,000 of the users; then each beside all the rest, over 6,000.
 
     Parameters
     ----------
@@ -42,17 +44,19 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
     for term in terms.values():
         term.weight.zero_()
-    for part, term in terms.items():
-        _find(trainer, valid_data, part, term)
+    for rows in ROWS if len(terms) > 1 else ROWS[-1:]:
+        for part, term in terms.items():
+            _find(trainer, valid_data, part, term, rows)
 
 
 @torch.no_grad()
-def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module) -> None:
-    """Give one term its weight and form; it has none so far."""
+def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) -> None:
+    """Give one term its weight and form, by some of the users."""
+    term.weight.zero_()
     forms, candidates = _FORMS[part], CANDIDATES[part]
-    gains, units = torch.zeros(len(candidates), dtype=torch.float64), None
+    gains, units, end = torch.zeros(len(candidates), dtype=torch.float64), None, _end_of(trainer.config["valid_metric"])
     with model_scorer(trainer, valid_data) as score:
-        for number, batch in enumerate(some_batches(valid_data)):
+        for number, batch in enumerate(some_batches(valid_data, rows)):
             if number and not processes.is_own(number):  # the first one gives the units
                 continue
             others, positives = _scores(Part.ALL, trainer.model, score, batch)
@@ -67,11 +71,17 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module) -> None:
                 continue
             for form, of_form in enumerate(added):
                 weights = [share * units[form] for share, own in candidates if own == form]
-                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives)
+                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives, end)
     gains = processes.total(gains).round(decimals=6)  # equal ones are, in whatever order they were added up
     share, form = candidates[int(gains.argmax())]
     _take(term, forms[form])
     term.weight.fill_(share * units[form])
+
+
+def _end_of(metric: str) -> int | None:
+    """The last rank that counts for ``metric``, such as NDCG@20, or a later one; None if all do, as for AUC."""
+    _, _, k = metric.partition("@")
+    return max(int(k), LEAST_END) if k else None
 
 
 def _take(term: nn.Module, form: dict[str, float]) -> None:
