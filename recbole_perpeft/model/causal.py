@@ -9,7 +9,6 @@ from recbole.data.interaction import Interaction
 from recbole_perpeft.data.sequence_windows import shared_passes
 from recbole_perpeft.data.user_batch import UserBatch
 
-
 _PARTS = 4  # of the rows of an evaluation's block, by their lengths
 
 

@@ -1,5 +1,6 @@
 """What a run costs before it is run: seconds, memory and disk of each part, from its sizes and the machine's rates."""
 
+import math
 from dataclasses import dataclass
 
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
@@ -9,7 +10,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
-from recbole_perpeft.trainer.term_weights import CANDIDATES
+from recbole_perpeft.trainer.term_weights import CANDIDATES, ROUNDS
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -117,7 +118,7 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         found.append(Cost("the grouping", n * _GROUPED))
     if _is_soft(sizes):
         compared = n if n <= MOST_COMPARED else DRAWN
-        rows = _searched(sizes)
+        rows = _searched(sizes, ROWS)
         seconds = _encoded(sizes, rates, sizes.groups)  # of the best state
         seconds += sizes.groups * sizes.users * (rates.user + compared * (sizes.purchases - 1) * rates.loss)
         of_a_row = rates.user + n * (rates.score + len(group_shares.CANDIDATES) * rates.weighed)
@@ -176,17 +177,19 @@ def _encoded(sizes: Sizes, rates: Rates, groups: int) -> float:
     return groups * sizes.items * (_encoding(sizes, rates.forward) + rates.projected + vectors)
 
 
-def _searched(sizes: Sizes) -> float:
-    """How many users a search reads: of those who are ranked every so-many-th batch, less than twice ``ROWS``."""
-    return sizes.users / max(1, sizes.users // ROWS)
+def _searched(sizes: Sizes, most: int) -> float:
+    """How many users a search over ``most`` reads: of those who are ranked every so-many-th batch."""
+    return sizes.users / math.ceil(sizes.users / most)
 
 
 def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of the searches for the terms' weights: scores without a term, its own in each form, and all mixtures."""
-    rows, seconds = _searched(sizes), 0.0
+    terms = [candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]]
     first = min(_block(sizes), sizes.users / groups)  # users of the first batch, which gives the units
-    for part, candidates in CANDIDATES.items():
-        if sizes.settings[_SETTINGS[part]]:
+    seconds = 0.0
+    for most in ROUNDS if len(terms) > 1 else ROUNDS[-1:]:
+        rows = _searched(sizes, most)
+        for candidates in terms:
             forms = len({form for _, form in candidates})
             scores = (1 + forms) * rates.score + len(candidates) * rates.weighed
             seconds += rows * (rates.user + sizes.items * scores) + first * sizes.items * (1 + forms) * rates.height

@@ -11,8 +11,8 @@ from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.utils import processes
 
-ROWS = (1000, 6000)  # users of the first round and of the second
-LEAST_END = 20  # of the list: of a shorter one most users would say nothing
+ROUNDS = (1000, 6000)  # users of each
+_LEAST_END = 20  # of the list: of a shorter one most users would say nothing
 # How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
 # What is tried beside the weight, by the term's buffers.
@@ -44,7 +44,7 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
     for term in terms.values():
         term.weight.zero_()
-    for rows in ROWS if len(terms) > 1 else ROWS[-1:]:
+    for rows in ROUNDS if len(terms) > 1 else ROUNDS[-1:]:
         for part, term in terms.items():
             _find(trainer, valid_data, part, term, rows)
 
@@ -81,7 +81,7 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) 
 def _end_of(metric: str) -> int | None:
     """The last rank that counts for ``metric``, such as NDCG@20, or a later one; None if all do, as for AUC."""
     _, _, k = metric.partition("@")
-    return max(int(k), LEAST_END) if k else None
+    return max(int(k), _LEAST_END) if k else None
 
 
 def _take(term: nn.Module, form: dict[str, float]) -> None:
