@@ -10,7 +10,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
-from recbole_perpeft.trainer.term_weights import CANDIDATES, ROUNDS
+from recbole_perpeft.trainer.term_weights import CANDIDATES, rounds
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -186,8 +186,8 @@ def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of the searches for the terms' weights: scores without a term, its own in each form, and all mixtures."""
     terms = [candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]]
     first = min(_block(sizes), sizes.users / groups)  # users of the first batch, which gives the units
-    seconds = 0.0
-    for most in ROUNDS if len(terms) > 1 else ROUNDS[-1:]:
+    of_rounds, seconds = rounds(sizes.items), 0.0
+    for most in of_rounds if len(terms) > 1 else of_rounds[-1:]:
         rows = _searched(sizes, most)
         for candidates in terms:
             forms = len({form for _, form in candidates})

@@ -11,7 +11,9 @@ from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.utils import processes
 
-ROUNDS = (1000, 6000)  # users of each
+_FIRST = 1000  # users of the first round
+_SECOND = (1500, 6000)  # of the second at least and at most
+_SCORED = 2**27  # scores of one part in the second round
 _LEAST_END = 20  # of the list: of a shorter one most users would say nothing
 # How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
@@ -26,11 +28,17 @@ CANDIDATES = {
 }
 
 
+def rounds(n_items: int) -> tuple[int, int]:
+    """Over how many users each round of a search goes; over fewer in a large catalogue."""
+    least, most = _SECOND
+    return _FIRST, min(max(_SCORED // n_items, least), most)
+
+
 def find_term_weights(trainer: Trainer, valid_data) -> None:
     """Give the terms of a model's scores the weights and forms that rank the validation purchases best.
 
     Best is NDCG of lists as long as those of ``valid_metric``, or longer. The content term is weighed beside the
-    backbone and the purchase term beside both, over some 1,000 of the users; then each beside all the rest, over 6,000.
+    backbone and the purchase term beside both, over some of the users; then each beside all the rest, over more.
 
     Parameters
     ----------
@@ -44,7 +52,8 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
     for term in terms.values():
         term.weight.zero_()
-    for rows in ROUNDS if len(terms) > 1 else ROUNDS[-1:]:
+    of_rounds = rounds(trainer.model.n_items)
+    for rows in of_rounds if len(terms) > 1 else of_rounds[-1:]:
         for part, term in terms.items():
             _find(trainer, valid_data, part, term, rows)
 

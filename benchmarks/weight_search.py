@@ -1,0 +1,64 @@
+"""How much the weights of a score's terms, and with them its scores, depend on whose validation purchases find them.
+
+    python benchmarks/weight_search.py saved/<checkpoint>.pth --turns 4
+
+Finds the weights of one and the same model several times, each time by other users: in one round over 1,500 of them,
+and as the package does, in two rounds. Prints NDCG@20 of all users with what was found, in validation and in the test.
+"""
+
+import argparse
+import sys
+from itertools import islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for recbole_perpeft of this checkout
+
+from recbole_perpeft.model.score_parts import Part  # noqa: E402
+from recbole_perpeft.quick_start import load  # noqa: E402
+from recbole_perpeft.trainer import term_weights  # noqa: E402
+
+
+def batches_from(number: int):
+    """As ``some_batches``, from another batch on for each ``number``."""
+
+    def some(loader, most: int):
+        step = -(-len(loader) * len(next(iter(loader))[0]) // most)
+        yield from islice(loader, number % step, None, step)
+
+    return some
+
+
+def find(trainer, valid_data, rounds: tuple[int, ...], number: int) -> None:
+    """Give the model's terms the weights that some users find in ``rounds``."""
+    term_weights.some_batches = batches_from(number)
+    terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
+    for term in terms.values():
+        term.weight.zero_()
+    for rows in rounds:
+        for part, term in terms.items():
+            term_weights._find(trainer, valid_data, part, term, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--turns", type=int, default=4)
+    arguments = parser.parse_args()
+    _, trainer, _, valid_data, test_data = load(arguments.checkpoint, config_dict={"show_progress": False})
+    ways = {"one round": (1500,), "two rounds": term_weights.rounds(trainer.model.n_items)}
+    print("| | turn | content: weight, decay | purchases: weight, decay, damping | validation | test |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, rounds in ways.items():
+        for turn in range(arguments.turns):
+            find(trainer, valid_data, rounds, turn)
+            scores = [trainer.evaluate(data, load_best_model=False)["ndcg@20"] for data in (valid_data, test_data)]
+            content, purchases = (trainer.model.score_terms[part] for part in (Part.CONTENT, Part.PURCHASES))
+            forms = f"{content.weight:.2f}, {content.decay:.2f} | {purchases.weight:.2f}, {purchases.decay:.1f}"
+            print(
+                f"| {name} | {turn + 1} | {forms}, {purchases.damping:.1f} | {scores[0]:.4f} | {scores[1]:.4f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
