@@ -50,7 +50,10 @@ def verdicts(summary: dict[str, Any], config) -> list[str]:
             f"{summary['popularity_result'][metric.lower()]:.4f}, the model {own:.4f}."
         )
     if summary["best_stage"] == 1:
-        found.append("No epoch of stage 3 beat stage 1 in validation: the groups did not pay.")
+        found.append(
+            "No epoch of stage 3 beat stage 1 in validation: the groups did not pay, and the model kept is the global "
+            "one. Train stage 1 to its end first (global_epochs), or set fewer groups or more epochs."
+        )
     elif summary["best_stage"] == 3 and beats(summary.get("global_result")):
         found.append(
             f"The global model of stage 1 beats the groups' modules on the test purchases, though not in validation: "

@@ -139,11 +139,6 @@ class PerPEFTTrainer(TellingTrainer):
         if self.stage is Stage.PERSONALISED:
             self._fit_stage(self.config["epochs"], *arguments)
             self._soften_groups(train_data, valid_data)
-            if self._validates and self.keeps_stage_1:
-                self.logger.warning(
-                    "No epoch of stage 3 beat stage 1 in validation: the model kept is the global one, the same for "
-                    "all groups. Train stage 1 to its end first (global_epochs), or set fewer groups or more epochs."
-                )
         return self.best_valid_score, self.best_valid_result
 
     def begin_stage(self, stage: Stage) -> None:
