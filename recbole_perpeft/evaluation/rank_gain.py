@@ -8,6 +8,7 @@ import torch
 from recbole_perpeft.utils import processes
 
 ROWS = 1500  # so many tell settings apart that change a score little from one to the next
+_LEAST_END = 20  # of the lists that searches go by: of shorter ones most users would say nothing
 _CACHED = 2**16  # scores that a core keeps at hand, to be mixed with one weight after the other
 
 
@@ -24,8 +25,16 @@ def some_batches(loader, most: int = ROWS) -> Iterator[tuple]:
     yield from chosen
 
 
-def rank_gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor) -> float:
-    """Sum of 1 / log2(1 + rank) over the positives: NDCG without an end of the list.
+def end_of(metric: str) -> int | None:
+    """The last rank that counts in searches for the best ``metric``, such as NDCG@20; None if all do, as for AUC."""
+    _, _, k = metric.partition("@")
+    return max(int(k), _LEAST_END) if k else None
+
+
+def rank_gain(
+    scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor, end: int | None = None
+) -> float:
+    """Sum of 1 / log2(1 + rank) over the positives.
 
     Parameters
     ----------
@@ -33,12 +42,14 @@ def rank_gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.
         ``[rows, n_items]``, minus infinity for what is not ranked.
     positive_u, positive_i
         Row and item of each positive, ``[n]``.
+    end
+        The last rank that counts; None: all do.
     """
     own = scores[positive_u, positive_i]
     rows = scores if len(positive_u) == len(scores) else scores[positive_u]
     above = torch.gt(rows, own[:, None], out=torch.empty_like(rows))
     better = above @ above.new_ones(above.shape[1])  # a product counts five times as fast as a sum of booleans
-    return float(_gains(better).sum())
+    return float(_gains(better, end).sum())
 
 
 def rank_gains(
@@ -57,10 +68,8 @@ def rank_gains(
         ``[rows, n_items]`` each, minus infinity for what is not ranked.
     weights
         None below 0.
-    positive_u, positive_i
+    positive_u, positive_i, end
         As of :func:`rank_gain`.
-    end
-        The last rank that counts; None: all do.
 
     Returns
     -------
@@ -85,8 +94,7 @@ def rank_gains(
             torch.add(some, of_term, alpha=weight, out=mixed[: len(some)])
             torch.gt(mixed[: len(some)], owns[number, rows, None], out=above[: len(some)])
             torch.mv(above[: len(some)], ones, out=better[number, rows])
-    gains = _gains(better)
-    return (gains if end is None else gains * (better < end)).sum(dim=1).cpu()
+    return _gains(better, end).sum(dim=1).cpu()
 
 
 def _above_in_both(parts: Sequence[torch.Tensor], owns: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -103,6 +111,7 @@ def _above_in_both(parts: Sequence[torch.Tensor], owns: Sequence[torch.Tensor]) 
     return found
 
 
-def _gains(above: torch.Tensor) -> torch.Tensor:
-    """1 / log2(1 + rank) of positives with so many items ``above`` them."""
-    return 1 / torch.log2(2 + above.double())
+def _gains(above: torch.Tensor, end: int | None) -> torch.Tensor:
+    """1 / log2(1 + rank) of positives with so many items ``above`` them, 0 behind the ``end``."""
+    gains = 1 / torch.log2(2 + above.double())
+    return gains if end is None else gains * (above < end)

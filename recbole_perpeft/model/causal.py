@@ -9,14 +9,14 @@ from recbole.data.interaction import Interaction
 from recbole_perpeft.data.sequence_windows import shared_passes
 from recbole_perpeft.data.user_batch import UserBatch
 
-_PARTS = 4  # of the rows of an evaluation's block, by their lengths
+_LEAST = 8  # positions that are read at once
 
 
 class CausalMixin:
     """For backbones that gather their output from one for each position, which depends on nothing that comes later.
 
-    All prefixes of a user are then read from one pass over the longest of them, and nothing is computed of the padding
-    that is longer than the longest of some sequences.
+    All prefixes of a user are then read from one pass over the longest of them, and an evaluation reads little of the
+    padding.
     """
 
     shares_passes = True
@@ -39,15 +39,19 @@ class CausalMixin:
         return super().forward(item_seq, item_seq_len)
 
     def _in_parts(self, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
-        """As :meth:`forward`, of sequences of similar lengths at a time, each as long as the longest of them."""
-        lengths, order = item_seq_len.cpu().sort(stable=True)
-        outputs = []
-        for rows, longest in zip(order.tensor_split(_PARTS), lengths.tensor_split(_PARTS), strict=True):
+        """As :meth:`forward`, of sequences of similar lengths at a time, without most of their padding.
+
+        How much is read of a sequence depends on its own length alone, as its rounding does.
+        """
+        lengths, longest, shorter, outputs = item_seq_len.cpu().clamp(min=1), _LEAST, 0, None
+        while shorter < item_seq.shape[1]:
+            rows = ((lengths > shorter) & (lengths <= longest)).nonzero().squeeze(1).to(item_seq.device)
             if len(rows):
-                own = rows.to(item_seq.device)
-                outputs.append(super().forward(item_seq[own, : int(longest[-1])], item_seq_len[own]))
-        outputs = torch.cat(outputs)  # [n, hidden_size]
-        return torch.empty_like(outputs).index_copy_(0, order.to(outputs.device), outputs)
+                part = super().forward(item_seq[rows, :longest], item_seq_len[rows])
+                outputs = part.new_empty(len(lengths), part.shape[1]) if outputs is None else outputs
+                outputs[rows] = part
+            shorter, longest = longest, 2 * longest
+        return outputs
 
     def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
         """The output ``[n, hidden_size]`` at the end of each sequence, of ``[passes, length, hidden_size]``."""

@@ -6,7 +6,7 @@ import torch
 from recbole.trainer import Trainer
 from torch import nn
 
-from recbole_perpeft.evaluation.rank_gain import rank_gains, some_batches
+from recbole_perpeft.evaluation.rank_gain import end_of, rank_gains, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.utils import processes
@@ -14,7 +14,6 @@ from recbole_perpeft.utils import processes
 _FIRST = 1000  # users of the first round
 _SECOND = (1500, 6000)  # of the second at least and at most
 _SCORED = 2**27  # scores of one part in the second round
-_LEAST_END = 20  # of the list: of a shorter one most users would say nothing
 # How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
 # What is tried beside the weight, by the term's buffers.
@@ -63,7 +62,7 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) 
     """Give one term its weight and form, by some of the users."""
     term.weight.zero_()
     forms, candidates = _FORMS[part], CANDIDATES[part]
-    gains, units, end = torch.zeros(len(candidates), dtype=torch.float64), None, _end_of(trainer.config["valid_metric"])
+    gains, units, end = torch.zeros(len(candidates), dtype=torch.float64), None, end_of(trainer.config["valid_metric"])
     with model_scorer(trainer, valid_data) as score:
         for number, batch in enumerate(some_batches(valid_data, rows)):
             if number and not processes.is_own(number):  # the first one gives the units
@@ -85,12 +84,6 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) 
     share, form = candidates[int(gains.argmax())]
     _take(term, forms[form])
     term.weight.fill_(share * units[form])
-
-
-def _end_of(metric: str) -> int | None:
-    """The last rank that counts for ``metric``, such as NDCG@20, or a later one; None if all do, as for AUC."""
-    _, _, k = metric.partition("@")
-    return max(int(k), _LEAST_END) if k else None
 
 
 def _take(term: nn.Module, form: dict[str, float]) -> None:

@@ -55,9 +55,10 @@ def settings_of_today(folder, **settings):
     return {"data_path": str(folder), "encoder": str(folder / "tiny" / "clip"), **settings}
 
 
-# soft groups come after the last validation, whose checkpoint is read here
+# soft groups come after the last validation, whose checkpoint is read here; the purchase term counts what others bought
 @pytest.mark.parametrize("settings", [{**GROUPED, "soft_groups": False}, {**GLOBAL, "peft_type": None}])
 def test_users_without_new_purchases_score_as_before_to_all_digits(prepare, then, same_catalogue, settings):
+    settings = {**settings, "purchase_term": False}
     trainer, file = then(**settings)
     *_, before = prepare(**settings)
     _, now, _, _, after = load(file, settings_of_today(same_catalogue), new_data=True)
