@@ -8,7 +8,7 @@ from recbole.utils import ModelType
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.registry import is_perpeft, reads_content
-from recbole_perpeft.utils.errors import SettingError
+from recbole_perpeft.utils.errors import PerPEFTError
 
 _TRAIN_ON = 2  # times as many epochs
 _OF_ONE_RUN = frozenset({"model", "dataset", "resume", "warm_start", "seed", "checkpoint_dir", "show_progress"})
@@ -60,7 +60,7 @@ def _settings_given(config) -> list[str]:
     differing = _differing(config, settings, {})
     for key in [key for key in differing if key not in left_out]:  # what follows from others is not given
         others = {name: value for name, value in differing.items() if name != key}
-        with suppress(SettingError):
+        with suppress(PerPEFTError):
             if not _differing(config, settings, others):
                 differing = others
     given = {key: value for key, value in differing.items() if key not in left_out}
