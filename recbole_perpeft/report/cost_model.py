@@ -22,7 +22,6 @@ _COMPARED = 32  # components by which users are grouped, in double and single pr
 _LOGITS = 6  # of a step's logits are alive at once
 _KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
 _SCORES_AT_ONCE = 7  # of a block, in the search for the terms' weights; in that for shares one of each group
-_ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone
 _START = 6.5  # seconds of imports, data and model
 _HASHED, _GROUPED = 1.2e-5, 1.5e-5  # seconds of an item: its hash, at each store of states; its part in the grouping
 _OF_A_STEP, _USER_OF_A_STEP = 2.5e-3, 1e-5  # seconds of a step beside its products, and of a user in it
@@ -84,12 +83,12 @@ def costs(sizes: Sizes, rates: Rates) -> dict[str, list[Cost]]:
     }
 
 
-def _encoding(sizes: Sizes, rates: dict[str, float], adapted: float = _ADAPTED) -> float:
+def _encoding(sizes: Sizes, rates: dict[str, float]) -> float:
     """Seconds of an item above the cut, and in IISAN's networks."""
     seconds = 0.0
     for modality, tower in sizes.towers.items():
         layers = max(0, sizes.upper(tower) - 1 + _TOP) if sizes.upper(tower) else 0
-        seconds += adapted * layers * tower.layer_operations * rates[modality]
+        seconds += layers * tower.layer_operations * rates[modality]
         if sizes.method == "IISAN":
             bottleneck = (sizes.settings["peft_config"] or {}).get("bottleneck", 32)
             between = min(each.width for each in sizes.towers.values()) if len(sizes.towers) > 1 else 0

@@ -27,6 +27,7 @@ _TABLE = 100_000  # rows of a table at most: longer ones take in proportion
 _REPEATS = 3
 _SCORES = 2**18  # of users at a time: of fewer, calls would be a large part
 _WEIGHTS = 8  # that scores are tried with at a time
+_ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone, where products are not probed
 _PILLOW = 1.25  # seconds of a picture in the store, in times of Pillow's (docs/speed.md)
 _TEXT = 5e-5  # seconds of a title in the tokenizer
 
@@ -38,7 +39,8 @@ class Rates:
     Attributes
     ----------
     forward, training : dict
-        By modality, of an operation of the tower in a forward pass, and in one with the backward pass through it.
+        By modality, of an operation of the tower in a forward pass, in which adapters are merged, and in one with the
+        backward pass through it, with what adapters add.
     picture, text : float
         To open a picture, and to cut a title into tokens.
     backbone : dict
@@ -80,10 +82,11 @@ def measured(sizes: Sizes, dtype: torch.dtype, tflops: float | None) -> Rates:
     towers = sizes.towers.items()
     if tflops:
         forward = dict.fromkeys(sizes.towers, 1e-12 / tflops)
-        training = dict.fromkeys(sizes.towers, 2e-12 / tflops)
+        training = dict.fromkeys(sizes.towers, 2 * _ADAPTED * 1e-12 / tflops)
     else:
+        adapted = not sizes.is_frozen
         forward = {modality: _layer(tower, dtype, backward=False) for modality, tower in towers}
-        training = {modality: _layer(tower, dtype, backward=True) for modality, tower in towers}
+        training = {modality: _layer(tower, dtype, backward=True, adapted=adapted) for modality, tower in towers}
     picture = _picture(sizes.towers["image"].side) if "image" in sizes.towers else 0.0
     first, third = sizes.batches(1), sizes.batches(sizes.groups)
     backbone = {1: _backbone(sizes, first)}
@@ -104,22 +107,30 @@ def _seconds(run: Callable[[], object]) -> float:
     return min(found)
 
 
-def _layer(tower: Tower, dtype: torch.dtype, backward: bool) -> float:
-    """Seconds of an operation in a layer of the tower."""
+def _layer(tower: Tower, dtype: torch.dtype, backward: bool, adapted: bool = False) -> float:
+    """Seconds of an operation in a layer of the tower; ``adapted``: with LoRA of the usual rank on query and value."""
     d, inner, heads = tower.width, tower.inner, tower.heads
     maps = nn.ModuleDict({name: nn.Linear(d, d) for name in ("query", "key", "value", "out")})
     maps.update({"up": nn.Linear(d, inner), "down": nn.Linear(inner, d)})
     norms = nn.ModuleList([nn.LayerNorm(d), nn.LayerNorm(d)])
     maps.to(dtype).requires_grad_(False)
+    names = ("query", "value") if adapted else ()
+    lora = {
+        name: nn.Sequential(nn.Dropout(), nn.Linear(d, 4, bias=False), nn.Linear(4, d, bias=False)) for name in names
+    }
     states = torch.randn(_ITEMS, tower.tokens, d, requires_grad=backward)
     attention = F.scaled_dot_product_attention if dtype == torch.float32 else _plain_attention
+
+    def mapped(name: str, normed: torch.Tensor) -> torch.Tensor:
+        result = maps[name](normed)
+        if name in lora:
+            result = result + 2 * lora[name](normed)
+        return result.unflatten(-1, (heads, -1)).transpose(1, 2)
 
     def run() -> None:
         with torch.set_grad_enabled(backward), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             normed = norms[0](states)
-            parts = [
-                maps[name](normed).unflatten(-1, (heads, -1)).transpose(1, 2) for name in ("query", "key", "value")
-            ]
+            parts = [mapped(name, normed) for name in ("query", "key", "value")]
             after = states + maps["out"](attention(*parts).transpose(1, 2).flatten(2))
             result = after + maps["down"](F.gelu(maps["up"](norms[1](after))))
         if backward:
