@@ -28,16 +28,16 @@ from dataset.make.purchases import (  # noqa: E402
     make_purchases,
     utilities,
 )
+from recbole_perpeft.experiments.worker import gain  # noqa: E402
 
-K = 20
+METRIC = "NDCG@20"
 
 
-def gain(scores: np.ndarray, history: np.ndarray, target: int) -> float:
+def gain_of(scores: np.ndarray, history: np.ndarray, target: int) -> float:
     """NDCG@20 of one target among the items outside ``history``, by ``scores [n_items]``."""
     ranked = scores.copy()
     ranked[history] = -np.inf
-    rank = 1 + (ranked > ranked[target]).sum()
-    return 1 / np.log2(1 + rank) if rank <= K else 0.0
+    return gain(METRIC, 1 + (ranked > ranked[target]).sum())
 
 
 def _choices(aspect: str, weight: float) -> tuple[np.ndarray, np.ndarray]:
@@ -93,9 +93,8 @@ def likelihoods(logarithms: np.ndarray, choices: np.ndarray, n_purchases: int) -
         of_each = np.exp(before - height)
         of_second = np.zeros((seconds.max() + 1, of_each.shape[1]))  # of all first choices beside a second one
         np.add.at(of_second, seconds, of_each)
-        others = (of_second[seconds] - of_each).clip(min=1e-300) / (
-            seconds.max() - 1
-        )  # neither this one nor the second
+        n_others = seconds.max() - 1  # values that are neither this first choice nor the second
+        others = (of_second[seconds] - of_each).clip(min=1e-300) / n_others
         share = DRIFT_SHARE / (n_purchases - 1)
         parts.append(np.log(share * others) + height + until[:, :, -1] - before)
     return np.logaddexp.reduce(parts, axis=0)
@@ -126,7 +125,7 @@ def rankings() -> Iterator[tuple[str, float]]:
     true = [utilities(tastes, catalogue.values, made.popularity) for tastes in made.tastes]
     inferred = expectations(catalogue, made.popularity, sequences)
     for name, scores in (("the tastes", true), ("the purchases before", inferred)):
-        gains = [gain(of, items[:-1], items[-1]) for of, items in zip(scores, sequences, strict=True)]
+        gains = [gain_of(of, items[:-1], items[-1]) for of, items in zip(scores, sequences, strict=True)]
         yield name, float(np.mean(gains))
 
 
