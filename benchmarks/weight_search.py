@@ -28,17 +28,6 @@ def batches_from(number: int):
     return some
 
 
-def find(trainer, valid_data, rounds: tuple[int, ...], number: int) -> None:
-    """Give the model's terms the weights that some users find in ``rounds``."""
-    term_weights.some_batches = batches_from(number)
-    terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
-    for term in terms.values():
-        term.weight.zero_()
-    for rows in rounds:
-        for part, term in terms.items():
-            term_weights._find(trainer, valid_data, part, term, rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
@@ -49,8 +38,10 @@ def main() -> None:
     print("| | turn | content: weight, decay | purchases: weight, decay, damping | validation | test |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, rounds in ways.items():
+        term_weights.rounds = lambda n_items, rounds=rounds: rounds
         for turn in range(arguments.turns):
-            find(trainer, valid_data, rounds, turn)
+            term_weights.some_batches = batches_from(turn)
+            term_weights.find_term_weights(trainer, valid_data)
             scores = [trainer.evaluate(data, load_best_model=False)["ndcg@20"] for data in (valid_data, test_data)]
             content, purchases = (trainer.model.score_terms[part] for part in (Part.CONTENT, Part.PURCHASES))
             forms = f"{content.weight:.2f}, {content.decay:.2f} | {purchases.weight:.2f}, {purchases.decay:.1f}"
