@@ -147,7 +147,7 @@ def _assigned(net, histories: dict[int, np.ndarray]) -> torch.Tensor:
 
 def _summary(out: Path, seeds: Sequence[int], variants: Sequence[str]) -> None:
     results = {name: [json.loads(_file(out, name, seed).read_text()) for seed in seeds] for name in variants}
-    rows, lines = {}, []
+    rows, lines = [], []
     for name, of_seeds in results.items():
         row = {"ndcg": _mean(r["ranks"] for r in of_seeds), "valid": float(np.mean([r["valid"] for r in of_seeds]))}
         if "by_chance" in of_seeds[0]:
@@ -161,7 +161,7 @@ def _summary(out: Path, seeds: Sequence[int], variants: Sequence[str]) -> None:
                 row["to_global"] = vars(difference(of_seeds, results[GLOBAL], METRIC))
             if (other := f"{name}, {_TRAINED}") in results:
                 row["to_trained"] = vars(difference(of_seeds, results[other], METRIC))
-        rows[name] = row
+        rows.append({"groups": name, **row})
         lines.append([name, f"{row['ndcg']:.4f}", *_cells(row)])
     header = [
         "groups", f"{METRIC}, group assigned", "by chance", "mean of all groups", "assigned - by chance",
