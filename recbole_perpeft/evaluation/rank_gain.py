@@ -7,7 +7,7 @@ import torch
 
 from recbole_perpeft.utils import processes
 
-ROWS = 1500  # so many tell settings apart that change a score little from one to the next
+ROWS = 1500  # of a search, if it does not say how many
 _LEAST_END = 20  # of the lists that searches go by: of shorter ones most users would say nothing
 _CACHED = 2**16  # scores that a core keeps at hand, to be mixed with one weight after the other
 

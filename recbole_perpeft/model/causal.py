@@ -9,7 +9,7 @@ from recbole.data.interaction import Interaction
 from recbole_perpeft.data.sequence_windows import shared_passes
 from recbole_perpeft.data.user_batch import UserBatch
 
-_LEAST = 8  # positions that are read at once
+_LEAST = 8  # positions that are read of any sequence
 
 
 class CausalMixin:
