@@ -28,7 +28,6 @@ _OF_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_nu
 # whatever fails deep inside with something else
 _TEXTS = ("encoder", "image_encoder", "text_encoder", "text_template", "image_field", "image_dir", "content_cache")
 _LAST_SEED = 2**32 - 1  # numpy's
-_ENCODED_TOGETHER = 8  # batches, where the foundation model is the cost of a step (docs/speed.md)
 
 
 def check_values(config, is_ours: bool) -> None:
@@ -243,9 +242,8 @@ def _check_ours(config) -> None:
         )
     if config["content_weight"] == 0:  # no module of the encoder would have a gradient: none is trained
         config["peft_type"] = "NONE"
-    if config["batches_per_encoding"] is None:
-        runs_in_steps = encoder_reads(config, "peft_layers")
-        config["batches_per_encoding"] = _ENCODED_TOGETHER if runs_in_steps else 1
+    if config["batches_per_encoding"] is None and not encoder_reads(config, "peft_layers"):
+        config["batches_per_encoding"] = 1  # no step runs the foundation model
     only_epochs = "epochs" in config.external_config_dict and "global_epochs" not in config.external_config_dict
     if config["global_epochs"] is None or only_epochs:
         config["global_epochs"] = -(-config["epochs"] // 2)

@@ -10,6 +10,7 @@ from recbole.data.transform import construct_transform
 
 from recbole_perpeft.config.choices import PAIRS, SHARED
 from recbole_perpeft.data.batch_table import barred_ids, barred_rows, distinct_items, own_users, relabelled, rows_of
+from recbole_perpeft.data.encoding_windows import batches_together, purchases_of_groups, windows
 from recbole_perpeft.data.group_batches import GroupBatches
 from recbole_perpeft.data.negative_pools import NegativePools
 from recbole_perpeft.data.sequence_windows import left_out, shared_passes, without_oldest
@@ -83,6 +84,7 @@ class UserBatchLoader(AbstractDataLoader):
 
     def _set_plan(self, groups: np.ndarray, pools: NegativePools, group_negatives: bool = False) -> None:
         self.groups, self.pools, self._weights = groups, pools, {}
+        self._together: int | None = None
         self._group_negatives = group_negatives
         of_users = groups[self.users]
         if hasattr(self, "_batches"):
@@ -112,18 +114,21 @@ class UserBatchLoader(AbstractDataLoader):
         """Batches and negatives are those of ``epoch``, whatever ran before."""
         self._batches.epoch = epoch
 
-    def windows(self, size: int) -> Iterator[list[UserBatch]]:
-        """The epoch's batches, ``size`` of one group at a time; a group's last may be fewer.
+    def windows(self, size: int | None) -> Iterator[list[UserBatch]]:
+        """The epoch's batches, ``size`` of one group at a time (None: :attr:`together`), of its last maybe fewer."""
+        return windows(self, size or self.together)
 
-        Batches come in their shuffled order; a group's wait until there are enough of them.
-        """
-        waiting: dict[int, list[UserBatch]] = {}
-        for batch in self:
-            window = waiting.setdefault(batch.group, [])
-            window.append(batch)
-            if len(window) == size:
-                yield waiting.pop(batch.group)
-        yield from waiting.values()
+    @property
+    def together(self) -> int:
+        """How many batches' items are encoded together, if nobody says so."""
+        if self._together is None:
+            histories = [self.histories[user] for user in self.users]
+            drawn = (self.config["num_negatives"] or 0) if self._negatives else 0
+            if self._negatives != SHARED:
+                drawn *= self.users_per_batch * self._rows_of_a_user()
+            of_groups = purchases_of_groups(self.groups[self.users], histories, self.pools.pools, drawn)
+            self._together = batches_together(of_groups, self.users_per_batch, self._dataset.item_num - 1)
+        return self._together
 
     def _rng_of(self, positions: list[int]) -> np.random.Generator:
         return np.random.default_rng([self.config["seed"], self._batches.epoch, 1, *positions])

@@ -50,6 +50,7 @@ class Lookups:
 
     dtype: torch.dtype = torch.float32
     items_encoded: int = 0
+    in_portions: bool = False
 
 
 class GivenItemEncoder(FrozenItemEncoder):

@@ -102,12 +102,13 @@ class MultimodalItemEmbedding(ItemRows):
         module = self.module_of(group)
         part = self._of_catalogue.share(len(items), module)
         own = items if part is None else items[part.rows]
-        features = encode_in_portions(partial(self.encoder.encode, group=module), own, portion, self._in_training)
-        self._window = window = EncodingWindow(items, features, part)
+        self.encoder.item_features.in_portions = portion is not None and len(own) > portion
         try:
+            features = encode_in_portions(partial(self.encoder.encode, group=module), own, portion, self._in_training)
+            self._window = window = EncodingWindow(items, features, part)
             yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(module)])
         finally:
-            self._window = None
+            self._window, self.encoder.item_features.in_portions = None, False
 
     def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         return super()._features(items, group) if self._window is None else self._window.features(items)

@@ -64,7 +64,7 @@ def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent
     num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
     # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
     with torch.random.fork_rng(devices=[]):
-        encoder = encoders.build_item_encoder(
+        return encoders.build_item_encoder(
             foundation,
             content,
             config["peft_type"],
@@ -76,8 +76,6 @@ def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent
             iisan_form=config["iisan_form"],
             compile_encoder=config["compile_encoder"],
         )
-    encoder.item_features.in_portions = config["encoding_batch_size"] is not None
-    return encoder
 
 
 def load_encoder(config, dataset) -> "ItemEncoder":

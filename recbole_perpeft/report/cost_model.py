@@ -150,8 +150,7 @@ def _has_content(sizes: Sizes) -> bool:
 
 
 def _step(sizes: Sizes, rates: Rates, batches: Batches, stage: int) -> Cost:
-    portion = sizes.settings["encoding_batch_size"]
-    items = batches.encoded
+    portion, items = batches.kept, batches.encoded
     seconds = items * _encoding(sizes, rates.training) / batches.together
     if portion and items > portion:
         seconds += items * _encoding(sizes, rates.forward) / batches.together

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, exp
 
+import numpy as np
+
 from recbole_perpeft.config.choices import encoder_reads
+from recbole_perpeft.data.encoding_windows import FEWEST, GroupPurchases, batches_together
 from recbole_perpeft.data.user_batch import users_of_a_batch
 from recbole_perpeft.model.purchase_term import APART, NEIGHBOURS
 from recbole_perpeft.utils.errors import EncoderError
@@ -160,10 +163,18 @@ class Sizes:
         """Those of an epoch in which users are in so many groups of one size: 1 in stage 1."""
         of_a_group = ceil(self.users / groups)
         most = self.settings["users_per_batch"] or users_of_a_batch(max(self.purchases - 1, 1))
-        number = ceil(of_a_group / most)
-        together = min(self.settings["batches_per_encoding"] or 1, number)
-        items = (self._different_items(min(most, of_a_group), batches) for batches in (1, together))
-        return Batches(groups * number, min(most, of_a_group), *items, together)
+        number, most = ceil(of_a_group / most), min(most, of_a_group)
+        together, kept = self.settings["batches_per_encoding"], self.settings["encoding_batch_size"]
+        if together is None:
+            buyers = np.array([of_a_group * self.purchases / self.items])  # of each item, if all are bought alike
+            drawn = 1 - (1 - 1 / self.items) ** (self.settings["num_negatives"] or 0)
+            one = GroupPurchases(of_a_group, buyers, np.array([self.items]), drawn)
+            together = batches_together([one] * groups, most, self.items)
+            if kept is None and min(together, number) > FEWEST:
+                kept = self._different_items(most, FEWEST)
+        together = min(together, number)
+        items = (self._different_items(most, batches) for batches in (1, together))
+        return Batches(groups * number, most, *items, together, kept)
 
     def _different_items(self, users: int, batches: int) -> int:
         """Of so many batches, if all are bought alike."""
@@ -185,6 +196,8 @@ class Batches:
         Different items of the batches that are encoded together.
     together : int
         How many batches these are: no more than a group has.
+    kept : int or None
+        Items whose way through the encoder is in memory at a time; None: all.
     """
 
     number: int
@@ -192,6 +205,7 @@ class Batches:
     items: int
     encoded: int
     together: int
+    kept: int | None
 
     def __str__(self) -> str:
         return f"{self.number:,}; {self.encoded:,} items encoded for {self.together} of them"

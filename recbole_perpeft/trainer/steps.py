@@ -10,6 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from recbole_perpeft.data.dataloader import UserBatchLoader
+from recbole_perpeft.data.encoding_windows import FEWEST
 from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.trainer.optimizer import set_learning_rates
 from recbole_perpeft.trainer.weight_average import WeightAverage
@@ -83,8 +84,8 @@ class Steps:
             If they do not fit into memory.
         """
         total = torch.zeros((), device=self._device)
-        items = batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
-        with self._window(items, batches[0].group) as backward_through_encoder:
+        items = _items_of(batches)
+        with self._window(items, batches[0].group, self._portion(batches)) as backward_through_encoder:
             for batch in batches:
                 self.optimizer.zero_grad()
                 total += self._backward(batch)
@@ -154,10 +155,19 @@ class Steps:
         if self.average:
             self.average.update()
 
-    @contextmanager
-    def _window(self, items: torch.Tensor, group: int) -> Iterator[Callable[[], None]]:
-        """The item tower's window of ``items``; what is done in it may run out of memory, which names the settings."""
+    def _portion(self, batches: list[UserBatch]) -> int | None:
+        """Items whose way through the encoder is in memory at a time; None: all of the window's.
+
+        Where nobody says how many batches are encoded together, memory does not grow with their number.
+        """
         portion = self._config["encoding_batch_size"]
+        if portion is None and self._config["batches_per_encoding"] is None and len(batches) > FEWEST:
+            portion = len(_items_of(batches[:FEWEST]))
+        return portion
+
+    @contextmanager
+    def _window(self, items: torch.Tensor, group: int, portion: int | None) -> Iterator[Callable[[], None]]:
+        """The item tower's window of ``items``; what is done in it may run out of memory, which names the settings."""
         try:
             with ExitStack() as window:
                 with self._apart():  # items are encoded now
@@ -170,6 +180,11 @@ class Steps:
                 raise
             raise TrainingError(
                 f"The {len(items)} items of a training step do not fit into memory. Set encoding_batch_size "
-                f"(now {portion or '~'}) to fewer, or lower users_per_batch "
+                f"(now {self._config['encoding_batch_size'] or '~'}) to fewer, or lower users_per_batch "
                 f"({self._config['users_per_batch'] or '~'}), num_negatives, batches_per_encoding or peft_layers."
             ) from error
+
+
+def _items_of(batches: list[UserBatch]) -> torch.Tensor:
+    """Their different items, sorted, ``[m]``."""
+    return batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()

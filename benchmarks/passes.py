@@ -1,0 +1,115 @@
+"""How many times an epoch encodes the catalogue, by how many batches' items are encoded together; no encoder runs.
+
+    python benchmarks/passes.py --shops 15701x25363 --datasets demo --json passes.json
+    python benchmarks/passes.py --datasets amazon-scientific --data_path /path/to/datasets
+
+counts the different items of the batches that are encoded together (a window) over all windows of an epoch, in times of
+the catalogue: on synthetic shops (items x users; python -m dataset.make.demo, at any size) and on data sets, with the
+package's own batches and default settings. In stage 1 all users are in one group. In stage 3 they are in groups of one
+size: of like interests in a shop, whose generator knows them; by chance in a data set. A window of ~ batches is what
+batches_per_encoding: ~ makes it; of all, what a group's modules encode at least.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmarks and dataset, which are not installed
+
+import numpy as np  # noqa: E402
+
+from benchmarks.sides import SEED  # noqa: E402
+from benchmarks.synthetic import NAME, make_shop  # noqa: E402
+from recbole_perpeft.config import Config  # noqa: E402
+from recbole_perpeft.data.dataloader import UserBatchLoader  # noqa: E402
+from recbole_perpeft.data.preparation import create_dataset, data_preparation  # noqa: E402
+
+_FIXED = (1, 8, 16, 32, 64)
+_PICTURES = 50  # of a shop, whose items share them: nobody looks at them
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shops", nargs="*", default=[], metavar="ITEMSxUSERS", help="synthetic ones")
+    parser.add_argument("--datasets", nargs="*", default=[], help="data sets")
+    parser.add_argument("--data_path", help="where the data sets are, but for the demo")
+    parser.add_argument("--groups", type=int, default=8, help="of stage 3")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    return parser.parse_args(arguments)
+
+
+def _loader(dataset: str, data_path: str | None) -> UserBatchLoader:
+    place = {} if data_path is None else {"data_path": data_path}
+    settings = {"seed": SEED, "use_gpu": False, "show_progress": False, **place}
+    config = Config("PerPEFTSASRec", dataset, config_dict=settings)
+    return data_preparation(config, create_dataset(config))[0]
+
+
+def _by_chance(user_tokens: np.ndarray, num_groups: int) -> np.ndarray:
+    """Groups of one size, ``[n_users]``."""
+    groups = np.zeros(len(user_tokens), dtype=np.int64)
+    order = 1 + np.random.default_rng(SEED).permutation(len(user_tokens) - 1)
+    groups[order] = np.arange(len(order)) * num_groups // len(order)
+    return groups
+
+
+def _loaders(values: argparse.Namespace) -> Iterator[tuple[str, UserBatchLoader, np.ndarray]]:
+    """Name, training batches and groups of stage 3 of everything that is counted."""
+    for sizes in values.shops:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            items, users = map(int, sizes.split("x"))
+            shop = make_shop(Path(folder), "demo", items, users, min(_PICTURES, items), SEED)
+            loader = _loader(NAME, folder)
+            yield f"a shop of {items} items", loader, shop.groups(_users(loader), values.groups)
+    for dataset in values.datasets:
+        loader = _loader(dataset, None if dataset == "demo" else values.data_path)
+        yield dataset, loader, _by_chance(_users(loader), values.groups)
+
+
+def _users(loader: UserBatchLoader) -> np.ndarray:
+    return loader._dataset.field2id_token[loader._dataset.uid_field]
+
+
+def passes(loader: UserBatchLoader, together: int) -> dict[str, float]:
+    """The windows of an epoch of so many batches each, items of the largest, and passes over the catalogue."""
+    loader.set_epoch(0)
+    sizes = [len(np.unique(np.concatenate([batch.items for batch in window]))) for window in loader.windows(together)]
+    return {"windows": len(sizes), "largest": max(sizes), "passes": sum(sizes) / (loader._dataset.item_num - 1)}
+
+
+def count(loader: UserBatchLoader, groups: np.ndarray) -> dict[str, dict]:
+    """Passes of both stages by how many batches are encoded together."""
+    found = {}
+    for stage, of_users in {"stage 1": np.zeros_like(groups), "stage 3": groups}.items():
+        loader.set_groups(of_users, group_negatives=False)
+        sizes = {str(number): number for number in _FIXED} | {"~": loader.together, "all": len(loader)}
+        found[stage] = {name: {"together": size, **passes(loader, size)} for name, size in sizes.items()}
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Count, print and write."""
+    values = parse(arguments)
+    json_file, rows = values.json and values.json.resolve(), []
+    for name, loader, groups in _loaders(values):
+        sizes = {"items": loader._dataset.item_num - 1, "users": len(loader.users), "groups": values.groups}
+        rows += [
+            {"row": f"{name}, {stage}", **sizes, "windows": counted} for stage, counted in count(loader, groups).items()
+        ]
+    columns = [*map(str, _FIXED), "~", "all"]
+    print(f"| | items | users | {' | '.join(columns)} | batches of ~ |\n|{' --- |' * (4 + len(columns))}")
+    for row in rows:
+        cells = [f"{row['windows'][column]['passes']:.2f}" for column in columns]
+        of_default = row["windows"]["~"]["together"]
+        print(f"| {row['row']} | {row['items']:,} | {row['users']:,} | {' | '.join(cells)} | {of_default} |")
+    if json_file:
+        json_file.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
