@@ -28,6 +28,14 @@ def test_everything_that_is_trained_is_held_once(prepare):
     assert [group.get("lr") for group in groups] == [None, 0.01]
 
 
+@pytest.mark.parametrize(("together", "times"), [(None, 8), (1, 1), (4, 4), (8, 8), (40, 8)])
+def test_modules_learn_as_much_faster_as_they_step_less_but_no_more_than_eight_times(prepare, together, times):
+    _, trainer, *_ = prepare(learning_rate=0.001, batches_per_encoding=together)
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == pytest.approx([0.001, 0.001 * times])
+    _, trainer, *_ = prepare(learning_rate=0.001, batches_per_encoding=together, peft_learning_rate=0.5)
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.001, 0.5]
+
+
 def test_without_modules_there_is_one_learning_rate(prepare):
     _, trainer, *_ = prepare(peft_type="NONE", num_groups=1)
     assert len(parameter_groups(trainer.model, 0.1, 0.01)) == 1

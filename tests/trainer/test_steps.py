@@ -39,6 +39,29 @@ def test_training_in_portions_ends_where_training_at_once_does(prepare, peft_typ
     assert (peft_type == "NONE") == all(torch.equal(*pair) for pair in zip(*modules, strict=True))  # they were trained
 
 
+def test_more_batches_than_eight_are_encoded_in_portions_unless_a_setting_says_how_many(prepare):
+    def encoded(batches, **settings):
+        """How many items these batches have, how many were encoded for a step on each, and the weights after it."""
+        settings = {"users_per_batch": 1, "num_negatives": 1, "prefixes_per_user": 1, "learner": "sgd", **settings}
+        _, trainer, train_data, *_ = prepare(num_groups=1, peft_config=PEFTS["LORA"], **NO_DROPOUT, **settings)
+        window, encoder = list(train_data)[:batches], trainer.model.item_tower.encoder
+        before = encoder.items_encoded
+        trainer.steps.train_window(window)
+        items = len(torch.cat([batch.items for batch in window]).unique())
+        return items, encoder.items_encoded - before, trainer.model.state_dict()
+
+    few, once, _ = encoded(8)
+    assert once == few
+    items, twice, weights = encoded(12)
+    assert items > few
+    assert twice == 2 * items
+    for settings in ({"encoding_batch_size": 1000}, {"batches_per_encoding": 12}):
+        _, once, others = encoded(12, **settings)
+        assert once == items
+        for name, value in weights.items():
+            torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
 def _of_gpu():
     raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
