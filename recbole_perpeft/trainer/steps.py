@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.data.encoding_windows import FEWEST
 from recbole_perpeft.data.user_batch import UserBatch
-from recbole_perpeft.trainer.optimizer import set_learning_rates
+from recbole_perpeft.trainer.optimizer import peft_learning_rate, set_learning_rates, set_peft_learning_rate
 from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import TrainingError
@@ -58,7 +58,10 @@ class Steps:
             self._draws = OwnDraws(int(seeds.generate_state(1)[0]))
         if self.average:
             self.average.horizon = self._config["averaging_epochs"] * len(loader)
-        for batches in loader.windows(self._config["batches_per_encoding"]):
+        together = self._config["batches_per_encoding"] or loader.together
+        if self._config["peft_learning_rate"] is None:
+            set_peft_learning_rate(self.optimizer, peft_learning_rate(self._config["learning_rate"], together))
+        for batches in loader.windows(together):
             yield len(batches), self.train_window(batches)
         self.optimizer.zero_grad()  # that of a large table is not to be in memory while everything is ranked
 

@@ -8,7 +8,6 @@ from recbole.utils import init_seed, set_color
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
-from recbole_perpeft.data.encoding_windows import FEWEST
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
 from recbole_perpeft.evaluation.collector import RankingCollector
 from recbole_perpeft.trainer import checkpoint_file, stage_1_cache
@@ -150,8 +149,8 @@ class PerPEFTTrainer(TellingTrainer):
 
     def _build_optimizer(self, **kwargs) -> Optimizer:
         own = self.config["peft_learning_rate"]
-        if own is None:  # modules take a step where the rest takes many
-            own = self.learning_rate * min(self.config["batches_per_encoding"] or FEWEST, FEWEST)
+        if own is None:  # until the first epoch knows how many batches are encoded together
+            own = self.learning_rate
         groups = parameter_groups(self.model, self.learning_rate, own)
         if self.learner.lower() == "adamw":  # in one pass: no copy of a large table on a CPU, one launch on a GPU
             return AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
