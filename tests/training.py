@@ -119,11 +119,16 @@ def gradients(model, loss):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def portions_of(items, size):
+    """As ``encode_in_portions`` cuts them: the last, whose graph is kept, is whole."""
+    return [*items[:-size].split(size), items[-size:]]
+
+
 def gradients_of_portions(encode, items, size, parameters, upstream):
     """Gradients of ``parameters`` with ``items`` encoded ``size`` at a time: by hand, and by ``encode_in_portions``."""
     found = []
     for way in (
-        lambda: torch.cat([encode(part) for part in items.split(size)]),
+        lambda: torch.cat([encode(part) for part in portions_of(items, size)]),
         lambda: encode_in_portions(encode, items, size, upstream),
     ):
         torch.manual_seed(0)  # of its dropout

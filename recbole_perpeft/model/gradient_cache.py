@@ -15,9 +15,10 @@ def encode_in_portions(
 ) -> torch.Tensor:
     """Encode ``items`` so that what the backward pass needs is in memory for ``size`` of them at a time.
 
-    Of more items none of it is kept: each portion is encoded again when the backward pass comes to it, with the dropout
-    that it had. Gradients are those of encoding each portion by itself (Chen et al., Training Deep Nets with Sublinear
-    Memory Cost, 2016; Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021).
+    Of more items it is kept for the last ``size``, which the backward pass comes to first. The others are encoded
+    again, a portion at a time, when it comes to them, with the dropout that they had. Gradients are those of encoding
+    each portion by itself (Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016; Gao et al., Scaling Deep
+    Contrastive Learning Batch Size under Memory Limited Setup, 2021).
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ def encode_in_portions(
         return encode(part)
 
     # checkpoint() restores the random state of the devices of its arguments, of which the items would say the CPU
-    return torch.cat([checkpoint(on_device, part, anchor, use_reentrant=False) for part in items.split(size)])
+    again = [checkpoint(on_device, part, anchor, use_reentrant=False) for part in items[:-size].split(size)]
+    return torch.cat([*again, encode(items[-size:])])
 
 
 class EncodingWindow:

@@ -153,7 +153,7 @@ def _step(sizes: Sizes, rates: Rates, batches: Batches, stage: int) -> Cost:
     portion, items = batches.kept, batches.encoded
     seconds = items * _encoding(sizes, rates.training) / batches.together
     if portion and items > portion:
-        seconds += items * _encoding(sizes, rates.forward) / batches.together
+        seconds += (items - portion) * _encoding(sizes, rates.forward) / batches.together
         items = portion
     seconds += rates.backbone[stage] + batches.items * rates.projected_training + sizes.items * rates.id_row
     seconds += _OF_A_STEP + batches.users * _USER_OF_A_STEP

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from recbole_perpeft.model.gradient_cache import encode_in_portions
 
@@ -26,7 +27,7 @@ def test_the_gradient_is_that_of_each_portion_with_the_dropout_it_had(encoder):
     encode, weights, calls = encoder
     items, upstream = torch.arange(7, 30), torch.randn(23, 6)
     torch.manual_seed(3)
-    expected = torch.cat([encode(items[at : at + 10]) for at in (0, 10, 20)])
+    expected = torch.cat([encode(part) for part in (items[:10], items[10:13], items[13:])])
     by_hand = torch.autograd.grad(expected, weights, upstream)
     calls.clear()
     torch.manual_seed(3)
@@ -37,7 +38,7 @@ def test_the_gradient_is_that_of_each_portion_with_the_dropout_it_had(encoder):
     torch.manual_seed(99)
     gradients = torch.autograd.grad(features, weights, upstream)
     assert torch.equal(torch.rand(1), drawn)  # the backward pass leaves the random state as it was
-    assert sorted(calls) == [3, 3, 10, 10, 10, 10]
+    assert sorted(calls) == [3, 3, 10, 10, 10]  # the last portion's graph was kept
     for found, one in zip(gradients, by_hand, strict=True):
         torch.testing.assert_close(found, one)
 
@@ -55,7 +56,20 @@ def test_what_is_kept_for_the_backward_pass_does_not_grow_with_the_items(encoder
     many = bytes_kept(torch.arange(30), None)
     portions = bytes_kept(torch.arange(30), 10)
     assert many > 2 * few  # the weights are kept in both
-    assert portions < few / 10
+    assert portions < 1.1 * few  # those of a portion, and what the others are encoded from
+
+
+def test_the_portion_that_was_kept_is_gone_when_another_is_encoded_again():
+    weight, kept, gone = torch.nn.Parameter(torch.eye(4)), [], []
+
+    def encode(items):
+        gone.append(all(one.expired() for one in kept))
+        hidden = (items[:, None].float() @ weight[:1]).exp()  # kept for its own backward pass
+        kept.append(StorageWeakRef(hidden.untyped_storage()))
+        return hidden @ weight
+
+    encode_in_portions(encode, torch.arange(9), 3, weight).sum().backward()
+    assert gone == [True, True, True, True, True]  # before the third no graph was kept, and none but its own after
 
 
 @pytest.mark.parametrize("size", [None, 30, 31])

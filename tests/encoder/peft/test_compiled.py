@@ -7,6 +7,7 @@ from torch._dynamo.utils import counters
 from recbole_perpeft.model.gradient_cache import encode_in_portions
 from recbole_perpeft.utils.errors import EncoderError
 from tests.encoder.conftest import ITEMS, all_parameters, train, trained
+from tests.training import portions_of
 
 WITHOUT_DROPOUT = {"lora_dropout": 0.0}
 
@@ -72,7 +73,7 @@ def test_dropout_follows_the_seed_also_where_a_graph_is_not_kept(build):
         return encode_in_portions(encode, ITEMS, 4, torch.zeros(1))
 
     def kept(encode):
-        return torch.cat([encode(items) for items in ITEMS.split(4)])
+        return torch.cat([encode(items) for items in portions_of(ITEMS, 4)])
 
     first = gradients(1, in_portions)  # compiles, which draws nothing
     for own, other in zip(first, gradients(1, kept), strict=True):
