@@ -13,3 +13,6 @@ python run_recbole_perpeft.py --dataset=shop --data_path=results/speed/passes --
   --epochs=15 --eval_step=3
 $on_shop --epochs=20 --eval_step=5 --encoding_batch_size=100000
 $on_shop --epochs=20 --eval_step=5 --batches_per_encoding=8
+for rates in "--batches_per_encoding=8" "--encoding_batch_size=100000"; do
+  $on_shop --num_groups=1 --epochs=15 --eval_step=3 --seed=2021 $rates # stopped after nine epochs
+done
