@@ -52,7 +52,7 @@ def rank_gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.
     rows = scores if len(positive_u) == len(scores) else scores[positive_u]
     above = torch.gt(rows, own[:, None], out=torch.empty_like(rows))
     better = above @ above.new_ones(above.shape[1])  # a product counts five times as fast as a sum of booleans
-    return float(_gains(better, k).sum())
+    return float(gains(better, k).sum())
 
 
 def rank_gains(
@@ -96,7 +96,7 @@ def rank_gains(
             torch.add(some, of_term, alpha=weight, out=mixed[: len(some)])
             torch.gt(mixed[: len(some)], owns[number, rows, None], out=above[: len(some)])
             torch.mv(above[: len(some)], ones, out=better[number, rows])
-    return _gains(better, k).sum(dim=1).cpu()
+    return gains(better, k).sum(dim=1).cpu()
 
 
 def _above_in_both(parts: Sequence[torch.Tensor], owns: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -113,6 +113,6 @@ def _above_in_both(parts: Sequence[torch.Tensor], owns: Sequence[torch.Tensor]) 
     return found
 
 
-def _gains(above: torch.Tensor, k: int) -> torch.Tensor:
-    """The gains of positives with so many items ``above`` them."""
+def gains(above: torch.Tensor, k: int) -> torch.Tensor:
+    """The gain of each positive that has so many items ``above`` it, in double precision."""
     return torch.log(4 * k / (k + 2 * above.double())).clamp(min=0)
