@@ -3,7 +3,8 @@
     python benchmarks/weight_search.py saved/<checkpoint>.pth --turns 4
 
 Finds the weights of one and the same model several times, each time by other users: in one round over 1,500 of them,
-and as the package does, in two rounds. Prints NDCG@20 of all users with what was found, in validation and in the test.
+in two rounds, and as the package does, with both terms weighed together at the end of each round. Prints NDCG@20 of all
+users with what was found, in validation and in the test.
 """
 
 import argparse
@@ -34,11 +35,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=4)
     arguments = parser.parse_args()
     _, trainer, _, valid_data, test_data = load(arguments.checkpoint, config_dict={"show_progress": False})
-    ways = {"one round": (1500,), "two rounds": term_weights.rounds(trainer.model.n_items)}
+    two = term_weights.rounds(trainer.model.n_items)
+    alone, together = (1.0,), term_weights.FACTORS
+    ways = {"one round": ((1500,), alone), "two rounds": (two, alone), "two, and both together": (two, together)}
     print("| | turn | content: weight, decay | purchases: weight, decay, damping | validation | test |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, rounds in ways.items():
-        term_weights.rounds = lambda n_items, rounds=rounds: rounds
+    for name, (rounds, factors) in ways.items():
+        term_weights.rounds, term_weights.FACTORS = lambda n_items, rounds=rounds: rounds, factors
         for turn in range(arguments.turns):
             term_weights.some_batches = batches_from(turn)
             term_weights.find_term_weights(trainer, valid_data)

@@ -1,4 +1,9 @@
-"""How well scores rank a validation's positives, smoothly enough to tell near settings apart on some of the users."""
+"""How well scores rank a validation's positives, smoothly enough to tell near settings apart on some of the users.
+
+The gain of a positive with so many items ``above`` it is log(4 k / (k + 2 above)), and 0 from 1.5 k on. It is flatter
+than NDCG@k at the top and goes on beyond k, so that more users say something, and few of them much: what is best of
+many settings on some users is then better for the others (docs/method.md).
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -8,7 +13,7 @@ import torch
 from recbole_perpeft.utils import processes
 
 ROWS = 1500  # of a search, if it does not say how many
-_LEAST_END = 20  # of the lists that searches go by: of shorter ones most users would say nothing
+_LEAST = 20  # the shortest lists that searches go by: of shorter ones most users would say nothing
 _CACHED = 2**16  # scores that a core keeps at hand, to be mixed with one weight after the other
 
 
@@ -25,16 +30,14 @@ def some_batches(loader, most: int = ROWS) -> Iterator[tuple]:
     yield from chosen
 
 
-def end_of(metric: str) -> int | None:
-    """The last rank that counts in searches for the best ``metric``, such as NDCG@20; None if all do, as for AUC."""
+def length_of(metric: str, n_items: int) -> int:
+    """k of the gains in searches for the best ``metric``: 20 of NDCG@20, ``n_items`` of AUC, which has none."""
     _, _, k = metric.partition("@")
-    return max(int(k), _LEAST_END) if k else None
+    return max(int(k), _LEAST) if k else n_items
 
 
-def rank_gain(
-    scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor, end: int | None = None
-) -> float:
-    """Sum of 1 / log2(1 + rank) over the positives.
+def rank_gain(scores: torch.Tensor, positive_u: torch.Tensor, positive_i: torch.Tensor, k: int) -> float:
+    """Sum of the positives' gains.
 
     Parameters
     ----------
@@ -42,14 +45,14 @@ def rank_gain(
         ``[rows, n_items]``, minus infinity for what is not ranked.
     positive_u, positive_i
         Row and item of each positive, ``[n]``.
-    end
-        The last rank that counts; None: all do.
+    k
+        From :func:`length_of`.
     """
     own = scores[positive_u, positive_i]
     rows = scores if len(positive_u) == len(scores) else scores[positive_u]
     above = torch.gt(rows, own[:, None], out=torch.empty_like(rows))
     better = above @ above.new_ones(above.shape[1])  # a product counts five times as fast as a sum of booleans
-    return float(_gains(better, end).sum())
+    return float(gains(better, k).sum())
 
 
 def rank_gains(
@@ -58,7 +61,7 @@ def rank_gains(
     weights: Sequence[float],
     positive_u: torch.Tensor,
     positive_i: torch.Tensor,
-    end: int | None = None,
+    k: int,
 ) -> torch.Tensor:
     """:func:`rank_gain` of ``scores + weight * term``, for each of ``weights``.
 
@@ -68,7 +71,7 @@ def rank_gains(
         ``[rows, n_items]`` each, minus infinity for what is not ranked.
     weights
         None below 0.
-    positive_u, positive_i, end
+    positive_u, positive_i, k
         As of :func:`rank_gain`.
 
     Returns
@@ -78,10 +81,9 @@ def rank_gains(
     """
     parts = [each if len(positive_u) == len(each) else each[positive_u] for each in (scores, term)]  # [n, n_items] each
     own, own_term = scores[positive_u, positive_i], term[positive_u, positive_i]
-    if end is not None:  # most positives are behind so many items by both, whatever the weight
-        behind = _above_in_both(parts, (own, own_term))
-        kept = (behind < end).nonzero().squeeze(1)
-        parts, own, own_term = [part[kept] for part in parts], own[kept], own_term[kept]
+    behind = _above_in_both(parts, (own, own_term))  # most positives are behind many items, whatever the weight
+    kept = (behind < 1.5 * k).nonzero().squeeze(1)
+    parts, own, own_term = [part[kept] for part in parts], own[kept], own_term[kept]
     owns = torch.stack([torch.add(own, own_term, alpha=weight) for weight in weights])  # [weights, n]
     better, ones = torch.empty_like(owns), scores.new_ones(scores.shape[1])
     step = max(1, _CACHED // scores.shape[1])
@@ -94,7 +96,7 @@ def rank_gains(
             torch.add(some, of_term, alpha=weight, out=mixed[: len(some)])
             torch.gt(mixed[: len(some)], owns[number, rows, None], out=above[: len(some)])
             torch.mv(above[: len(some)], ones, out=better[number, rows])
-    return _gains(better, end).sum(dim=1).cpu()
+    return gains(better, k).sum(dim=1).cpu()
 
 
 def _above_in_both(parts: Sequence[torch.Tensor], owns: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -111,7 +113,6 @@ def _above_in_both(parts: Sequence[torch.Tensor], owns: Sequence[torch.Tensor]) 
     return found
 
 
-def _gains(above: torch.Tensor, end: int | None) -> torch.Tensor:
-    """1 / log2(1 + rank) of positives with so many items ``above`` them, 0 behind the ``end``."""
-    gains = 1 / torch.log2(2 + above.double())
-    return gains if end is None else gains * (above < end)
+def gains(above: torch.Tensor, k: int) -> torch.Tensor:
+    """The gain of each positive that has so many items ``above`` it, in double precision."""
+    return torch.log(4 * k / (k + 2 * above.double())).clamp(min=0)

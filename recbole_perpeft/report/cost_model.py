@@ -10,7 +10,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
-from recbole_perpeft.trainer.term_weights import CANDIDATES, rounds
+from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, rounds
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -191,6 +191,8 @@ def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
             forms = len({form for _, form in candidates})
             scores = (1 + forms) * rates.score + len(candidates) * rates.weighed
             seconds += rows * (rates.user + sizes.items * scores) + first * sizes.items * (1 + forms) * rates.height
+        if len(terms) > 1:  # both together
+            seconds += rows * (rates.user + sizes.items * (2 * rates.score + len(FACTORS) * rates.weighed))
     return seconds
 
 

@@ -231,7 +231,7 @@ def _scores(sizes: Sizes) -> tuple[float, float, float, float]:
     positives = torch.arange(rows), torch.zeros(rows, dtype=torch.long)
 
     def weighed() -> None:
-        rank_gains(some, other, weights, *positives)
+        rank_gains(some, other, weights, *positives, n)  # none is left out
 
     def loss() -> None:
         F.cross_entropy(queries @ table.T, torch.zeros(rows, dtype=torch.long), reduction="none")

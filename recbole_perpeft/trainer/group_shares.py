@@ -7,7 +7,7 @@ from recbole.trainer import Trainer
 from recbole.utils import calculate_valid_score
 from torch import nn
 
-from recbole_perpeft.evaluation.rank_gain import end_of, rank_gain, some_batches
+from recbole_perpeft.evaluation.rank_gain import length_of, rank_gain, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer, users_of_rows
 from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
@@ -55,7 +55,8 @@ def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
     model.encode_catalogues()
     users, sums, _ = losses_of_users(model, train_data)
     model.group_losses[torch.from_numpy(users).to(model.device)] = torch.from_numpy(sums).to(model.group_losses)
-    gains, end = torch.zeros(len(CANDIDATES), dtype=torch.float64), end_of(trainer.config["valid_metric"])
+    gains = torch.zeros(len(CANDIDATES), dtype=torch.float64)
+    k = length_of(trainer.config["valid_metric"], model.n_items)
     sizes = model.group_sizes()
     with model_scorer(trainer, valid_data) as score:
         for number, batch in enumerate(some_batches(valid_data)):
@@ -67,7 +68,7 @@ def find_group_shares(trainer: Trainer, train_data, valid_data) -> None:
             for candidate, (temperature, degree) in enumerate(CANDIDATES):
                 shares = soft_shares(own, posteriors(model.group_losses[users], sizes, temperature), degree)
                 mixed = torch.einsum("ng,gni->ni", shares, by_group)
-                gains[candidate] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives, end)
+                gains[candidate] += rank_gain(mixed.masked_fill_(unranked, -torch.inf), *positives, k)
     temperature, degree = CANDIDATES[int(processes.total(gains).argmax())]
     model.group_temperature.fill_(temperature)
     model.group_softness.fill_(degree)

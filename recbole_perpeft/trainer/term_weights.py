@@ -6,7 +6,7 @@ import torch
 from recbole.trainer import Trainer
 from torch import nn
 
-from recbole_perpeft.evaluation.rank_gain import end_of, rank_gains, some_batches
+from recbole_perpeft.evaluation.rank_gain import length_of, rank_gains, some_batches
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.utils import processes
@@ -25,6 +25,7 @@ CANDIDATES = {
     Part.CONTENT: tuple(product(_SHARES, range(len(_FORMS[Part.CONTENT])))),
     Part.PURCHASES: tuple(product(_SHARES[:1] + _SHARES[1::2], range(len(_FORMS[Part.PURCHASES])))),
 }
+FACTORS = tuple(2 ** (step / 2) for step in range(-4, 7))  # that both weights are tried with, to 8
 
 
 def rounds(n_items: int) -> tuple[int, int]:
@@ -36,8 +37,9 @@ def rounds(n_items: int) -> tuple[int, int]:
 def find_term_weights(trainer: Trainer, valid_data) -> None:
     """Give the terms of a model's scores the weights and forms that rank the validation purchases best.
 
-    Best is NDCG of lists as long as those of ``valid_metric``, or longer. The content term is weighed beside the
-    backbone and the purchase term beside both, over some of the users; then each beside all the rest, over more.
+    Best is the largest gain (:mod:`~recbole_perpeft.evaluation.rank_gain`). The content term is weighed beside the
+    backbone, the purchase term beside both, and then both together beside the backbone, over some of the users; then
+    each beside all the rest, and both together again, over more.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     for rows in of_rounds if len(terms) > 1 else of_rounds[-1:]:
         for part, term in terms.items():
             _find(trainer, valid_data, part, term, rows)
+        if len(terms) > 1:
+            _scale(trainer, valid_data, list(terms.values()), rows)
 
 
 @torch.no_grad()
@@ -62,7 +66,8 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) 
     """Give one term its weight and form, by some of the users."""
     term.weight.zero_()
     forms, candidates = _FORMS[part], CANDIDATES[part]
-    gains, units, end = torch.zeros(len(candidates), dtype=torch.float64), None, end_of(trainer.config["valid_metric"])
+    gains, units = torch.zeros(len(candidates), dtype=torch.float64), None
+    k = length_of(trainer.config["valid_metric"], trainer.model.n_items)
     with model_scorer(trainer, valid_data) as score:
         for number, batch in enumerate(some_batches(valid_data, rows)):
             if number and not processes.is_own(number):  # the first one gives the units
@@ -79,11 +84,34 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) 
                 continue
             for form, of_form in enumerate(added):
                 weights = [share * units[form] for share, own in candidates if own == form]
-                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives, end)
-    gains = processes.total(gains).round(decimals=6)  # equal ones are, in whatever order they were added up
-    share, form = candidates[int(gains.argmax())]
+                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives, k)
+    share, form = candidates[_best(gains)]
     _take(term, forms[form])
     term.weight.fill_(share * units[form])
+
+
+@torch.no_grad()
+def _scale(trainer: Trainer, valid_data, terms: list[nn.Module], rows: int) -> None:
+    """Multiply the weights of all terms by what is best for them together, by some of the users.
+
+    What one term may weigh depends on the other's weight: each beside the rest stays near where it is.
+    """
+    gains = torch.zeros(len(FACTORS), dtype=torch.float64)
+    k = length_of(trainer.config["valid_metric"], trainer.model.n_items)
+    with model_scorer(trainer, valid_data) as score:
+        for number, batch in enumerate(some_batches(valid_data, rows)):
+            if processes.is_own(number):
+                backbone, positives = _scores(Part.BACKBONE, trainer.model, score, batch)
+                together, _ = _scores(Part.ALL, trainer.model, score, batch)
+                added = (together - backbone).masked_fill_(backbone.isinf(), -torch.inf)
+                gains += rank_gains(backbone, added, FACTORS, *positives, k)
+    for term in terms:
+        term.weight.mul_(FACTORS[_best(gains)])
+
+
+def _best(gains: torch.Tensor) -> int:
+    """Which of the gains is the largest, over all processes; the first of equal ones."""
+    return int(processes.total(gains).round(decimals=6).argmax())  # in whatever order they were added up
 
 
 def _take(term: nn.Module, form: dict[str, float]) -> None:

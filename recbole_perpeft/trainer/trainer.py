@@ -220,12 +220,23 @@ class PerPEFTTrainer(TellingTrainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
+        if self._has_just_begun:
+            self.cur_step = 0
         with self.steps.averaged():
             find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):
                 self.groups.foresee(self._train_data)
         return found
+
+    @property
+    def _has_just_begun(self) -> bool:
+        """Whether no validation ends stage 1 yet, in the first ``stopping_step`` of a model with terms.
+
+        By its terms a model that has learnt next to nothing ranks well, and what it learns first may rank worse.
+        """
+        has_terms = any(term is not None for term in self.model.score_terms.values())
+        return has_terms and self.stage is Stage.GLOBAL and self.epoch < self.stopping_step * self.eval_step
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

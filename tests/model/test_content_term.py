@@ -7,6 +7,7 @@ import torch
 from recbole_perpeft.evaluation.ranked_rows import model_scorer
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.trainer import term_weights
 from recbole_perpeft.trainer.term_weights import find_term_weights
 from tests.training import PEFTS, mean_gain, scatter_groups
 
@@ -99,7 +100,8 @@ def test_its_table_follows_the_module(prepare):
 
 
 @pytest.mark.parametrize("mode", ["full", "uni7"])
-def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, mode):
+def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, monkeypatch, mode):
+    monkeypatch.setattr(term_weights, "FACTORS", (1.0,))
     evaluation = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": mode}
     _, trainer, _, valid_data, _ = prepare(eval_args=evaluation)
     term = trainer.model.item_tower.content_term

@@ -10,6 +10,7 @@ from recbole_perpeft.model import purchase_term
 from recbole_perpeft.model.purchase_term import PurchaseTerm
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.trainer import term_weights
 from recbole_perpeft.trainer.term_weights import find_term_weights
 from tests.training import mean_gain, scatter_groups
 
@@ -108,7 +109,8 @@ def test_scores_are_the_others_and_the_weighted_term(prepare, model):
 
 
 @pytest.mark.parametrize("mode", ["full", "uni7"])
-def test_no_other_weight_and_form_of_those_tried_is_better(prepare, mode):
+def test_no_other_weight_and_form_of_those_tried_is_better(prepare, monkeypatch, mode):
+    monkeypatch.setattr(term_weights, "FACTORS", (1.0,))
     evaluation = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": mode}
     _, trainer, _, valid_data, _ = prepare(eval_args=evaluation)
     term = trainer.model.purchase_term

@@ -80,8 +80,9 @@ def test_the_total_is_the_sum_of_its_parts():
     steps = [seconds(found, f"steps in stage {stage}") for stage in (1, 3)]
     first, third = (seconds(found, f"a validation in stage {stage}") for stage in (1, 3))
     once = sum(cost.seconds for cost in found["Once"])
-    # the test is a validation without the searches: each ranks, and scores in each form and with each candidate
-    search = 2 * 1000 * (2 * 1e-4 + 10_000 * 1e-9 * ((1 + 3) + 14 * 3 + (1 + 4) + 8 * 4))
+    # the test is a validation without the searches: each ranks, and scores in each form and with each candidate, and
+    # with both terms together
+    search = 2 * 1000 * (3 * 1e-4 + 10_000 * 1e-9 * ((1 + 3) + 14 * 3 + (1 + 4) + 8 * 4 + 2 + 11))
     search += 2 * 125 * 10_000 * 2e-9 * (1 + 3 + 1 + 4)  # a group's users give the units, in both rounds
     assert seconds(found, "In all") == pytest.approx(once + 3 * (steps[0] + first) + steps[1] + 2 * third - search)
     assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(
@@ -137,14 +138,16 @@ def test_searches_read_every_so_many_th_batch():
             seconds(costs(sizes(users=users), replace(RATES, weighed=weighed)), "a validation in stage 1")
             for weighed in (1e-9, 2e-9)
         )
-        return round((slow - fast) / (1e-9 * 10_000 * (14 * 3 + 8 * 4)))
+        return round((slow - fast) / (1e-9 * 10_000 * (14 * 3 + 8 * 4 + 11)))
 
     assert [searched(users) for users in (1000, 2000, 3000, 150_000)] == [2000, 3000, 4000, 7000]
 
 
 def test_a_validation_weighs_all_candidates_of_both_terms():
     fast, slow = (seconds(costs(sizes(), replace(RATES, weighed=weighed)), "in stage 1") for weighed in (1e-9, 3e-9))
-    assert slow - fast == pytest.approx(2e-9 * 2 * 1000 * 10_000 * (14 * 3 + 8 * 4))  # shares and decays; dampings
+    assert slow - fast == pytest.approx(
+        2e-9 * 2 * 1000 * 10_000 * (14 * 3 + 8 * 4 + 11)
+    )  # shares and decays; dampings; factors
 
 
 def test_portions_take_time_for_memory():

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from recbole.trainer import Trainer
 
 from recbole_perpeft.quick_start import run
 from recbole_perpeft.trainer import checkpoint_file
@@ -115,6 +116,19 @@ def test_stage_3_starts_from_the_best_of_stage_1_and_keeps_it_if_nothing_beats_i
         if key not in ("user_groups", "regroupings"):
             of_global = states[1][re.sub(r"group_\d", "group_0", re.sub(r"projectors\.\d", "projectors.0", key))]
             assert torch.equal(value, of_global), key
+
+
+@pytest.mark.parametrize(("terms", "last"), [(True, 5), (False, 4)], ids=["with terms", "without"])
+def test_what_a_model_ranks_by_its_terms_before_it_has_learnt_ends_no_stage(prepare, monkeypatch, terms, last):
+    settings = {"epochs": 20, "num_groups": 1, "stopping_step": 3, "content_term": terms, "purchase_term": terms}
+    _, trainer, train_data, valid_data, _ = prepare(**settings)
+    scores = iter([9.0, *[1.0] * 19])
+    monkeypatch.setattr(Trainer, "_valid_epoch", lambda *_, **__: (next(scores), {"ndcg@20": 0.0}))
+    trainer.fit(train_data, valid_data, verbose=False)
+    assert (
+        max(trainer.train_loss_dict) == last
+    )  # the first three validations, or the first, and then one more than three
+    assert trainer.best_epoch == 0
 
 
 def test_one_group_is_global_peft_for_all_epochs(prepare):
