@@ -12,6 +12,21 @@ from recbole_perpeft.data.user_batch import UserBatch
 _LEAST = 8  # positions that are read of any sequence
 
 
+def lengths_read(longest: int) -> Iterator[int]:
+    """How many positions an evaluation reads of sequences, each of those that it does not hold and the one before does.
+
+    Parameters
+    ----------
+    longest
+        Positions of the longest sequence.
+    """
+    length = _LEAST
+    while length < longest:
+        yield length
+        length *= 2
+    yield longest
+
+
 class CausalMixin:
     """For backbones that gather their output from one for each position, which depends on nothing that comes later.
 
@@ -43,14 +58,14 @@ class CausalMixin:
 
         How much is read of a sequence depends on its own length alone, as its rounding does.
         """
-        lengths, longest, shorter, outputs = item_seq_len.cpu().clamp(min=1), _LEAST, 0, None
-        while shorter < item_seq.shape[1]:
+        lengths, shorter, outputs = item_seq_len.cpu().clamp(min=1), 0, None
+        for longest in lengths_read(item_seq.shape[1]):
             rows = ((lengths > shorter) & (lengths <= longest)).nonzero().squeeze(1).to(item_seq.device)
             if len(rows):
                 part = super().forward(item_seq[rows, :longest], item_seq_len[rows])
                 outputs = part.new_empty(len(lengths), part.shape[1]) if outputs is None else outputs
                 outputs[rows] = part
-            shorter, longest = longest, 2 * longest
+            shorter = longest
         return outputs
 
     def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
