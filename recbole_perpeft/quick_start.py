@@ -23,6 +23,7 @@ from recbole_perpeft.trainer.factory import prepare
 from recbole_perpeft.trainer.resuming import make_config, naming_checkpoint, read_state, resume, written_checkpoint
 from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
 from recbole_perpeft.utils import joining, processes
+from recbole_perpeft.utils.files import naming_full_disks
 from recbole_perpeft.utils.launch import place, places, start
 from recbole_perpeft.utils.random_state import random_state_kept
 from recbole_perpeft.utils.run_log import run_log
@@ -86,7 +87,12 @@ def run(
     with joining.joined(place()):
         config = make_config(model, dataset, **settings)
         joining.connect(config["device"])
-        with random_state_kept(), run_log(config) as log_file, _naming_packages(config):
+        with (
+            naming_full_disks(config),
+            random_state_kept(),
+            run_log(config) as log_file,
+            _naming_packages(config),
+        ):
             return _train_and_test(config, saved, log_file, watch)
 
 
@@ -95,7 +101,7 @@ def objective_function(
 ) -> dict:
     """What RecBole's ``HyperTuning`` calls with each candidate; returns what it expects."""
     config = make_config(config_file_list=config_file_list, config_dict=config_dict)
-    with random_state_kept(), run_log(config, verbose=False), _naming_packages(config):
+    with naming_full_disks(config), random_state_kept(), run_log(config, verbose=False), _naming_packages(config):
         return {"model": config["model"], **_train_and_test(config, saved)}
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recbole_perpeft import quick_start
+from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.utils import joining, processes
 from recbole_perpeft.utils.launch import place, places, start
 from tests.tiny_runs import tiny_config
@@ -73,6 +74,18 @@ def gradients_of_a_step(root, **settings):
     return batch.group, {name: value.grad.numpy().copy() for name, value in named if value.grad is not None}
 
 
+def losses(root, **settings):
+    """Losses of users under the modules of untrained groups, and which modules each process asked."""
+    _, trainer, train_data, *_ = quick_start.prepare(tiny_config(root, **{**PLAIN, **settings}))
+    scatter_groups(trainer.model, train_data)
+    asked, losses_by_group = [], trainer.model.losses_by_group
+    trainer.model.losses_by_group = lambda prefixes, groups: (
+        asked.extend(groups) or losses_by_group(prefixes, groups=groups)
+    )
+    found = [values.tolist() for values in losses_of_users(trainer.model, train_data)]
+    return {"found": found, "asked": processes.of_all(asked)}
+
+
 def draws(root):
     """Whether what the processes draw apart differs, and what they draw together does not, and both come again."""
     _, trainer, train_data, *_ = quick_start.prepare(tiny_config(root))
@@ -89,5 +102,5 @@ def draws(root):
 
 def matrix(root, runs, **steps):
     """All of the above in one start of the processes."""
-    found = {"runs": trained(root, runs), "gradients": gradients_of_a_step(root)}
+    found = {"runs": trained(root, runs), "gradients": gradients_of_a_step(root), "losses": losses(root)}
     return found | {"draws": draws(root)} if processes.count() > 1 else found

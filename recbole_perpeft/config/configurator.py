@@ -29,10 +29,11 @@ from recbole_perpeft.utils.launch import Place
 # what Config derives from other settings; a checkpoint stores what it was derived from instead
 _DERIVED_KEYS = {
     "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "world_size",
-    "valid_metric_bigger",
+    "valid_metric_bigger", "gpu_id",
     "valid_neg_sample_args", "test_neg_sample_args", "train_neg_sample_args", "data_path",
     "INVERSE_ITEM_SEQ", "MASK_ITEM_SEQ", "MASK_INDEX", "POS_ITEMS", "NEG_ITEMS",  # by a backbone's transform
 }  # fmt: skip
+_AS_GIVEN = ("train_neg_sample_args", "gpu_id")  # of these, where somebody has given them
 
 
 class Config(RecBoleConfig):
@@ -204,6 +205,5 @@ class Config(RecBoleConfig):
     def settings(self) -> dict:
         """The settings as plain values, enough to make this Config again with ``config_dict``."""
         plain = {key: value for key, value in self.final_config_dict.items() if key not in _DERIVED_KEYS}
-        if "train_neg_sample_args" in self.external_config_dict:
-            plain["train_neg_sample_args"] = self.external_config_dict["train_neg_sample_args"]
-        return {**plain, "data_path": self.base_data_path}
+        given = {key: self.external_config_dict[key] for key in _AS_GIVEN if key in self.external_config_dict}
+        return {**plain, **given, "data_path": self.base_data_path}

@@ -3,6 +3,7 @@
 import numpy as np
 
 from recbole_perpeft.grouping.clustering import regroup_users
+from recbole_perpeft.utils import processes
 
 
 def stage_2_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +37,8 @@ def best_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
 def losses_of_users(model, train_data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How well each group's module predicts the training purchases of each user.
 
+    Of several processes, which all call it, each asks some of the modules.
+
     Returns
     -------
     tuple
@@ -43,7 +46,9 @@ def losses_of_users(model, train_data) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """
     prefixes = train_data._prefixes
     users, row_of = np.unique(prefixes[train_data._dataset.uid_field].numpy(), return_inverse=True)
-    losses = model.losses_by_group(prefixes).numpy()  # [prefixes, num_groups]
+    model.encode_catalogues()
+    own = [group for group in range(model.num_groups) if processes.is_own(group)]
+    losses = processes.total(model.losses_by_group(prefixes, groups=own)).numpy()  # [prefixes, num_groups]
     sums = np.zeros((len(users), losses.shape[1]))
     np.add.at(sums, row_of, losses)
     return users, sums, np.bincount(row_of)

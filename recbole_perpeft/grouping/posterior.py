@@ -30,9 +30,11 @@ def soft_shares(own: torch.Tensor, posterior: torch.Tensor, softness: float | to
     posterior
         From :func:`posteriors`, ``[n, num_groups]``.
     softness
-        The posterior's part; the rest is the own group's. Groups that come to next to nothing are left out.
+        The posterior's part; the rest is the own group's. Groups that come to next to nothing are left out, but for the
+        largest, as of more than 50 groups none may come to more.
     """
     shares = softness * posterior
     shares = shares.scatter_add(1, own[:, None], (1 - softness) * torch.ones_like(shares[:, :1]))
-    shares = shares.masked_fill(shares < _NEGLIGIBLE, 0)
+    least = shares.max(dim=1, keepdim=True).values.clamp(max=_NEGLIGIBLE)
+    shares = shares.masked_fill(shares < least, 0)
     return shares / shares.sum(dim=1, keepdim=True)

@@ -10,6 +10,31 @@ from recbole_perpeft.data.sequence_windows import shared_passes
 from recbole_perpeft.data.user_batch import UserBatch
 
 _LEAST = 8  # positions that are read of any sequence
+_PAIRS = 2**22  # of positions that attend to each other, of all sequences that are read together: 16 MB a head
+
+
+def lengths_read(longest: int) -> Iterator[int]:
+    """How many positions an evaluation reads of sequences, each of those that it does not hold and the one before does.
+
+    Parameters
+    ----------
+    longest
+        Positions of the longest sequence.
+    """
+    length = _LEAST
+    while length < longest:
+        yield length
+        length *= 2
+    yield longest
+
+
+def _parts(lengths: torch.Tensor, longest: int) -> Iterator[tuple[torch.Tensor, int]]:
+    """Which of some sequences of ``lengths [n]`` are read together, ``[some]``, and how many positions of them."""
+    shorter = 0
+    for length in lengths_read(longest):
+        rows = ((lengths.clamp(min=1) > shorter) & (lengths <= length)).nonzero().squeeze(1)
+        yield from ((some, length) for some in rows.split(max(1, _PAIRS // length**2)) if len(some))
+        shorter = length
 
 
 class CausalMixin:
@@ -29,28 +54,31 @@ class CausalMixin:
 
     def forward(self, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
         """Representation of each sequence ``[n, length]``, ``[n, hidden_size]``."""
+        if not self.training:
+            return self._in_parts(item_seq, item_seq_len)
         if self._passes is None:
-            return super().forward(item_seq, item_seq_len) if self.training else self._in_parts(item_seq, item_seq_len)
+            return super().forward(item_seq, item_seq_len)
         self._lengths = item_seq_len  # [n]
         passes, _ = self._passes
-        item_seq, item_seq_len = item_seq[passes], item_seq_len[passes]
-        if not self.training:
-            item_seq = item_seq[:, : int(item_seq_len.max())]
-        return super().forward(item_seq, item_seq_len)
+        return super().forward(item_seq[passes], item_seq_len[passes])
 
     def _in_parts(self, item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
         """As :meth:`forward`, of sequences of similar lengths at a time, without most of their padding.
 
         How much is read of a sequence depends on its own length alone, as its rounding does.
         """
-        lengths, longest, shorter, outputs = item_seq_len.cpu().clamp(min=1), _LEAST, 0, None
-        while shorter < item_seq.shape[1]:
-            rows = ((lengths > shorter) & (lengths <= longest)).nonzero().squeeze(1).to(item_seq.device)
-            if len(rows):
-                part = super().forward(item_seq[rows, :longest], item_seq_len[rows])
-                outputs = part.new_empty(len(lengths), part.shape[1]) if outputs is None else outputs
-                outputs[rows] = part
-            shorter, longest = longest, 2 * longest
+        every = torch.arange(len(item_seq), device=item_seq.device)
+        (passes, pass_of), outputs = self._passes or (every, every), None
+        for some, longest in _parts(item_seq_len[passes].cpu(), item_seq.shape[1]):
+            some = some.to(passes.device)
+            place = torch.full_like(passes, -1)  # of each pass among these
+            place[some] = every[: len(some)]
+            rows = (place[pass_of] >= 0).nonzero().squeeze(1)
+            self._lengths = item_seq_len[rows]
+            with self._by(passes[some], place[pass_of[rows]]):
+                part = super().forward(item_seq[passes[some], :longest], item_seq_len[passes[some]])
+            outputs = part.new_empty(len(every), part.shape[1]) if outputs is None else outputs
+            outputs[rows] = part
         return outputs
 
     def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
@@ -65,8 +93,8 @@ class CausalMixin:
 
     @contextmanager
     def _by(self, passes: torch.Tensor, pass_of: torch.Tensor) -> Iterator[None]:
-        self._passes = passes, pass_of
+        before, self._passes = self._passes, (passes, pass_of)
         try:
             yield
         finally:
-            self._passes = None
+            self._passes = before

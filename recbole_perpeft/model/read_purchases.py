@@ -1,7 +1,7 @@
 """What a PerPEFT model makes of users' purchases: representations, and how well each group's module predicts them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -77,7 +77,9 @@ class ReadsPurchases:
         return rows.sum(dim=1) / (items > 0).sum(dim=1, keepdim=True).clamp(min=1)
 
     @torch.no_grad()
-    def losses_by_group(self, prefixes: Interaction, batch_size: int = 1024) -> torch.Tensor:
+    def losses_by_group(
+        self, prefixes: Interaction, batch_size: int = 1024, groups: Iterable[int] | None = None
+    ) -> torch.Tensor:
         """How well each group's module predicts purchases: cross entropy of the backbone's scores over all items.
 
         Of more than 65,536 items, backbones that compare one vector of a sequence with the items' take 16,384 that are
@@ -87,17 +89,19 @@ class ReadsPurchases:
         ----------
         prefixes
             Rows with a target each, ``[n]``.
+        groups
+            Whose modules are asked; None: all.
 
         Returns
         -------
         torch.FloatTensor
-            ``[n, num_groups]``.
+            ``[n, num_groups]``; zeros for other groups.
         """
         self.eval()
         drawn = self._drawn_items() if self.shares_passes and self.n_items - 1 > MOST_COMPARED else None
         batch_size = max(1, min(batch_size, _SCORES // (self.n_items if drawn is None else len(drawn))))
-        losses = torch.empty(len(prefixes), self.num_groups)
-        for group in range(self.num_groups):
+        losses = torch.zeros(len(prefixes), self.num_groups)
+        for group in range(self.num_groups) if groups is None else groups:
             # the content term differs little between groups, and sees the target in a general model's history
             with self.item_tower.catalogue(group), only(Part.BACKBONE, self):
                 for start in range(0, len(prefixes), batch_size):

@@ -25,6 +25,7 @@ _ITEMS = 64  # that a probe encodes at a time
 _FEATURES = 2048  # of items, that are projected and compared
 _TABLE = 100_000  # rows of a table at most: longer ones take in proportion
 _REPEATS = 3
+_FEW = 1e-3  # of sequences: a length that no more have is not probed
 _SCORES = 2**18  # of users at a time: of fewer, calls would be a large part
 _WEIGHTS = 8  # that scores are tried with at a time
 _ADAPTED = 1.25  # of a layer's time with adapters in it, in times of the layer's alone, where products are not probed
@@ -181,9 +182,13 @@ def _backbone(sizes: Sizes, batches: Batches) -> float:
 
 def _user(sizes: Sizes) -> float:
     """A user in a ranking."""
-    whole = torch.randn(_ITEMS, sizes.settings["MAX_ITEM_LIST_LENGTH"], sizes.width)
     layers = _layers(sizes.width).eval()  # with gradient: without it torch takes a shorter way than RecBole's layers
-    return _seconds(lambda: layers(whole)) / _ITEMS
+
+    def of_length(length: int) -> float:
+        whole = torch.randn(_ITEMS, length, sizes.width)
+        return _seconds(lambda: layers(whole)) / _ITEMS
+
+    return sum(share * of_length(length) for length, share in sizes.read_lengths.items() if share > _FEW)
 
 
 def _projected(sizes: Sizes) -> tuple[float, float]:

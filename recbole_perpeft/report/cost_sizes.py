@@ -9,6 +9,7 @@ import numpy as np
 from recbole_perpeft.config.choices import encoder_reads
 from recbole_perpeft.data.encoding_windows import FEWEST, GroupPurchases, batches_together
 from recbole_perpeft.data.user_batch import users_of_a_batch
+from recbole_perpeft.model.causal import lengths_read
 from recbole_perpeft.model.purchase_term import APART, NEIGHBOURS
 from recbole_perpeft.utils.errors import EncoderError
 
@@ -158,6 +159,20 @@ class Sizes:
         """How many items were bought near one, if all are bought alike: those that the purchase term counts."""
         pairs = self.users * self.purchases * min(self.purchases - 1, 2 * APART) / self.items
         return min(NEIGHBOURS, self.items * (1 - exp(-pairs / self.items)))
+
+    @property
+    def read_lengths(self) -> dict[int, float]:
+        """Positions that a ranking reads of users' sequences, and of which part of them each.
+
+        As if a length of n had the probability of n in an exponential distribution: of the demo, amazon-scientific and
+        ml-100k, means are within 15 % of what is read.
+        """
+        shares, longer = {}, 1.0  # of the sequences that are longer than the lengths so far
+        *lengths, longest = lengths_read(self.settings["MAX_ITEM_LIST_LENGTH"])
+        for length in lengths:
+            rest = exp(-length / self.purchases)
+            shares[length], longer = longer - rest, rest
+        return {**shares, longest: longer}
 
     def batches(self, groups: int) -> "Batches":
         """Those of an epoch in which users are in so many groups of one size: 1 in stage 1."""

@@ -1,11 +1,14 @@
-"""Files of runs that may begin in the same second."""
+"""Files of runs that may begin in the same second, and on disks that may be full."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
+
+from recbole_perpeft.utils.errors import TrainingError
 
 _TEMPORARY = re.compile(r".+\.(\d+)\.tmp")  # see replacing
 
@@ -72,3 +75,27 @@ def remove_empty(file: str | Path) -> None:
     with suppress(OSError):
         if not Path(file).stat().st_size:
             Path(file).unlink()
+
+
+@contextmanager
+def naming_full_disks(config) -> Iterator[None]:
+    """Let an error of a full disk say what a run writes, and where.
+
+    Raises
+    ------
+    TrainingError
+        In its place, with its notes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        named = TrainingError(
+            f"A disk is full: {error}. The run writes log and log_tensorboard in {Path.cwd()}, checkpoint_dir: "
+            f"{config['checkpoint_dir']} and content_cache: {config['content_cache'] or '~'}. Free the disk, or start "
+            "elsewhere."
+        )
+        for note in getattr(error, "__notes__", ()):
+            named.add_note(note)
+        raise named from error

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recbole.utils import init_logger
@@ -79,7 +79,8 @@ def run_log(config, verbose: bool = True) -> Iterator[str | None]:
     finally:
         for handler in ours:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # of a full disk, which must not hide what ended the run
+                handler.close()
         root.setLevel(level)
         for name, stream, wrapper in zip(("stdout", "stderr"), streams, wrapped, strict=True):
             if getattr(sys, name) is wrapper:

@@ -11,7 +11,9 @@ from recbole_perpeft.config import Config
 from recbole_perpeft.config.setting_effects import without_effect
 from recbole_perpeft.config.settings import PROPERTIES, RECBOLE_PROPERTIES, YAML_LOADER
 from recbole_perpeft.encoder import EncoderError
+from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import SettingError
+from recbole_perpeft.utils.launch import Place
 
 
 def make(tmp_path=None, files=(), values=None, line=(), model="SASRec"):
@@ -303,3 +305,13 @@ def test_a_gpu_is_used_if_it_is_to_be(monkeypatch, model, use_gpu, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert Config(model, "demo", config_dict={"use_gpu": use_gpu})["device"].type == expected
+
+
+def test_gpus_follow_from_the_processes_of_now_unless_they_are_given(monkeypatch):
+    of_one = Config("SASRec", "demo").settings()
+    monkeypatch.setattr(processes.state, "place", Place(0, 2, 0, 2, "localhost", 0))
+    two = Config("SASRec", "demo", config_dict=of_one)
+    assert two["gpu_id"] == "0,1"
+    assert Config("SASRec", "demo", config_dict={**of_one, "gpu_id": "3,5"}).settings()["gpu_id"] == "3,5"
+    monkeypatch.setattr(processes.state, "place", None)
+    assert Config("SASRec", "demo", config_dict=two.settings())["gpu_id"] == "0"

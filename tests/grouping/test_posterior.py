@@ -107,3 +107,11 @@ def test_groups_stay_as_they_are_where_none_can_be_soft(prepare, settings):
     _, trainer, *_ = prepare(**settings)
     assert not hasattr(trainer.model, "group_softness")
     assert not trainer.model.is_soft
+
+
+def test_of_many_groups_that_are_about_as_likely_the_likeliest_stays():
+    posterior = torch.full((2, 120), 1 / 120)
+    posterior[0, 7] += 0.001
+    shares = soft_shares(torch.tensor([3, 3]), posterior, 1.0)
+    assert shares[0].nonzero().flatten().tolist() == [7]
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(2))

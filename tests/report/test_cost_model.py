@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,7 +11,7 @@ from transformers import CLIPModel, ResNetConfig
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.report.cost_model import costs
-from recbole_perpeft.report.cost_probe import Rates, measured
+from recbole_perpeft.report.cost_probe import Rates, _user, measured
 from recbole_perpeft.report.cost_settings import sizes_of
 from recbole_perpeft.report.cost_sizes import tower_of
 from recbole_perpeft.utils.errors import EncoderError
@@ -179,6 +180,26 @@ def test_what_is_given_replaces_what_is_measured():
 def test_an_encoder_that_is_no_transformer_is_refused():
     with pytest.raises(EncoderError, match="image_encoder: ResNetConfig has no number hidden_size: the cost of"):
         tower_of(ResNetConfig(), "image", 16, None, "image_encoder")
+
+
+def test_positions_that_a_ranking_reads_are_those_of_users_histories():
+    rng = np.random.default_rng(0)
+    lengths = 1 + rng.geometric(1 / 9, size=20_000)  # of 10 on average
+    read = [next(n for n in (8, 16, 32, 50) if n >= min(length, 50)) for length in lengths]
+    found = sizes(MAX_ITEM_LIST_LENGTH=50).read_lengths
+    assert list(found) == [8, 16, 32, 50]
+    assert sum(found.values()) == pytest.approx(1)
+    assert sum(length * share for length, share in found.items()) == pytest.approx(np.mean(read), rel=0.1)
+    assert sizes(MAX_ITEM_LIST_LENGTH=5).read_lengths == {5: 1.0}
+
+
+def test_short_histories_make_long_lists_no_dearer():
+    short, long, full = (
+        _user(replace(sizes(MAX_ITEM_LIST_LENGTH=length), purchases=purchases))
+        for length, purchases in ((16, 5), (256, 5), (256, 2000))
+    )
+    assert long < 2 * short  # a fifth of the users has more than 8
+    assert full > 8 * long
 
 
 def test_items_near_one_are_those_that_users_bought_beside_it():

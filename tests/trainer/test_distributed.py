@@ -121,6 +121,14 @@ def test_gradients_are_those_of_one_process_and_other_groups_have_none(two, plac
     assert not others
 
 
+def test_each_asks_some_of_the_modules_for_users_losses(two, place):
+    alone = together.losses(place)
+    assert alone["asked"] == [[0, 1, 2]]
+    assert two["losses"]["asked"] == [[0, 2], [1]]
+    for found, expected in zip(two["losses"]["found"], alone["found"], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_dropout_differs_between_processes_and_follows_from_the_seed(two):
     assert two["draws"] == {"apart": 2, "together": 1, "again": True}
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_perpeft import quick_start
 from recbole_perpeft.quick_start import objective_function, run
-from recbole_perpeft.utils.errors import DataError, SettingError
+from recbole_perpeft.utils.errors import DataError, SettingError, TrainingError
 
 
 class Kept(logging.Handler):
@@ -98,3 +99,26 @@ def test_a_folder_that_cannot_be_made_is_named(tiny, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match="file/saved cannot be made"):
         run(config_dict=settings(tiny, checkpoint_dir=str(Path("file") / "saved")))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_disk_that_fills_up_in_a_run_is_named_whatever_the_log_says(tiny, root, monkeypatch, tmp_path):
+    def ends(*arguments, **named):
+        log = next(handler for handler in root.handlers if isinstance(handler, logging.FileHandler))
+        log.stream.close()
+        log.stream = open("/dev/full", "w")  # noqa: SIM115
+        log.stream.write("lost")
+        with open("/dev/full", "wb", buffering=0) as file:
+            try:
+                file.write(b"an event")
+            except OSError as error:
+                error.add_note("To go on: so.")
+                raise
+
+    monkeypatch.setattr(quick_start, "_fit_and_test", ends)
+    with pytest.raises(
+        TrainingError, match=r"A disk is full: \[Errno 28\] No space left.*checkpoint_dir: .*Free"
+    ) as caught:
+        run(config_dict=settings(tiny))
+    assert str(tmp_path) in str(caught.value)
+    assert caught.value.__notes__ == ["To go on: so."]

@@ -5,6 +5,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model import general_recommender, sequential_recommender
 from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.model.general_recommender import ConvNCF
 
 from recbole_perpeft.config.registry import recbole_models
 from tests.matrix import quickly
@@ -108,3 +109,18 @@ def test_tables_kept_from_an_evaluation_go_with_the_weights_they_are_made_of(pre
         assert not torch.allclose(perturbed(model).full_sort_predict(interaction), expected)
         model.load_state_dict(best)
         torch.testing.assert_close(model.full_sort_predict(interaction), expected)
+
+
+def test_convncf_scores_many_pairs_with_the_maps_of_few_in_memory(prepare, monkeypatch):
+    _, trainer, _, _, _ = prepare(model="ConvNCF", embedding_size=64)
+    model, numbers, forward = perturbed(trainer.model), [], ConvNCF.forward
+    users, items = torch.randint(1, model.n_users, (700,)), torch.randint(1, model.n_items, (700,))
+    with torch.no_grad():
+        expected = model(users, items)
+        monkeypatch.setattr(
+            ConvNCF, "forward", lambda *arguments: numbers.append(len(arguments[1])) or forward(*arguments)
+        )
+        scores = model.predict(Interaction({"user_id": users, "item_id": items}))
+    assert max(numbers) <= 256
+    assert sum(numbers) == 700
+    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
