@@ -10,7 +10,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
-from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, rounds
+from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, KEPT, rounds
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -181,18 +181,21 @@ def _searched(sizes: Sizes, most: int) -> float:
 
 
 def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
-    """Seconds of the searches for the terms' weights: scores without a term, its own in each form, and all mixtures."""
+    """Seconds of the searches for the terms' weights: scores of the backbone and of each form, and all mixtures."""
     terms = [candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]]
     first = min(_block(sizes), sizes.users / groups)  # users of the first batch, which gives the units
     of_rounds, seconds = rounds(sizes.items), 0.0
     for most in of_rounds if len(terms) > 1 else of_rounds[-1:]:
-        rows = _searched(sizes, most)
+        rows, both = _searched(sizes, most), len(terms) > 1
+        passes = 1 if rows * sizes.items <= KEPT else len(terms) + both
+        scores = passes * rates.score
         for candidates in terms:
             forms = len({form for _, form in candidates})
-            scores = (1 + forms) * rates.score + len(candidates) * rates.weighed
-            seconds += rows * (rates.user + sizes.items * scores) + first * sizes.items * (1 + forms) * rates.height
-        if len(terms) > 1:  # both together
-            seconds += rows * (rates.user + sizes.items * (2 * rates.score + len(FACTORS) * rates.weighed))
+            scores += (forms + both) * rates.score + len(candidates) * rates.weighed  # with the other term
+            seconds += first * sizes.items * (1 + forms) * rates.height
+        if both:
+            scores += len(terms) * rates.score + len(FACTORS) * rates.weighed
+        seconds += rows * (passes * rates.user + sizes.items * scores)
     return seconds
 
 

@@ -1,5 +1,6 @@
 """How much the terms beside the backbone weigh in a model's scores: found in validation, among a few weights."""
 
+from collections.abc import Iterable
 from itertools import product
 
 import torch
@@ -14,6 +15,7 @@ from recbole_perpeft.utils import processes
 _FIRST = 1000  # users of the first round
 _SECOND = (1500, 6000)  # of the second at least and at most
 _SCORED = 2**27  # scores of one part in the second round
+KEPT = 2**25  # scores of the backbone that are kept for the whole of a round
 # How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
 # What is tried beside the weight, by the term's buffers.
@@ -48,35 +50,55 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     valid_data
         The validation's loader, of full or sampled rankings.
     """
-    if hasattr(trainer.model, "encode_catalogues"):  # all processes together, before each has batches of its own
-        trainer.model.encode_catalogues()
-    terms = {part: term for part, term in trainer.model.score_terms.items() if term is not None}
+    model = trainer.model
+    if hasattr(model, "encode_catalogues"):  # all processes together, before each has batches of its own
+        model.encode_catalogues()
+    terms = {part: term for part, term in model.score_terms.items() if term is not None}
     for term in terms.values():
         term.weight.zero_()
-    of_rounds = rounds(trainer.model.n_items)
+    k, of_rounds = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
     for rows in of_rounds if len(terms) > 1 else of_rounds[-1:]:
-        for part, term in terms.items():
-            _find(trainer, valid_data, part, term, rows)
-        if len(terms) > 1:
-            _scale(trainer, valid_data, list(terms.values()), rows)
+        with torch.no_grad(), model_scorer(trainer, valid_data) as score:
+            search = _Round(model, terms, score, some_batches(valid_data, rows), k)
+            for part in terms:
+                search.find(part)
+            if len(terms) > 1:
+                search.scale()
 
 
-@torch.no_grad()
-def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) -> None:
-    """Give one term its weight and form, by some of the users."""
-    term.weight.zero_()
-    forms, candidates = _FORMS[part], CANDIDATES[part]
-    gains, units = torch.zeros(len(candidates), dtype=torch.float64), None
-    k = length_of(trainer.config["valid_metric"], trainer.model.n_items)
-    with model_scorer(trainer, valid_data) as score:
-        for number, batch in enumerate(some_batches(valid_data, rows)):
+class _Round:
+    """A search by some of the users.
+
+    Parameters
+    ----------
+    model
+        Whose ``terms`` are weighed.
+    score
+        From :func:`~recbole_perpeft.evaluation.ranked_rows.model_scorer`.
+    batches
+        Of the users.
+    k
+        From :func:`~recbole_perpeft.evaluation.rank_gain.length_of`.
+    """
+
+    def __init__(self, model: nn.Module, terms: dict[Part, nn.Module], score, batches: Iterable[tuple], k: int):
+        self._model, self._terms, self._score, self._k = model, terms, score, k
+        self._batches = list(batches)
+        self._backbone: dict[int, tuple[torch.Tensor, tuple]] = {}  # of each batch, where all together are few
+
+    def find(self, part: Part) -> None:
+        """Give one term the weight and form that are best beside all the rest."""
+        term, forms, candidates = self._terms[part], _FORMS[part], CANDIDATES[part]
+        term.weight.zero_()
+        gains, units = torch.zeros(len(candidates), dtype=torch.float64), None
+        for number in range(len(self._batches)):
             if number and not processes.is_own(number):  # the first one gives the units
                 continue
-            others, positives = _scores(Part.ALL, trainer.model, score, batch)
+            others, positives = self._sum(number)
             added = []
             for form in forms:
                 _take(term, form)
-                added.append(_scores(part, trainer.model, score, batch)[0])
+                added.append(self._scores(number, part)[0])
             if units is None:
                 of_others = height(others)
                 units = [of_others / height(of_form) for of_form in added]
@@ -84,29 +106,46 @@ def _find(trainer: Trainer, valid_data, part: Part, term: nn.Module, rows: int) 
                 continue
             for form, of_form in enumerate(added):
                 weights = [share * units[form] for share, own in candidates if own == form]
-                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives, k)
-    share, form = candidates[_best(gains)]
-    _take(term, forms[form])
-    term.weight.fill_(share * units[form])
+                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives, self._k)
+        share, form = candidates[_best(gains)]
+        _take(term, forms[form])
+        term.weight.fill_(share * units[form])
 
+    def scale(self) -> None:
+        """Multiply the weights of all terms by what is best for them together.
 
-@torch.no_grad()
-def _scale(trainer: Trainer, valid_data, terms: list[nn.Module], rows: int) -> None:
-    """Multiply the weights of all terms by what is best for them together, by some of the users.
-
-    What one term may weigh depends on the other's weight: each beside the rest stays near where it is.
-    """
-    gains = torch.zeros(len(FACTORS), dtype=torch.float64)
-    k = length_of(trainer.config["valid_metric"], trainer.model.n_items)
-    with model_scorer(trainer, valid_data) as score:
-        for number, batch in enumerate(some_batches(valid_data, rows)):
+        What one term may weigh depends on the other's weight: each beside the rest stays near where it is.
+        """
+        gains = torch.zeros(len(FACTORS), dtype=torch.float64)
+        for number in range(len(self._batches)):
             if processes.is_own(number):
-                backbone, positives = _scores(Part.BACKBONE, trainer.model, score, batch)
-                together, _ = _scores(Part.ALL, trainer.model, score, batch)
-                added = (together - backbone).masked_fill_(backbone.isinf(), -torch.inf)
-                gains += rank_gains(backbone, added, FACTORS, *positives, k)
-    for term in terms:
-        term.weight.mul_(FACTORS[_best(gains)])
+                backbone, positives = self._of_backbone(number)
+                added = (self._sum(number)[0] - backbone).masked_fill_(backbone.isinf(), -torch.inf)
+                gains += rank_gains(backbone, added, FACTORS, *positives, self._k)
+        for term in self._terms.values():
+            term.weight.mul_(FACTORS[_best(gains)])
+
+    def _sum(self, number: int) -> tuple[torch.Tensor, tuple]:
+        """Scores of a batch with the terms as they weigh now, ``[rows, n_items]``, and its positives."""
+        scores, positives = self._of_backbone(number)
+        for part, term in self._terms.items():
+            if term.weight:
+                scores = torch.addcmul(scores, self._scores(number, part)[0], term.weight)
+        return scores, positives
+
+    def _of_backbone(self, number: int) -> tuple[torch.Tensor, tuple]:
+        if number in self._backbone:
+            return self._backbone[number]
+        found = self._scores(number, Part.BACKBONE)
+        if len(self._batches) * found[0].numel() <= KEPT:
+            self._backbone[number] = found
+        return found
+
+    def _scores(self, number: int, part: Part) -> tuple[torch.Tensor, tuple]:
+        """One part of a batch's scores ``[rows, n_items]``, minus infinity for what is not ranked; the positives."""
+        with only(part, self._model):
+            _, scores, *positives = self._score(self._batches[number])
+        return scores, tuple(rows.to(scores.device) for rows in positives)
 
 
 def _best(gains: torch.Tensor) -> int:
@@ -117,13 +156,6 @@ def _best(gains: torch.Tensor) -> int:
 def _take(term: nn.Module, form: dict[str, float]) -> None:
     for name, value in form.items():
         getattr(term, name).fill_(value)
-
-
-def _scores(part: Part, model: nn.Module, score, batch: tuple) -> tuple[torch.Tensor, tuple]:
-    """One part of the scores ``[rows, n_items]``, minus infinity for what is not ranked; and the positives."""
-    with only(part, model):
-        _, scores, *positives = score(batch)
-    return scores, tuple(rows.to(scores.device) for rows in positives)
 
 
 def height(scores: torch.Tensor) -> float:

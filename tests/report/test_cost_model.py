@@ -83,7 +83,7 @@ def test_the_total_is_the_sum_of_its_parts():
     once = sum(cost.seconds for cost in found["Once"])
     # the test is a validation without the searches: each ranks, and scores in each form and with each candidate, and
     # with both terms together
-    search = 2 * 1000 * (3 * 1e-4 + 10_000 * 1e-9 * ((1 + 3) + 14 * 3 + (1 + 4) + 8 * 4 + 2 + 11))
+    search = 2 * 1000 * (1e-4 + 10_000 * 1e-9 * (1 + (3 + 1) + 14 * 3 + (4 + 1) + 8 * 4 + 2 + 11))
     search += 2 * 125 * 10_000 * 2e-9 * (1 + 3 + 1 + 4)  # a group's users give the units, in both rounds
     assert seconds(found, "In all") == pytest.approx(once + 3 * (steps[0] + first) + steps[1] + 2 * third - search)
     assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(

@@ -3,20 +3,20 @@
 import pytest
 
 from recbole_perpeft.trainer import term_weights
-from recbole_perpeft.trainer.term_weights import FACTORS, find_term_weights
+from recbole_perpeft.trainer.term_weights import FACTORS, _Round, find_term_weights
 from tests.training import mean_gain
 
 
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
 def test_both_weights_together_are_the_best_of_their_multiples(prepare, monkeypatch, model):
     _, trainer, _, valid_data, _ = prepare(model=model)
-    scale, before = term_weights._scale, []
+    scale, before = _Round.scale, []
 
-    def watched(trainer, valid_data, terms, rows):
-        before.append([float(term.weight) for term in terms])
-        scale(trainer, valid_data, terms, rows)
+    def watched(search):
+        before.append([float(term.weight) for term in trainer.model.score_terms.values()])
+        scale(search)
 
-    monkeypatch.setattr(term_weights, "_scale", watched)
+    monkeypatch.setattr(_Round, "scale", watched)
     find_term_weights(trainer, valid_data)
     terms = list(trainer.model.score_terms.values())
     found, gain = [float(term.weight) for term in terms], mean_gain(trainer, valid_data)
@@ -35,6 +35,16 @@ def test_both_weights_together_are_the_best_of_their_multiples(prepare, monkeypa
 
 def test_one_term_alone_is_not_scaled(prepare, monkeypatch):
     _, trainer, _, valid_data, _ = prepare(purchase_term=False)
-    monkeypatch.setattr(term_weights, "_scale", None)
+    monkeypatch.setattr(_Round, "scale", None)
     find_term_weights(trainer, valid_data)
     assert trainer.model.score_terms
+
+
+def test_weights_are_the_same_whether_scores_of_the_backbone_are_kept_or_not(prepare, monkeypatch):
+    _, trainer, _, valid_data, _ = prepare()
+    found = []
+    for kept in (term_weights.KEPT, 0):
+        monkeypatch.setattr(term_weights, "KEPT", kept)
+        find_term_weights(trainer, valid_data)
+        found.append([(float(term.weight), float(term.decay)) for term in trainer.model.score_terms.values()])
+    assert found[0] == found[1]
