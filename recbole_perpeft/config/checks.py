@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole.utils import ModelType
 
-from recbole_perpeft.config.choices import BY_USER, SHARED, encoder_reads, registered
+from recbole_perpeft.config.choices import BY_USER, SHARED, registered
 from recbole_perpeft.config.load_columns import check_load_col
 from recbole_perpeft.config.registry import reads_content
 from recbole_perpeft.config.settings import known_settings
@@ -242,8 +242,6 @@ def _check_ours(config) -> None:
         )
     if config["content_weight"] == 0:  # no module of the encoder would have a gradient: none is trained
         config["peft_type"] = "NONE"
-    if config["batches_per_encoding"] is None and not encoder_reads(config, "peft_layers"):
-        config["batches_per_encoding"] = 1  # no step runs the foundation model
     only_epochs = "epochs" in config.external_config_dict and "global_epochs" not in config.external_config_dict
     if config["global_epochs"] is None or only_epochs:
         config["global_epochs"] = -(-config["epochs"] // 2)

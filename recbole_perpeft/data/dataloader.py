@@ -8,7 +8,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.transform import construct_transform
 
-from recbole_perpeft.config.choices import PAIRS, SHARED
+from recbole_perpeft.config.choices import PAIRS, SHARED, encoder_reads
 from recbole_perpeft.data.batch_table import barred_ids, barred_rows, distinct_items, own_users, relabelled, rows_of
 from recbole_perpeft.data.encoding_windows import batches_together, purchases_of_groups, windows
 from recbole_perpeft.data.group_batches import GroupBatches
@@ -120,7 +120,9 @@ class UserBatchLoader(AbstractDataLoader):
 
     @property
     def together(self) -> int:
-        """How many batches' items are encoded together, if nobody says so."""
+        """How many batches' items are encoded together, if nobody says: 1 where no step runs the foundation model."""
+        if not encoder_reads(self.config, "peft_layers"):
+            return 1
         if self._together is None:
             histories = [self.histories[user] for user in self.users]
             drawn = (self.config["num_negatives"] or 0) if self._negatives else 0

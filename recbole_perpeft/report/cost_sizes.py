@@ -180,7 +180,9 @@ class Sizes:
         most = self.settings["users_per_batch"] or users_of_a_batch(max(self.purchases - 1, 1))
         number, most = ceil(of_a_group / most), min(most, of_a_group)
         together, kept = self.settings["batches_per_encoding"], self.settings["encoding_batch_size"]
-        if together is None:
+        if together is None and self.is_frozen:
+            together = 1
+        elif together is None:
             buyers = np.array([of_a_group * self.purchases / self.items])  # of each item, if all are bought alike
             drawn = 1 - (1 - 1 / self.items) ** (self.settings["num_negatives"] or 0)
             one = GroupPurchases(of_a_group, buyers, np.array([self.items]), drawn)

@@ -274,13 +274,6 @@ def test_new_settings_arrive_from_the_command_line():
     assert [again[key] for key in keys] == [None, 2, "bf16", 4, True]
 
 
-@pytest.mark.parametrize(("peft_type", "number"), [("LORA", None), ("IA3", None), ("IISAN", 1), ("NONE", 1)])
-def test_items_of_several_batches_are_encoded_together_where_the_foundation_model_runs_in_steps(peft_type, number):
-    line = [f"--peft_type={peft_type}"]
-    assert make(line=line, model="PerPEFTSASRec")["batches_per_encoding"] == number
-    assert make(line=[*line, "--batches_per_encoding=3"], model="PerPEFTSASRec")["batches_per_encoding"] == 3
-
-
 def test_recboles_sequential_models_run_with_their_own_loss_out_of_the_box():
     assert make(model="SASRec")["train_neg_sample_args"]["distribution"] == "none"
     assert make(model="BPR")["train_neg_sample_args"]["distribution"] == "uniform"

@@ -77,3 +77,13 @@ def test_a_loader_makes_the_smallest_windows_of_five_passes(prepare, monkeypatch
     train_data.set_groups(np.arange(train_data._dataset.user_num) % 3, group_negatives=False)
     assert train_data.together <= 14  # batches of a group, of which together more than five passes cannot be avoided
     assert passes(None) == passes(train_data.together) <= 1.05 * max(5, passes(14))
+
+
+@pytest.mark.parametrize(("peft_type", "together"), [("LORA", 8), ("IISAN", 1), ("NONE", 1)])
+def test_items_of_several_batches_are_encoded_together_where_the_foundation_model_runs_in_steps(
+    prepare, peft_type, together
+):
+    _, _, train_data, *_ = prepare(peft_type=peft_type, peft_config={}, users_per_batch=2)
+    assert train_data.together == together
+    assert {len(window) for window in train_data.windows(None)} <= set(range(1, together + 1))
+    assert max(len(window) for window in train_data.windows(3)) == 3
