@@ -1,5 +1,6 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -220,8 +221,7 @@ class PerPEFTTrainer(TellingTrainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
-        if self._has_just_begun:
-            self.cur_step = 0
+        self.stopping_step = sys.maxsize if self._has_just_begun else self.config["stopping_step"]
         with self.steps.averaged():
             find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
@@ -231,12 +231,13 @@ class PerPEFTTrainer(TellingTrainer):
 
     @property
     def _has_just_begun(self) -> bool:
-        """Whether no validation ends stage 1 yet, in the first ``stopping_step`` of a model with terms.
+        """Whether stage 1 of a model with terms has had too few validations to end by them.
 
         By its terms a model that has learnt next to nothing ranks well, and what it learns first may rank worse.
         """
         has_terms = any(term is not None for term in self.model.score_terms.values())
-        return has_terms and self.stage is Stage.GLOBAL and self.epoch < self.stopping_step * self.eval_step
+        enough = 2 * self.config["stopping_step"] * min(self.config["eval_step"], self.epochs)
+        return has_terms and self.stage is Stage.GLOBAL and self.epoch + 1 < enough
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

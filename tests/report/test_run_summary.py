@@ -203,11 +203,10 @@ def test_the_next_command_has_the_settings_of_the_run(tiny, model):
 
 
 def test_the_next_command_has_nothing_that_follows_from_the_rest(tiny):
-    config = tiny(peft_type="NONE", epochs=6, global_epochs=3, batches_per_encoding=1)
+    config = tiny(peft_type="NONE", epochs=6, global_epochs=3)
     command = next(step for step in next_steps(config, prepare_run(config)[1], saved=True) if " compare " in step)
     assert "--peft_type=NONE" in command
     assert "--epochs=6" in command
-    assert "batches_per_encoding" not in command
     assert "global_epochs" not in command
 
 

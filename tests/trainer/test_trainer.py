@@ -119,7 +119,8 @@ def test_stage_3_starts_from_the_best_of_stage_1_and_keeps_it_if_nothing_beats_i
 
 
 @pytest.mark.parametrize(("terms", "last"), [(True, 5), (False, 4)], ids=["with terms", "without"])
-def test_what_a_model_ranks_by_its_terms_before_it_has_learnt_ends_no_stage(prepare, monkeypatch, terms, last):
+def test_what_a_model_ranks_by_its_terms_before_it_has_learnt_ends_no_stage(prepare, monkeypatch, caplog, terms, last):
+    caplog.set_level("INFO")
     settings = {"epochs": 20, "num_groups": 1, "stopping_step": 3, "content_term": terms, "purchase_term": terms}
     _, trainer, train_data, valid_data, _ = prepare(**settings)
     scores = iter([9.0, *[1.0] * 19])
