@@ -139,7 +139,7 @@ def test_runs_side_by_side_share_the_cores(instead_of_python, tmp_path, monkeypa
 
 
 def test_an_interrupt_ends_what_is_running(instead_of_python, tmp_path):
-    begun = tmp_path / "begun"
+    begun, ended = tmp_path / "begun", threading.Event()
     begun.mkdir()
     instead_of_python(f"touch {begun}/$$; exec sleep 600")
 
@@ -148,10 +148,15 @@ def test_an_interrupt_ends_what_is_running(instead_of_python, tmp_path):
         while len(list(begun.iterdir())) < 2 and time.monotonic() < until:
             time.sleep(0.01)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        while not ended.wait(20):  # Python drops one that comes while a finalizer runs
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
-    with output_folder(tmp_path / "out") as folder, pytest.raises(KeyboardInterrupt):
-        do_runs([Run(name, "Pop", "tiny", {}) for name in "abc"], folder, place=Processes(2))
+    try:
+        with output_folder(tmp_path / "out") as folder, pytest.raises(KeyboardInterrupt):
+            do_runs([Run(name, "Pop", "tiny", {}) for name in "abc"], folder, place=Processes(2))
+    finally:
+        ended.set()
     processes = [int(file.name) for file in begun.iterdir()]
     assert len(processes) == 2
     for process in processes:
