@@ -148,7 +148,7 @@ def test_an_interrupt_ends_what_is_running(instead_of_python, tmp_path):
         while len(list(begun.iterdir())) < 2 and time.monotonic() < until:
             time.sleep(0.01)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        while not ended.wait(20):  # Python drops one that comes while a finalizer runs
+        while not ended.wait(20):  # one that comes just before a wait acts when that ends
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
