@@ -122,8 +122,9 @@ class _Round:
                 backbone, positives = self._of_backbone(number)
                 added = (self._sum(number)[0] - backbone).masked_fill_(backbone.isinf(), -torch.inf)
                 gains += rank_gains(backbone, added, FACTORS, *positives, self._k)
+        factor = FACTORS[_best(gains)]
         for term in self._terms.values():
-            term.weight.mul_(FACTORS[_best(gains)])
+            term.weight.mul_(factor)
 
     def _sum(self, number: int) -> tuple[torch.Tensor, tuple]:
         """Scores of a batch with the terms as they weigh now, ``[rows, n_items]``, and its positives."""
