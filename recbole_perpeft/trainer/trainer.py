@@ -160,6 +160,7 @@ class PerPEFTTrainer(TellingTrainer):
     def _fit_stage(self, epochs: int, *arguments) -> None:
         self.epochs = epochs
         self.eval_step = min(self.config["eval_step"], epochs)
+        self._have_patience()
         stopped_early = self.cur_step > self.stopping_step  # a resumed run may stand just there
         if self.start_epoch < epochs and not stopped_early:
             self.logger.info(stage_report(self.stage.number, self.start_epoch, epochs, self.model, self.config))
@@ -200,6 +201,7 @@ class PerPEFTTrainer(TellingTrainer):
         init_seed((self.config["seed"] * 100_003 + epoch_idx) % 2**32, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
         self.epoch = epoch_idx
+        self._have_patience()
         self._regroup(train_data, epoch_idx)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
@@ -221,7 +223,6 @@ class PerPEFTTrainer(TellingTrainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
-        self.stopping_step = sys.maxsize if self._has_just_begun else self.config["stopping_step"]
         with self.steps.averaged():
             find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
@@ -229,15 +230,16 @@ class PerPEFTTrainer(TellingTrainer):
                 self.groups.foresee(self._train_data)
         return found
 
-    @property
-    def _has_just_begun(self) -> bool:
-        """Whether stage 1 of a model with terms has had too few validations to end by them.
+    def _have_patience(self) -> None:
+        """Let no validation end stage 1 of a model with terms before it has had twice ``stopping_step`` of them.
 
         By its terms a model that has learnt next to nothing ranks well, and what it learns first may rank worse.
         """
+        patience = self.config["stopping_step"]
         has_terms = any(term is not None for term in self.model.score_terms.values())
-        enough = 2 * self.config["stopping_step"] * min(self.config["eval_step"], self.epochs)
-        return has_terms and self.stage is Stage.GLOBAL and self.epoch + 1 < enough
+        enough = 2 * patience * min(self.config["eval_step"], self.epochs)
+        has_just_begun = has_terms and self.stage is Stage.GLOBAL and self.epoch + 1 < enough
+        self.stopping_step = sys.maxsize if has_just_begun else patience
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

@@ -125,11 +125,29 @@ def test_what_a_model_ranks_by_its_terms_before_it_has_learnt_ends_no_stage(prep
     _, trainer, train_data, valid_data, _ = prepare(**settings)
     scores = iter([9.0, *[1.0] * 19])
     monkeypatch.setattr(Trainer, "_valid_epoch", lambda *_, **__: (next(scores), {"ndcg@20": 0.0}))
-    trainer.fit(train_data, valid_data, verbose=False)
+    trainer.fit(train_data, valid_data)
+    assert "best eval result in epoch 0" in caplog.text
     assert (
         max(trainer.train_loss_dict) == last
-    )  # the first three validations, or the first, and then one more than three
+    )  # after twice three validations, or one more than three without a better
     assert trainer.best_epoch == 0
+
+
+def test_a_resumed_run_ends_where_it_would_have(prepare, monkeypatch):
+    settings = {"epochs": 20, "num_groups": 1, "stopping_step": 3}
+    monkeypatch.setattr(Trainer, "_valid_epoch", lambda trainer, *_, **__: (-trainer.epoch, {"ndcg@20": 0.0}))
+
+    def interrupt(epoch, score):
+        if epoch == 4:  # four validations without a better one, and none that could end it
+            raise KeyboardInterrupt
+
+    _, trainer, train_data, valid_data, _ = prepare(**settings)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(train_data, valid_data, verbose=False, callback_fn=interrupt)
+    _, again, train_data, valid_data, _ = prepare(**settings)
+    again.resume_checkpoint(trainer.saved_model_file)
+    again.fit(train_data, valid_data, verbose=False)
+    assert list(again.train_loss_dict) == [5]
 
 
 def test_one_group_is_global_peft_for_all_epochs(prepare):
