@@ -27,6 +27,12 @@ from recbole_perpeft.grouping.methods import GROUPINGS, RandomGroups  # noqa: E4
 METRIC = "ndcg@20"
 
 
+def drawn_groups() -> dict[str, int]:
+    """The group that the demo's generator drew for each user, by the user's token."""
+    purchases = make_purchases(make_catalogue(N_ITEMS, SEED), N_USERS, SEED)
+    return dict(zip(purchases.user_ids, purchases.groups.tolist(), strict=True))
+
+
 class DrawnGroups(RandomGroups):
     """Those of the generator, in place of groups by chance."""
 
@@ -34,8 +40,7 @@ class DrawnGroups(RandomGroups):
 
     def fit(self, model: nn.Module, sequences: dict[int, np.ndarray]) -> np.ndarray:
         """As :meth:`~recbole_perpeft.grouping.methods.GroupRule.fit`."""
-        purchases = make_purchases(make_catalogue(N_ITEMS, SEED), N_USERS, SEED)
-        drawn = dict(zip(purchases.user_ids, purchases.groups.tolist(), strict=True))
+        drawn = drawn_groups()
         return np.array([drawn[token] for token in self.tokens[list(sequences)]])
 
 

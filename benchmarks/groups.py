@@ -11,14 +11,12 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for dataset.make, which is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmarks, which is not installed
 
 import numpy as np  # noqa: E402
 from sklearn.metrics import normalized_mutual_info_score  # noqa: E402
 
-from dataset.make.catalogue import make_catalogue  # noqa: E402
-from dataset.make.demo import N_ITEMS, N_USERS, SEED  # noqa: E402
-from dataset.make.purchases import make_purchases  # noqa: E402
+from benchmarks.drawn_groups import drawn_groups  # noqa: E402
 from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
 from recbole_perpeft.config.settings import settings_of  # noqa: E402
@@ -32,8 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     arguments, words = parser.parse_known_args()
-    purchases = make_purchases(make_catalogue(N_ITEMS, SEED), N_USERS, SEED)
-    drawn = dict(zip(purchases.user_ids, purchases.groups.tolist(), strict=True))
+    drawn = drawn_groups()
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     for seed in arguments.seeds:
         settings = {"seed": seed, "show_progress": False, "state": "ERROR", **settings_of(words)}
