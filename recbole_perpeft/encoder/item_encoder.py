@@ -38,6 +38,8 @@ class ItemEncoder(nn.Module):
     reads : tuple of str
         Settings that a class takes beside these parameters, by their names: of ``peft_type``, ``peft_config``,
         ``peft_layers`` and ``iisan_form``. The others are refused where they are given.
+    likeness_is_fixed : bool
+        Whether no module of ours moves what items are compared by for likeness (:meth:`fixed_features`).
     feature_dim : int
         Length of a feature.
     item_features : ItemFeatures
@@ -50,6 +52,7 @@ class ItemEncoder(nn.Module):
     """
 
     reads: tuple[str, ...] = ()
+    likeness_is_fixed = False
 
     def __init__(
         self,
@@ -159,6 +162,8 @@ class FrozenItemEncoder(ItemEncoder):
     They are computed once ever, for the whole catalogue, and kept beside the content. Parameters, attributes and
     errors are those of :class:`ItemEncoder`.
     """
+
+    likeness_is_fixed = True
 
     def __init__(
         self,

@@ -63,6 +63,13 @@ class LikenessMap:
         """
         return torch.cat(list(self.in_blocks(features)))
 
+    def with_gradient(self, features: torch.Tensor) -> torch.Tensor:
+        """As a call, in single precision throughout, for ``features [n, d]`` that are being trained."""
+        rows = features.float() - self.mean.float()
+        if self.factor is not None:
+            rows = torch.linalg.solve_triangular(self.factor.float(), rows.T, upper=False).T
+        return F.normalize(rows)
+
     def in_blocks(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
         """As a call, some items at a time."""
         return map(self._vectors, blocks(features, _CHUNK))

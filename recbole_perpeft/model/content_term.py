@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from recbole_perpeft.model.content_similarity import LikenessMap, profiles
 from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release, rows_from
@@ -27,6 +28,10 @@ class ContentTerm(nn.Module):
     ----------
     weight, decay : torch.Tensor
         a, and what a purchase weighs, as a share of the one after it.
+    likeness : torch.FloatTensor or None
+        Where modules learn from the term: the map that all their features go through (:class:`LikenessMap`), of which
+        the first row is the mean, the others are the factor, ``[d + 1, d]``. It is fitted once, before anything has
+        moved: a map that followed the features would undo what is learnt. None: each table is whitened by itself.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -34,6 +39,8 @@ class ContentTerm(nn.Module):
         self._folder = folder
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("decay", torch.ones(()))
+        self.register_buffer("likeness", None)
+        self.register_load_state_dict_pre_hook(_have_likeness)
         self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
         self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves
         self._table: torch.Tensor | None = None  # the one in use
@@ -43,6 +50,27 @@ class ContentTerm(nn.Module):
     def is_used(self) -> bool:
         """Whether scores depend on it."""
         return bool(self.weight > 0)
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether modules learn from it."""
+        return self.likeness is not None
+
+    def fix_likeness(self, features: torch.Tensor) -> None:
+        """Let all tables go through the map that is fitted to the ``features [n_items, d]`` of now."""
+        fitted = LikenessMap.fitted(rows_from(features, 1))
+        self.likeness = torch.cat([fitted.mean[None], fitted.factor]).float()  # [d + 1, d]
+        self.forget()
+
+    def _likeness_of(self, items: torch.Tensor) -> LikenessMap:
+        if self.likeness is None:
+            return LikenessMap.fitted(items)
+        mean, factor = self.likeness[0].double(), self.likeness[1:].double()
+        return LikenessMap(mean, factor)
+
+    def vectors(self, features: torch.Tensor) -> torch.Tensor:
+        """Unit vectors of some items' ``features [m, d]``, with gradient, below a row of padding: ``[m + 1, d]``."""
+        return F.pad(LikenessMap(self.likeness[0], self.likeness[1:]).with_gradient(features), (0, 0, 1, 0))
 
     @property
     def table(self) -> torch.Tensor:
@@ -71,7 +99,7 @@ class ContentTerm(nn.Module):
 
     def _compared(self, module: int, features: torch.Tensor) -> torch.Tensor:
         items = rows_from(features, 1)  # without padding
-        likeness = self._maps[module] = LikenessMap.fitted(items)
+        likeness = self._maps[module] = self._likeness_of(items)
         table = empty_rows(*features.shape, features.device, self._folder)  # [n_items, d]
         return fill(table, chain([features.new_zeros(1, features.shape[1])], likeness.in_blocks(items)))
 
@@ -120,3 +148,9 @@ class ContentTerm(nn.Module):
     def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The same of one item for each row, ``items [n]``: ``[n]``."""
         return (profiles(self._table, histories, self.decay) * self._table[items]).sum(dim=1)
+
+
+def _have_likeness(term: ContentTerm, state_dict: dict, prefix: str, *others) -> None:
+    """Have a map where the state that is to be loaded has one."""
+    value = state_dict.get(f"{prefix}likeness")
+    term.likeness = None if value is None else torch.empty_like(value, device=term.weight.device)

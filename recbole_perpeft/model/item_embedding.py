@@ -110,8 +110,8 @@ class MultimodalItemEmbedding(ItemRows):
         finally:
             self._window, self.encoder.item_features.in_portions = None, False
 
-    def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
-        return super()._features(items, group) if self._window is None else self._window.features(items)
+    def features(self, items: torch.Tensor, group: int) -> torch.Tensor:
+        return super().features(items, group) if self._window is None else self._window.features(items)
 
     def _content(self, items: torch.Tensor, group: int) -> torch.Tensor:
         if self._window is None:

@@ -107,14 +107,14 @@ class ItemRows(nn.Module):
         ids = ids * F.embedding(on_device, self._in_training)  # [m, embedding_dim]
         if users is None:
             return self._as_seen(self._content(items, group) + ids, group), norm
-        of_content = self._projector(group), self.content_weight, self._features(items, group)
+        of_content = self._projector(group), self.content_weight, self.features(items, group)
         return self.conditioning.rows(*of_content, ids, users).flatten(0, 1), norm
 
     def _content(self, items: torch.Tensor, group: int) -> torch.Tensor:
         """``w R_g(f(i; P_g))`` of ``items [n]``, ``[n, embedding_dim]``."""
-        return self._project(self._features(items, group), group)
+        return self._project(self.features(items, group), group)
 
-    def _features(self, items: torch.Tensor, group: int) -> torch.Tensor:
+    def features(self, items: torch.Tensor, group: int) -> torch.Tensor:
         return self.encoder.encode(items, self.module_of(group))  # [n, content_size]
 
     def rows_of(self, features: torch.Tensor, group: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 from recbole_perpeft import encoder as encoders
 from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.model.backbone import fuse_gelu, with_known_loss
+from recbole_perpeft.model.content_loss import LearnsContent
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.model.loss import LOSSES
@@ -23,7 +24,7 @@ from recbole_perpeft.model.trained_state import save_trained_only
 from recbole_perpeft.utils import processes
 
 
-class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
+class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
     """Puts the item tower into a RecBole backbone: ``class PerPEFTX(PerPEFTMixin, X): backbone_name = "X"``.
 
     The tower comes in after the backbone's ``__init__``, because RecBole's backbones re-initialise every submodule at
@@ -88,6 +89,7 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
         self.item_tower = make_tower(config, dataset, merged, biases)
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
+        self._learn_content(config)
         self._count_purchases(config, dataset)
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)
@@ -144,13 +146,15 @@ class PerPEFTMixin(CountsPurchases, GroupedUsersMixin):
     # -- training ---------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, batch: UserBatch) -> torch.Tensor:
-        """The backbone's loss on the table that the batch asks for, plus ``l2_emb`` times the ID table's norm."""
-        tower, users = self.item_tower, ()
+        """The backbone's loss on the table that the batch asks for, that of content where it is learnt from, and the
+        ID table's norm times ``l2_emb``.
+        """
+        tower, users, of_content = self.item_tower, (), self._content_loss(batch) if self.learns_content else 0
         if tower.by_user:
             batch, users = batch.by_user(), (batch.users,)
         table = (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users)
         with table as id_norm, self._loss_of(batch):
-            loss = super().calculate_loss(batch)
+            loss = super().calculate_loss(batch) + of_content
         return loss + self.l2_emb * id_norm if self.l2_emb else loss
 
     def trainable_parameters(self) -> list[nn.Parameter]:

@@ -10,12 +10,15 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_perpeft.data.item_lists import last_items
+from recbole_perpeft.model.content_loss import DECAY, TEMPERATURE
+from recbole_perpeft.model.content_similarity import profiles
 from recbole_perpeft.model.kept_outputs import keeping_outputs
 from recbole_perpeft.model.score_parts import Part, only
 
 _SCORES = 2**24  # of prefixes at a time: 64 MB
 MOST_COMPARED = 2**16  # items of a catalogue that a purchase is compared with, all of them
 DRAWN = 2**14  # of a larger catalogue
+DRAWN_BY_CONTENT = 2**12  # of a catalogue that has more, by vectors of the encoder's full width
 
 
 class ReadsPurchases:
@@ -80,10 +83,12 @@ class ReadsPurchases:
     def losses_by_group(
         self, prefixes: Interaction, batch_size: int = 1024, groups: Iterable[int] | None = None
     ) -> torch.Tensor:
-        """How well each group's module predicts purchases: cross entropy of the backbone's scores over all items.
+        """How well each group's module predicts purchases: cross entropy of its scores over all items.
 
-        Of more than 65,536 items, backbones that compare one vector of a sequence with the items' take 16,384 that are
-        drawn once, the same for all groups, each for as many as it stands for.
+        Scores are the backbone's. Where the modules learn from the content term they are that term's, as in training:
+        the backbone is one for all groups, and knows the purchases by heart. Of many items some are drawn once, the
+        same for all groups, each for as many as it stands for: 4,096 for the content term; 16,384 of more than 65,536
+        for backbones that compare one vector of a sequence with the items'.
 
         Parameters
         ----------
@@ -98,7 +103,9 @@ class ReadsPurchases:
             ``[n, num_groups]``; zeros for other groups.
         """
         self.eval()
-        drawn = self._drawn_items() if self.shares_passes and self.n_items - 1 > MOST_COMPARED else None
+        term = self.item_tower.content_term
+        by_content = term is not None and term.is_learnt and self.item_tower.encoder.num_groups > 1
+        drawn = self._drawn_items(by_content)
         batch_size = max(1, min(batch_size, _SCORES // (self.n_items if drawn is None else len(drawn))))
         losses = torch.zeros(len(prefixes), self.num_groups)
         for group in range(self.num_groups) if groups is None else groups:
@@ -106,8 +113,11 @@ class ReadsPurchases:
             with self.item_tower.catalogue(group), only(Part.BACKBONE, self):
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
-                    with self._reading(part):
-                        found = self._losses(part) if drawn is None else self._losses_among(part, drawn)
+                    if by_content:
+                        found = self._content_losses(part, drawn)
+                    else:
+                        with self._reading(part):
+                            found = self._losses(part) if drawn is None else self._losses_among(part, drawn)
                     losses[start : start + len(part), group] = found.cpu()
         return losses
 
@@ -119,16 +129,31 @@ class ReadsPurchases:
 
     def _losses_among(self, prefixes: Interaction, drawn: torch.Tensor) -> torch.Tensor:
         """The same, estimated from the items ``drawn [m]``."""
-        table, targets = self.item_tower.weight, prefixes[self.ITEM_ID]
         outputs = self.forward(prefixes[self.ITEM_SEQ], prefixes[self.ITEM_SEQ_LEN])  # [n, d]
-        own = (outputs * table[targets]).sum(dim=1, keepdim=True)  # [n, 1]
-        others = (outputs @ table[drawn].T).masked_fill_(drawn == targets[:, None], -torch.inf)  # [n, m]
+        return self._among(outputs, self.item_tower.weight, prefixes[self.ITEM_ID], drawn)
+
+    def _content_losses(self, prefixes: Interaction, drawn: torch.Tensor) -> torch.Tensor:
+        """The same of the content term as in training, with its table in use, ``[n]``."""
+        table = self.item_tower.content_term.table
+        queries = profiles(table, self._histories(prefixes), DECAY) / TEMPERATURE  # [n, d]
+        return self._among(queries, table, prefixes[self.ITEM_ID], drawn)
+
+    def _among(
+        self, queries: torch.Tensor, table: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor
+    ) -> torch.Tensor:
+        """Cross entropy of ``targets [n]``, scored by products with ``table [n_items, d]``, among the items drawn."""
+        own = (queries * table[targets]).sum(dim=1, keepdim=True)  # [n, 1]
+        others = (queries @ table[drawn].T).masked_fill_(drawn == targets[:, None], -torch.inf)  # [n, m]
         others += math.log((self.n_items - 1) / len(drawn))
         return torch.cat([own, others], dim=1).logsumexp(dim=1) - own.squeeze(1)
 
-    def _drawn_items(self) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(0)  # the same for all trainings and processes
-        return (1 + torch.randperm(self.n_items - 1, generator=generator)[:DRAWN]).sort().values.to(self.device)
+    def _drawn_items(self, by_content: bool) -> torch.Tensor | None:
+        """What purchases are compared with, sorted ``[m]``; None: all items by the backbone's own scores."""
+        if not by_content and not (self.shares_passes and self.n_items - 1 > MOST_COMPARED):
+            return None
+        number, generator = DRAWN_BY_CONTENT if by_content else DRAWN, torch.Generator().manual_seed(0)
+        # the same for all trainings and processes
+        return (1 + torch.randperm(self.n_items - 1, generator=generator)[:number]).sort().values.to(self.device)
 
     def prefixes_of(self, users: torch.Tensor, histories: torch.Tensor) -> tuple[Interaction, torch.Tensor]:
         """Rows with a target each, as in training: every purchase but a user's first, after all that came before.

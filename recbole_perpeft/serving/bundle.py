@@ -152,7 +152,7 @@ def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
     for group in range(1 if tower.by_user else model.num_groups):  # as users see items, all groups have one table
         with tower.catalogue(group):
             write_array(place / _TABLES / f"group_{group}.npy", tower.weight.cpu().numpy())
-    if term is not None and term.is_used:
+    if term is not None and (term.is_used or term.is_learnt):
         for module, table in term.tables.items():
             write_array(place / _TABLES / f"content_{module}.npy", table.cpu().numpy())
             likeness = term.maps[module]

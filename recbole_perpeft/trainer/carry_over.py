@@ -11,6 +11,7 @@ from recbole_perpeft.utils.errors import MisfitError
 
 _IDS = "item_tower.id_embedding.weight"
 _RULE = "group_rule."
+_LIKENESS = "item_tower.content_term.likeness"
 _TERMS = ("item_tower.content_term.", "purchase_term.")  # parts of scores, by weights that a validation finds
 
 
@@ -132,7 +133,8 @@ def carry_over(
     of_rule = {_RULE + model.group_rule.name_of(key): value for key, value in present.items()}
     carried = {key: present[key] for key in new_terms(state, model)}
     for key, value in state.items():
-        if key.startswith(_TERMS) and key not in present:
+        learnt = key == _LIKENESS and model.item_tower.content_term is not None
+        if key.startswith(_TERMS) and key not in present and not learnt:
             continue
         along = {dim: places[kind] for dim, kind in axes.get(key, {}).items()}
         now = present.get(key, of_rule.get(key))
@@ -163,7 +165,7 @@ def _never_trained(ids: Mapping[str, Sequence[str]], items: Places) -> torch.Ten
 
 def _moved(key: str, value: torch.Tensor, now: torch.Tensor | None, along: Mapping[int, Places]) -> torch.Tensor:
     """``value`` with its rows of then where they are now; the others are those of ``now``, or zeros."""
-    if now is None and not along:  # of a rule, whatever its shape
+    if now is None and not along:  # of a rule or a map, whatever its shape
         return value
     rows = {}
     shape = list(value.shape)

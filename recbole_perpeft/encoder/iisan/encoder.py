@@ -47,6 +47,7 @@ class SideNetworkItemEncoder(ItemEncoder):
     """
 
     reads = ("peft_config", "iisan_form")
+    likeness_is_fixed = True
 
     def __init__(
         self,
