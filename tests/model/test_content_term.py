@@ -72,10 +72,11 @@ def test_a_general_models_history_is_what_was_bought_in_training(prepare):
     np.testing.assert_allclose(both.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_training_does_not_depend_on_it(prepare):
+@pytest.mark.parametrize("settings", [{"peft_type": "IISAN", "peft_config": {}}, {"loss_type": "BPR"}], ids=str)
+def test_training_does_not_depend_on_it_where_modules_do_not_learn_from_it(prepare, settings):
     losses = []
     for used in (True, False):
-        _, trainer, train_data, valid_data, _ = prepare(content_term=used, num_groups=1, epochs=3)
+        _, trainer, train_data, valid_data, _ = prepare(content_term=used, num_groups=1, epochs=3, **settings)
         trainer.fit(train_data, valid_data, verbose=False, saved=False)
         losses.append(trainer.train_loss_dict)  # the best epoch may be another
     assert len(losses[0]) == 3

@@ -255,7 +255,7 @@ def test_losses_in_a_large_catalogue_are_those_among_items_that_are_drawn(prepar
     torch.testing.assert_close(model.losses_by_group(prefixes), exact)  # all are drawn
 
     monkeypatch.setattr(read_purchases, "DRAWN", 12)
-    losses, drawn = model.losses_by_group(prefixes), model._drawn_items()
+    losses, drawn = model.losses_by_group(prefixes), model._drawn_items(False)
     assert len(drawn.unique()) == 12
     assert drawn.min() > 0
     for group in range(3):

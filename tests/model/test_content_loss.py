@@ -1,0 +1,170 @@
+"""What PEFT modules learn from the content term, against numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_perpeft.model.score_parts import Part, only
+from recbole_perpeft.quick_start import load, run
+from tests.training import NO_DROPOUT, PEFTS, move_modules, scatter_groups
+
+STILL = {**NO_DROPOUT, "peft_config": PEFTS["LORA"]}
+
+
+def whitening(features):
+    """The mean of a catalogue's features, and a matrix that whitens them but for a ridge of 1 %, by numpy."""
+    rows = features[1:].double().numpy()
+    covariance = np.cov(rows.T, bias=True)
+    covariance += 0.01 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    values, directions = np.linalg.eigh(covariance)
+    return rows.mean(axis=0), directions / np.sqrt(values)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def profile(white, history, decay=0.8):
+    own = [item for item in history if item > 0]
+    return unit(sum(decay ** (len(own) - 1 - place) * white[item] for place, item in enumerate(own)))
+
+
+def scattered(prepare, **settings):
+    """A tiny model whose groups' modules have moved since its map was fitted, its training data, and that map."""
+    _, trainer, train_data, valid_data, _ = prepare(**{**STILL, **settings})
+    model = trainer.model
+    fitted = whitening(model.item_tower.content_features(0))
+    model.fix_likeness()
+    if model.num_groups > 1:
+        scatter_groups(model, train_data)
+        train_data.set_groups(model.user_groups.numpy(), group_negatives=False)
+    else:
+        move_modules(model, 1)
+    return model, train_data, valid_data, fitted
+
+
+def white_of(model, group, fitted):
+    mean, matrix = fitted
+    return unit((model.item_tower.content_features(group).double().numpy() - mean) @ matrix)  # [n_items, d]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"correct_sampling": True}, {"num_negatives": None}, {"num_groups": 1, "personalised_by": "user_vector"}],
+    ids=["as drawn", "corrected", "whole table", "by user"],
+)
+def test_its_loss_is_a_softmax_of_cosines_over_a_tenth_among_a_batchs_items(prepare, settings):
+    model, train_data, _, fitted = scattered(prepare, **settings)
+    seen = set()
+    for batch in train_data:
+        seen.add(batch.group)
+        items, white = batch.items.numpy(), white_of(model, batch.group, fitted)
+        of_rows = [batch["item_id_list"], batch["item_id"]]
+        if not batch.whole:
+            of_rows = [torch.cat([torch.zeros(1, dtype=torch.long), batch.items])[ids] for ids in of_rows]
+        histories, targets = (ids.numpy() for ids in of_rows)
+        weights = np.zeros(model.n_items)
+        if batch.log_weights is not None:
+            weights[items] = batch.log_weights.numpy()[items if batch.whole else slice(1, None)]
+        losses = []
+        for owner, history, target in zip(batch.owner.tolist(), histories, targets, strict=True):
+            bought = train_data.histories[int(batch.users[owner])]
+            rivals = np.setdiff1d(items, bought)
+            cosines = white @ profile(white, history) / 0.1
+            own = np.exp(cosines[target])
+            losses.append(-np.log(own / (own + np.exp(cosines[rivals] + weights[rivals]).sum())))
+        assert model._content_loss(batch).item() == pytest.approx(np.mean(losses), rel=1e-3)
+        model.eval()  # without any dropout
+        whole = model.calculate_loss(batch)
+        model.learns_content = False
+        assert (whole - model.calculate_loss(batch)).item() == pytest.approx(np.mean(losses), rel=1e-3)
+        model.learns_content = True
+    assert len(seen) == min(model.num_groups, 3)
+
+
+def test_its_gradient_reaches_the_module_of_the_batchs_group_and_no_other_weight(prepare):
+    model, train_data, _, _ = scattered(prepare)
+    batch = next(iter(train_data))
+    model._content_loss(batch).backward()
+    encoder = model.item_tower.encoder
+    own = {id(parameter) for _, parameter in encoder.adapter_parameters(batch.group)}
+    for parameter in model.trainable_parameters():
+        moved = parameter.grad is not None and bool(parameter.grad.any())
+        assert moved == (id(parameter) in own)
+
+
+def test_items_are_compared_by_the_map_of_before_anything_moved(prepare):
+    model, _, valid_data, fitted = scattered(prepare)
+    rows = next(iter(valid_data))[0]
+    with torch.no_grad(), only(Part.CONTENT, model.eval()):
+        found = model.full_sort_predict(rows).numpy()
+    decay = float(model.item_tower.content_term.decay)
+    for row, group in enumerate(model.user_groups[rows["user_id"]].tolist()):
+        white = white_of(model, group, fitted)
+        expected = white[1:] @ profile(white, rows["item_id_list"][row].tolist(), decay)
+        np.testing.assert_allclose(found[row, 1:], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("drawn", [4096, 12])
+def test_users_are_judged_by_their_purchases_likeness_under_each_module(prepare, monkeypatch, drawn):
+    monkeypatch.setattr("recbole_perpeft.model.read_purchases.DRAWN_BY_CONTENT", drawn)
+    model, train_data, _, fitted = scattered(prepare)
+    prefixes = train_data._prefixes
+    losses = model.losses_by_group(prefixes, batch_size=50)
+    others = model._drawn_items(True).numpy()
+    assert len(set(others)) == min(drawn, model.n_items - 1)
+    for group in range(3):
+        white = white_of(model, group, fitted)
+        for row in range(0, len(prefixes), 17):
+            target = int(prefixes["item_id"][row])
+            chances = np.exp(white @ profile(white, prefixes["item_id_list"][row].tolist()) / 0.1)
+            rivals = chances[np.setdiff1d(others, [target])].sum() * (model.n_items - 1) / len(others)
+            expected = -np.log(chances[target] / (chances[target] + rivals))
+            assert float(losses[row, group]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_a_state_brings_its_map_or_has_none(prepare):
+    model, _, _, _ = scattered(prepare)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    term = prepare(**STILL)[1].model.item_tower.content_term
+    assert not term.is_learnt
+    other = prepare(**STILL)[1].model
+    other.load_state_dict(state)
+    assert torch.equal(other.item_tower.content_term.likeness, state["item_tower.content_term.likeness"])
+    del state["item_tower.content_term.likeness"]  # as checkpoints of before
+    other.load_state_dict(state)
+    assert not other.item_tower.content_term.is_learnt
+
+
+def test_a_run_ends_with_what_its_checkpoint_gives(tiny):
+    result = run(config_dict=tiny(peft_config=PEFTS["LORA"]).settings())
+    _, trainer, _, _, test_data = load(result["checkpoint"])
+    assert trainer.model.item_tower.content_term.is_learnt
+    assert trainer.evaluate(test_data, load_best_model=False) == pytest.approx(result["test_result"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "learns"),
+    [
+        ({}, True),
+        ({"peft_type": "IA3", "peft_config": {}}, True),
+        ({"model": "PerPEFTSTAMP"}, True),
+        ({"peft_type": "IISAN", "peft_config": {}}, False),
+        ({"peft_type": "NONE", "peft_config": {}}, False),
+        ({"content_term": False}, False),
+        ({"content_weight": 0}, False),
+        ({"eval_step": 0}, False),
+        ({"loss_type": "BPR"}, False),
+        ({"model": "PerPEFTBERT4Rec"}, False),
+        ({"model": "PerPEFTBPR"}, False),
+    ],
+    ids=str,
+)
+def test_modules_learn_where_a_batch_has_rivals_and_likeness_can_move(prepare, settings, learns):
+    _, trainer, train_data, _, _ = prepare(**settings)
+    model = trainer.model
+    assert model.learns_content == learns
+    for _ in trainer.steps.train(train_data):
+        break
+    term = model.item_tower.content_term
+    assert (term is not None and term.is_learnt) == learns
