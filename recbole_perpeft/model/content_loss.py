@@ -7,7 +7,7 @@ from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.model.content_similarity import profiles
 from recbole_perpeft.model.loss import BatchSoftmaxLoss
 
-TEMPERATURE = 0.1  # what cosines are divided by
+TEMPERATURE = 0.2  # what cosines are divided by
 DECAY = 0.8  # what a purchase weighs, as a share of the one after it; the term's own is found in validation
 
 

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from recbole_perpeft.model.content_similarity import LikenessMap, profiles
 from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release, rows_from
 
+LIKENESS = "item_tower.content_term.likeness"  # in a PerPEFT model's state, once it is there
+
 
 class ContentTerm(nn.Module):
     """``a cos(purchases of the user, item)`` of whitened features, later purchases weighing more.

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from recbole_perpeft.model.catalogue_axes import ITEMS, USERS, catalogue_axes
+from recbole_perpeft.model.content_term import LIKENESS
 from recbole_perpeft.utils.errors import MisfitError
 
 _IDS = "item_tower.id_embedding.weight"
 _RULE = "group_rule."
-_LIKENESS = "item_tower.content_term.likeness"
 _TERMS = ("item_tower.content_term.", "purchase_term.")  # parts of scores, by weights that a validation finds
 
 
@@ -133,7 +133,7 @@ def carry_over(
     of_rule = {_RULE + model.group_rule.name_of(key): value for key, value in present.items()}
     carried = {key: present[key] for key in new_terms(state, model)}
     for key, value in state.items():
-        learnt = key == _LIKENESS and model.item_tower.content_term is not None
+        learnt = key == LIKENESS and model.item_tower.content_term is not None
         if key.startswith(_TERMS) and key not in present and not learnt:
             continue
         along = {dim: places[kind] for dim, kind in axes.get(key, {}).items()}

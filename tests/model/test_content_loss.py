@@ -53,7 +53,7 @@ def white_of(model, group, fitted):
     [{}, {"correct_sampling": True}, {"num_negatives": None}, {"num_groups": 1, "personalised_by": "user_vector"}],
     ids=["as drawn", "corrected", "whole table", "by user"],
 )
-def test_its_loss_is_a_softmax_of_cosines_over_a_tenth_among_a_batchs_items(prepare, settings):
+def test_its_loss_is_a_softmax_of_cosines_over_a_fifth_among_a_batchs_items(prepare, settings):
     model, train_data, _, fitted = scattered(prepare, **settings)
     seen = set()
     for batch in train_data:
@@ -70,7 +70,7 @@ def test_its_loss_is_a_softmax_of_cosines_over_a_tenth_among_a_batchs_items(prep
         for owner, history, target in zip(batch.owner.tolist(), histories, targets, strict=True):
             bought = train_data.histories[int(batch.users[owner])]
             rivals = np.setdiff1d(items, bought)
-            cosines = white @ profile(white, history) / 0.1
+            cosines = white @ profile(white, history) / 0.2
             own = np.exp(cosines[target])
             losses.append(-np.log(own / (own + np.exp(cosines[rivals] + weights[rivals]).sum())))
         assert model._content_loss(batch).item() == pytest.approx(np.mean(losses), rel=1e-3)
@@ -117,7 +117,7 @@ def test_users_are_judged_by_their_purchases_likeness_under_each_module(prepare,
         white = white_of(model, group, fitted)
         for row in range(0, len(prefixes), 17):
             target = int(prefixes["item_id"][row])
-            chances = np.exp(white @ profile(white, prefixes["item_id_list"][row].tolist()) / 0.1)
+            chances = np.exp(white @ profile(white, prefixes["item_id_list"][row].tolist()) / 0.2)
             rivals = chances[np.setdiff1d(others, [target])].sum() * (model.n_items - 1) / len(others)
             expected = -np.log(chances[target] / (chances[target] + rivals))
             assert float(losses[row, group]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
