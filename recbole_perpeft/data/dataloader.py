@@ -106,6 +106,11 @@ class UserBatchLoader(AbstractDataLoader):
         self._set_plan(groups, pools, group_negatives)
 
     @property
+    def purchases(self) -> Interaction:
+        """All training rows, each a purchase and what was bought before."""
+        return self._prefixes
+
+    @property
     def group_pools(self) -> list[np.ndarray] | None:
         """What negatives of each group come from; None where the loss takes none."""
         return self.pools.pools if self._negatives else None

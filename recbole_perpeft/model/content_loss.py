@@ -1,37 +1,58 @@
 """What PEFT modules learn from likeness: cosines of the content term, as the scores of a softmax of their own."""
 
+import math
+
 import torch
+from recbole.data.interaction import Interaction
+from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import SHARED
 from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.model.content_similarity import profiles
 from recbole_perpeft.model.loss import BatchSoftmaxLoss
 
-TEMPERATURE = 0.2  # what cosines are divided by
-DECAY = 0.8  # what a purchase weighs, as a share of the one after it; the term's own is found in validation
+_TEMPERATURES = tuple(0.05 * 2 ** (step / 4) for step in range(17))  # to 0.8
+_DECAYS = (0.65, 0.8, 1.0)
+_PURCHASES = 2**10  # by which they are judged
+_ITEMS = 2**13  # among which
 
 
-def content_scores(vectors: torch.Tensor, histories: torch.Tensor, others: torch.Tensor | None = None) -> torch.Tensor:
-    """Cosines to what users bought, over the temperature.
+def likeliest_softness(table: torch.Tensor, histories: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+    """The temperature and the decay with which likeness predicts purchases best, of some that are tried.
+
+    Best is the least cross entropy among all items, or some of many that are drawn. How far cosines of unlike items
+    spread, and of how many, differs from one encoder and catalogue to another.
 
     Parameters
     ----------
-    vectors
-        Unit vectors of the items that histories name, ``[m + 1, d]``; row 0 is padding.
-    histories
-        Rows of ``vectors``, oldest first, ``[n, length]``, padded with zeros at the end.
-    others
-        Unit vectors of what is scored, ``[columns, d]``; None: all of ``vectors``.
+    table
+        Unit vectors of all items, ``[n_items, d]``; row 0 is zeros.
+    histories, targets
+        Purchases, ``[n]``, and what was bought before each, ``[n, length]``, oldest first, padded with zeros.
 
     Returns
     -------
-    torch.Tensor
-        ``[n, columns]``.
+    tuple
+        What cosines are divided by, and what a purchase weighs, as a share of the one after it.
     """
-    return profiles(vectors, histories, DECAY) @ (vectors if others is None else others).T / TEMPERATURE
+    generator = torch.Generator().manual_seed(0)  # the same for all processes
+    rows = torch.randperm(len(targets), generator=generator)[:_PURCHASES]
+    items = 1 + torch.randperm(len(table) - 1, generator=generator)[:_ITEMS].to(table.device)
+    histories, targets = histories[rows].to(table.device), targets[rows].to(table.device)
+    others, each_for, found = table[items].T, math.log((len(table) - 1) / len(items)), []  # [d, m]
+    for decay in _DECAYS:
+        queries = profiles(table, histories, decay)  # [n, d]
+        own = (queries * table[targets]).sum(dim=1, keepdim=True)  # [n, 1]
+        cosines = (queries @ others).masked_fill_(items == targets[:, None], -torch.inf)  # [n, m]
+        for temperature in _TEMPERATURES:
+            scores = torch.cat([own / temperature, cosines / temperature + each_for], dim=1)
+            found.append((F.cross_entropy(scores, torch.zeros_like(targets)).item(), temperature, decay))
+    return min(found)[1:]
 
 
-def content_loss(vectors: torch.Tensor, batch: UserBatch, sequence_field: str) -> torch.Tensor:
+def content_loss(
+    vectors: torch.Tensor, batch: UserBatch, sequence_field: str, temperature: float, decay: float
+) -> torch.Tensor:
     """Cross entropy of a batch's targets among its items, by likeness to what was bought before.
 
     Parameters
@@ -42,6 +63,8 @@ def content_loss(vectors: torch.Tensor, batch: UserBatch, sequence_field: str) -
         With shared negatives.
     sequence_field
         Holds what each row's user bought before.
+    temperature, decay
+        As of :func:`likeliest_softness`.
 
     Returns
     -------
@@ -56,7 +79,8 @@ def content_loss(vectors: torch.Tensor, batch: UserBatch, sequence_field: str) -
         place[columns] = torch.arange(len(columns), device=place.device)
         histories, targets, excluded = place[histories], place[targets], excluded[:, columns]
         log_weights = None if log_weights is None else log_weights[columns]
-    return BatchSoftmaxLoss()(content_scores(vectors, histories), targets, excluded, log_weights)
+    scores = profiles(vectors, histories, decay) @ vectors.T / temperature  # [n, m + 1]
+    return BatchSoftmaxLoss()(scores, targets, excluded, log_weights)
 
 
 class LearnsContent:
@@ -77,12 +101,22 @@ class LearnsContent:
         has_candidates = hasattr(self, "ITEM_SEQ") and loss is not None and loss.negatives == SHARED
         self.learns_content = moves and has_candidates and config["eval_step"] > 0
 
-    def fix_likeness(self) -> None:
-        """Before the first training step: what features are whitened by from now on is that of those of now."""
-        if self.learns_content and not self.item_tower.content_term.is_learnt:
-            self.item_tower.content_term.fix_likeness(self.item_tower.content_features(0))
+    @torch.no_grad()
+    def fix_likeness(self, purchases: Interaction) -> None:
+        """Before the first training step: fix how features are whitened, and the loss's temperature and decay.
+
+        Parameters
+        ----------
+        purchases
+            Rows of the training, each with a target and what was bought before.
+        """
+        term = self.item_tower.content_term
+        if self.learns_content and not term.is_learnt:
+            table = term.fix_likeness(self.item_tower.content_features(0))
+            term.fix_softness(*likeliest_softness(table, purchases[self.ITEM_SEQ], purchases[self.ITEM_ID]))
 
     def _content_loss(self, batch: UserBatch) -> torch.Tensor:
         """The loss of likeness in ``batch``, ``[]``."""
         features = self.item_tower.features(batch.items, batch.group)
-        return content_loss(self.item_tower.content_term.vectors(features), batch, self.ITEM_SEQ)
+        term = self.item_tower.content_term
+        return content_loss(term.vectors(features), batch, self.ITEM_SEQ, *term.softness.tolist())

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from recbole_perpeft.model.content_similarity import LikenessMap, profiles
 from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release, rows_from
 
-LIKENESS = "item_tower.content_term.likeness"  # in a PerPEFT model's state, once it is there
+LEARNT = ("likeness", "softness")  # what a term has once modules learn from it
 
 
 class ContentTerm(nn.Module):
@@ -34,6 +34,8 @@ class ContentTerm(nn.Module):
         Where modules learn from the term: the map that all their features go through (:class:`LikenessMap`), of which
         the first row is the mean, the others are the factor, ``[d + 1, d]``. It is fitted once, before anything has
         moved: a map that followed the features would undo what is learnt. None: each table is whitened by itself.
+    softness : torch.FloatTensor or None
+        With it, the temperature and the decay of the loss that they learn by, ``[2]``.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -41,8 +43,9 @@ class ContentTerm(nn.Module):
         self._folder = folder
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("decay", torch.ones(()))
-        self.register_buffer("likeness", None)
-        self.register_load_state_dict_pre_hook(_have_likeness)
+        for name in LEARNT:
+            self.register_buffer(name, None)
+        self.register_load_state_dict_pre_hook(_have_learnt)
         self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
         self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves
         self._table: torch.Tensor | None = None  # the one in use
@@ -58,11 +61,19 @@ class ContentTerm(nn.Module):
         """Whether modules learn from it."""
         return self.likeness is not None
 
-    def fix_likeness(self, features: torch.Tensor) -> None:
-        """Let all tables go through the map that is fitted to the ``features [n_items, d]`` of now."""
+    def fix_likeness(self, features: torch.Tensor) -> torch.Tensor:
+        """Let all tables go through the map that is fitted to the ``features [n_items, d]`` of now.
+
+        Gives the table of these features, ``[n_items, d]``.
+        """
         fitted = LikenessMap.fitted(rows_from(features, 1))
         self.likeness = torch.cat([fitted.mean[None], fitted.factor]).float()  # [d + 1, d]
         self.forget()
+        return self._compared(0, features)
+
+    def fix_softness(self, temperature: float, decay: float) -> None:
+        """Let modules learn by a loss of this temperature and decay."""
+        self.softness = torch.tensor([temperature, decay], device=self.weight.device)
 
     def _likeness_of(self, items: torch.Tensor) -> LikenessMap:
         if self.likeness is None:
@@ -152,7 +163,8 @@ class ContentTerm(nn.Module):
         return (profiles(self._table, histories, self.decay) * self._table[items]).sum(dim=1)
 
 
-def _have_likeness(term: ContentTerm, state_dict: dict, prefix: str, *others) -> None:
-    """Have a map where the state that is to be loaded has one."""
-    value = state_dict.get(f"{prefix}likeness")
-    term.likeness = None if value is None else torch.empty_like(value, device=term.weight.device)
+def _have_learnt(term: ContentTerm, state_dict: dict, prefix: str, *others) -> None:
+    """Have what the state that is to be loaded has of :data:`LEARNT`."""
+    for name in LEARNT:
+        value = state_dict.get(prefix + name)
+        setattr(term, name, None if value is None else torch.empty_like(value, device=term.weight.device))

@@ -10,7 +10,6 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_perpeft.data.item_lists import last_items
-from recbole_perpeft.model.content_loss import DECAY, TEMPERATURE
 from recbole_perpeft.model.content_similarity import profiles
 from recbole_perpeft.model.kept_outputs import keeping_outputs
 from recbole_perpeft.model.score_parts import Part, only
@@ -134,8 +133,8 @@ class ReadsPurchases:
 
     def _content_losses(self, prefixes: Interaction, drawn: torch.Tensor) -> torch.Tensor:
         """The same of the content term as in training, with its table in use, ``[n]``."""
-        table = self.item_tower.content_term.table
-        queries = profiles(table, self._histories(prefixes), DECAY) / TEMPERATURE  # [n, d]
+        table, (temperature, decay) = self.item_tower.content_term.table, self.item_tower.content_term.softness.tolist()
+        queries = profiles(table, self._histories(prefixes), decay) / temperature  # [n, d]
         return self._among(queries, table, prefixes[self.ITEM_ID], drawn)
 
     def _among(

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from recbole_perpeft.model import content_term
 from recbole_perpeft.model.catalogue_axes import ITEMS, USERS, catalogue_axes
-from recbole_perpeft.model.content_term import LIKENESS
 from recbole_perpeft.utils.errors import MisfitError
 
 _IDS = "item_tower.id_embedding.weight"
 _RULE = "group_rule."
-_TERMS = ("item_tower.content_term.", "purchase_term.")  # parts of scores, by weights that a validation finds
+_CONTENT = "item_tower.content_term."
+LEARNT = tuple(_CONTENT + name for name in content_term.LEARNT)  # not in a model's state before it has learnt
+_TERMS = (_CONTENT, "purchase_term.")  # parts of scores, by weights that a validation finds
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def carry_over(
     of_rule = {_RULE + model.group_rule.name_of(key): value for key, value in present.items()}
     carried = {key: present[key] for key in new_terms(state, model)}
     for key, value in state.items():
-        learnt = key == LIKENESS and model.item_tower.content_term is not None
+        learnt = key in LEARNT and model.item_tower.content_term is not None
         if key.startswith(_TERMS) and key not in present and not learnt:
             continue
         along = {dim: places[kind] for dim, kind in axes.get(key, {}).items()}

@@ -15,8 +15,8 @@ from torch import nn
 from recbole_perpeft.config.identity import counting
 from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.config.table import Kind, of_kind
-from recbole_perpeft.model.content_term import LIKENESS
 from recbole_perpeft.trainer import checkpoint_file
+from recbole_perpeft.trainer.carry_over import LEARNT
 from recbole_perpeft.trainer.standing import stand_at, standing_of, take_best
 
 FORMAT = 3  # of the files: those of another are not found
@@ -91,12 +91,12 @@ def for_other_groups(saved: Mapping[str, torch.Tensor], present: Mapping[str, to
     saved
         The state of a model with some number of groups.
     present
-        That of the model that takes it: what only this one has, or has in another shape, stays. It has no map of
-        likeness yet, and takes it over.
+        That of the model that takes it: what only this one has, or has in another shape, stays. What modules learn
+        likeness by it does not have yet.
     """
     fits = {key for key, value in present.items() if key in saved and saved[key].shape == value.shape}
-    likeness = {LIKENESS: saved[LIKENESS]} if LIKENESS in saved else {}
-    return {key: saved[key] if key in fits else value for key, value in present.items()} | likeness
+    learnt = {key: saved[key] for key in LEARNT if key in saved}
+    return {key: saved[key] if key in fits else value for key, value in present.items()} | learnt
 
 
 def by_name(state: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_perpeft.model.content_term import LEARNT
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
 from tests.training import NO_DROPOUT, PEFTS, move_modules, scatter_groups
@@ -24,7 +25,7 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def profile(white, history, decay=0.8):
+def profile(white, history, decay):
     own = [item for item in history if item > 0]
     return unit(sum(decay ** (len(own) - 1 - place) * white[item] for place, item in enumerate(own)))
 
@@ -34,7 +35,8 @@ def scattered(prepare, **settings):
     _, trainer, train_data, valid_data, _ = prepare(**{**STILL, **settings})
     model = trainer.model
     fitted = whitening(model.item_tower.content_features(0))
-    model.fix_likeness()
+    model.fix_likeness(train_data.purchases)
+    model.item_tower.content_term.fix_softness(0.15, 0.7)
     if model.num_groups > 1:
         scatter_groups(model, train_data)
         train_data.set_groups(model.user_groups.numpy(), group_negatives=False)
@@ -53,7 +55,7 @@ def white_of(model, group, fitted):
     [{}, {"correct_sampling": True}, {"num_negatives": None}, {"num_groups": 1, "personalised_by": "user_vector"}],
     ids=["as drawn", "corrected", "whole table", "by user"],
 )
-def test_its_loss_is_a_softmax_of_cosines_over_a_fifth_among_a_batchs_items(prepare, settings):
+def test_its_loss_is_a_softmax_of_cosines_over_the_temperature_among_a_batchs_items(prepare, settings):
     model, train_data, _, fitted = scattered(prepare, **settings)
     seen = set()
     for batch in train_data:
@@ -70,7 +72,7 @@ def test_its_loss_is_a_softmax_of_cosines_over_a_fifth_among_a_batchs_items(prep
         for owner, history, target in zip(batch.owner.tolist(), histories, targets, strict=True):
             bought = train_data.histories[int(batch.users[owner])]
             rivals = np.setdiff1d(items, bought)
-            cosines = white @ profile(white, history) / 0.2
+            cosines = white @ profile(white, history, 0.7) / 0.15
             own = np.exp(cosines[target])
             losses.append(-np.log(own / (own + np.exp(cosines[rivals] + weights[rivals]).sum())))
         assert model._content_loss(batch).item() == pytest.approx(np.mean(losses), rel=1e-3)
@@ -80,6 +82,25 @@ def test_its_loss_is_a_softmax_of_cosines_over_a_fifth_among_a_batchs_items(prep
         assert (whole - model.calculate_loss(batch)).item() == pytest.approx(np.mean(losses), rel=1e-3)
         model.learns_content = True
     assert len(seen) == min(model.num_groups, 3)
+
+
+def test_its_temperature_and_decay_are_those_that_predict_the_training_purchases_best(prepare):
+    _, trainer, train_data, _, _ = prepare(**STILL)
+    model, purchases = trainer.model, train_data.purchases
+    mean, matrix = whitening(model.item_tower.content_features(0))
+    white = unit((model.item_tower.content_features(0).double().numpy() - mean) @ matrix)
+    model.fix_likeness(purchases)
+    found = {}
+    for decay in (0.65, 0.8, 1.0):
+        of_rows = [profile(white, history, decay) for history in purchases["item_id_list"].tolist()]
+        cosines = np.array(of_rows) @ white[1:].T  # [n, items]
+        own = cosines[np.arange(len(cosines)), purchases["item_id"].numpy() - 1]
+        for step in range(17):
+            temperature = 0.05 * 2 ** (step / 4)
+            chances = np.exp(own / temperature) / np.exp(cosines / temperature).sum(axis=1)
+            found[temperature, decay] = -np.log(chances).mean()
+    assert model.item_tower.content_term.softness.tolist() == pytest.approx(min(found, key=found.get))
+    assert len({round(value, 3) for value in found.values()}) > 10
 
 
 def test_its_gradient_reaches_the_module_of_the_batchs_group_and_no_other_weight(prepare):
@@ -117,7 +138,7 @@ def test_users_are_judged_by_their_purchases_likeness_under_each_module(prepare,
         white = white_of(model, group, fitted)
         for row in range(0, len(prefixes), 17):
             target = int(prefixes["item_id"][row])
-            chances = np.exp(white @ profile(white, prefixes["item_id_list"][row].tolist()) / 0.2)
+            chances = np.exp(white @ profile(white, prefixes["item_id_list"][row].tolist(), 0.7) / 0.15)
             rivals = chances[np.setdiff1d(others, [target])].sum() * (model.n_items - 1) / len(others)
             expected = -np.log(chances[target] / (chances[target] + rivals))
             assert float(losses[row, group]) == pytest.approx(expected, rel=1e-3, abs=1e-4)
@@ -131,7 +152,8 @@ def test_a_state_brings_its_map_or_has_none(prepare):
     other = prepare(**STILL)[1].model
     other.load_state_dict(state)
     assert torch.equal(other.item_tower.content_term.likeness, state["item_tower.content_term.likeness"])
-    del state["item_tower.content_term.likeness"]  # as checkpoints of before
+    for name in LEARNT:  # as checkpoints of before
+        del state[f"item_tower.content_term.{name}"]
     other.load_state_dict(state)
     assert not other.item_tower.content_term.is_learnt
 
