@@ -64,6 +64,7 @@ def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, **settings
 def gradients_of_a_step(root, **settings):
     """Gradients after a step on a batch, and its group; each group has a module of its own."""
     _, trainer, train_data, *_ = quick_start.prepare(tiny_config(root, **{**PLAIN, **settings}))
+    trainer.model.fix_likeness(train_data.purchases)
     scatter_groups(trainer.model, train_data)
     trainer.model.train()
     batch = next(iter(train_data))

@@ -115,8 +115,10 @@ class LearnsContent:
             table = term.fix_likeness(self.item_tower.content_features(0))
             term.fix_softness(*likeliest_softness(table, purchases[self.ITEM_SEQ], purchases[self.ITEM_ID]))
 
-    def _content_loss(self, batch: UserBatch) -> torch.Tensor:
-        """The loss of likeness in ``batch``, ``[]``."""
+    def _content_loss(self, batch: UserBatch) -> torch.Tensor | float:
+        """The loss of likeness in ``batch``, ``[]``; 0 before :meth:`fix_likeness`, or where nothing is learnt."""
+        if not (self.learns_content and self.item_tower.content_term.is_learnt):
+            return 0.0
         features = self.item_tower.features(batch.items, batch.group)
         term = self.item_tower.content_term
         return content_loss(term.vectors(features), batch, self.ITEM_SEQ, *term.softness.tolist())

@@ -149,7 +149,7 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
         """The backbone's loss on the table that the batch asks for, that of content where it is learnt from, and the
         ID table's norm times ``l2_emb``.
         """
-        tower, users, of_content = self.item_tower, (), self._content_loss(batch) if self.learns_content else 0
+        tower, users, of_content = self.item_tower, (), self._content_loss(batch)
         if tower.by_user:
             batch, users = batch.by_user(), (batch.users,)
         table = (tower.whole if batch.whole else tower.batch)(batch.items, batch.group, *users)
