@@ -7,13 +7,14 @@ is as good as 1, groups see items alike; if something in between is better, they
 
 Then one and the same model ranks with each user's own group alone, with a uniform share (of a user's scores, so much is
 the mean of those under every group's module; of those of --mixings, the best in validation), and with soft groups as
-the package finds them. p: two-sided paired t-test over the users, to soft groups. Needs soft_groups: True.
+the package finds them. p: two-sided paired t-test over the users, to soft groups. Needs soft_groups: True. With --last
+the groups' modules are those after the last epoch, which have moved furthest, and not those of the best one.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def ways(trainer: Trainer, train_data, parts: tuple, mixings: list[float]) -> li
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--last", action="store_true")
     parser.add_argument("--distances", nargs="*", type=float, default=[0, 0.5, 1, 1.5])
     parser.add_argument("--mixings", nargs="+", type=float, default=MIXINGS)
     arguments = parser.parse_args()
@@ -107,13 +109,16 @@ def main() -> None:
         if not hasattr(model, "group_softness"):
             raise SettingError(f"{checkpoint} has no soft groups. Give one with soft_groups: True.")
         print(f"\n{checkpoint}: {config['dataset']}, {int((model.user_groups >= 0).sum())} users\n")
-        mix(model, 0)
-        lines = []
-        for distance in arguments.distances:
-            with moved(tower, config["num_groups"], distance):
-                lines.append([f"{distance:g}", f"{ndcg(trainer, parts[0]).mean():.4f}"])
-        print(pipes(["distance from the mean", f"NDCG@{K}, validation"], lines) + "\n")
-        rows = ways(trainer, train_data, tuple(parts), arguments.mixings)
+        if arguments.last:
+            trainer.resume_checkpoint(checkpoint, to_train=False)
+        with trainer.steps.averaged() if arguments.last else nullcontext():
+            mix(model, 0)
+            lines = []
+            for distance in arguments.distances:
+                with moved(tower, config["num_groups"], distance):
+                    lines.append([f"{distance:g}", f"{ndcg(trainer, parts[0]).mean():.4f}"])
+            print(pipes(["distance from the mean", f"NDCG@{K}, validation"], lines) + "\n")
+            rows = ways(trainer, train_data, tuple(parts), arguments.mixings)
         print("\n" + pipes(["groups", f"NDCG@{K}, validation", "test"], rows), flush=True)
 
 
