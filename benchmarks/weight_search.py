@@ -9,7 +9,6 @@ users with what was found, in validation and in the test.
 
 import argparse
 import sys
-from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for recbole_perpeft of this checkout
@@ -19,12 +18,13 @@ from recbole_perpeft.quick_start import load  # noqa: E402
 from recbole_perpeft.trainer import term_weights  # noqa: E402
 
 
-def batches_from(number: int):
-    """As ``some_batches``, from another batch on for each ``number``."""
+def users_from(number: int):
+    """As ``some_batches``, from another user on for each ``number``."""
 
     def some(loader, most: int):
-        step = -(-len(loader) * len(next(iter(loader))[0]) // most)
-        yield from islice(loader, number % step, None, step)
+        users = loader.rows_in_order()
+        every = -(-len(users) // most)
+        yield from map(loader.collate_fn, loader.blocks_of(users[number % every :: every]))
 
     return some
 
@@ -43,7 +43,7 @@ def main() -> None:
     for name, (rounds, factors) in ways.items():
         term_weights.rounds, term_weights.FACTORS = lambda n_items, rounds=rounds: rounds, factors
         for turn in range(arguments.turns):
-            term_weights.some_batches = batches_from(turn)
+            term_weights.some_batches = users_from(turn)
             term_weights.find_term_weights(trainer, valid_data)
             scores = [trainer.evaluate(data, load_best_model=False)["ndcg@20"] for data in (valid_data, test_data)]
             content, purchases = (trainer.model.score_terms[part] for part in (Part.CONTENT, Part.PURCHASES))

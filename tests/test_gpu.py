@@ -65,7 +65,7 @@ def test_portions_have_the_dropout_they_had_when_their_gradient_is_due(prepare):
 
 @pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
 def test_users_of_all_groups_are_ranked_as_on_the_cpu(prepare, settings):
-    (trainer, _, valid_data), (on_gpu, _, its_valid_data) = _twins(prepare, group_mixing=0, **settings)
+    (trainer, _, valid_data), (on_gpu, _, its_valid_data) = _twins(prepare, **settings)
     scores = []
     for one, data in ((trainer, valid_data), (on_gpu, its_valid_data)):
         one.model.eval()
@@ -90,7 +90,7 @@ def test_a_backbone_trains_through_three_stages_and_is_loaded_again(prepare, mod
     assert on_cpu.evaluate(test_data) == pytest.approx(result, abs=0.03)  # 40 users: a tie may fall otherwise
 
 
-@pytest.mark.parametrize("settings", [*WAYS.values(), {"regroup_epochs": 1}, {"group_mixing": 0.5}])
+@pytest.mark.parametrize("settings", [*WAYS.values(), {"regroup_epochs": 1}])
 def test_training_goes_through_three_stages(prepare, settings):
     trainer, result = fit(prepare, **settings, **ON_GPU)
     assert trainer.stage == "personalised"

@@ -112,6 +112,14 @@ def scatter_groups(model, train_data, num_groups=3):
     train_data.set_groups(model.user_groups.numpy(), group_negatives=True)
 
 
+def soften_at_random(model, degree, temperature=4.0):
+    """Let users have ``degree`` of their scores from several groups, by losses that are drawn."""
+    losses = torch.rand(model.group_losses.shape, generator=torch.Generator().manual_seed(6)) * 9
+    model.group_losses.copy_(losses)
+    model.group_softness.fill_(degree)
+    model.group_temperature.fill_(temperature)
+
+
 def gradients(model, loss):
     """Gradients of ``loss`` by the names of the parameters that have one."""
     model.zero_grad()

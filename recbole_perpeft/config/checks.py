@@ -224,12 +224,11 @@ def _check_ours(config) -> None:
             f"num_negatives: {value} is not possible with loss_type: {config['loss_type'] or '~'}. Set 1 or more."
         )
     by_user = config["personalised_by"] in BY_USER
-    for key, off in (("regroup_epochs", "~"), ("group_mixing", "0")):
-        if config[key] and by_user:
-            raise SettingError(
-                f"{key}: {config[key]} is not possible with personalised_by: {config['personalised_by']}: groups see "
-                f"items alike. Set it to {off}, or personalise by group."
-            )
+    if config["regroup_epochs"] and by_user:
+        raise SettingError(
+            f"regroup_epochs: {config['regroup_epochs']} is not possible with personalised_by: "
+            f"{config['personalised_by']}: groups see items alike. Set it to ~, or personalise by group."
+        )
     if model_class.whole_table and by_user:
         raise SettingError(
             f"personalised_by: {config['personalised_by']} is not possible with {config.model}, which needs all "

@@ -134,19 +134,18 @@ _NO_CONTENT = _when(_content_is_not_read, "content_weight")
 _NO_IMAGE = _when(lambda config: "image" not in config["modalities"], "modalities")
 _NO_TEXT = _when(lambda config: "text" not in config["modalities"], "modalities")
 _BY_USER = _when(lambda config: config["personalised_by"] in BY_USER, "personalised_by")
-_MIXED = _when(lambda config: bool(config["group_mixing"]), "group_mixing")
 _NO_VALIDATION = _when(lambda config: config["eval_step"] == 0 and _is_trained(config), "eval_step")
 
 # Settings, and what takes their effect: a function that names it, or gives None where they have one.
 _NEEDS: list[tuple[tuple[str, ...], Callable[[dict], str | None]]] = [
-    (("grouping", "regroup_epochs", "group_mixing", "group_negatives"), _ONE_GROUP),
-    (("grouping", "regroup_epochs", "group_mixing", "group_negatives"), _NO_STAGE_3),
+    (("grouping", "regroup_epochs", "group_negatives"), _ONE_GROUP),
+    (("grouping", "regroup_epochs", "group_negatives"), _NO_STAGE_3),
     (("soft_groups",), lambda c: (
-        _ONE_GROUP(c) or _NO_STAGE_3(c) or _NO_VALIDATION(c) or _MIXED(c) or _BY_USER(c))),
+        _ONE_GROUP(c) or _NO_STAGE_3(c) or _NO_VALIDATION(c) or _BY_USER(c))),
     (("personalised_by",), lambda c: _ONE_GROUP(c) if c["personalised_by"] != GROUP_VECTOR else None),
     (("personalised_by",), lambda c: _NO_STAGE_3(c) if c["personalised_by"] != GROUP_VECTOR else None),
     (("global_epochs",), _ONE_GROUP),
-    (("regroup_epochs", "group_mixing", "soft_groups"), _SEEN_ALIKE),
+    (("regroup_epochs", "soft_groups"), _SEEN_ALIKE),
     (("personalised_by",), lambda c: _NO_WEIGHT(c) if c["personalised_by"] in _BY_PROJECTOR else None),
     (("regroup_epochs",), lambda c: (
         _said("epochs", "global_epochs")(c) if c["epochs"] - c["global_epochs"] <= c["regroup_epochs"] else None)),

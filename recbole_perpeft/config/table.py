@@ -191,7 +191,6 @@ SETTINGS: dict[str, Setting] = {
     "grouping": Setting(str, REGISTERED, Kind.GROUPS),
     "regroup_epochs": _from(1, Kind.GROUPS),
     "personalised_by": Setting(str, PERSONALISED_BY),
-    "group_mixing": Setting(float, Range(0, 1), Kind.GROUPS),
     "soft_groups": Setting(bool, kind=Kind.GROUPS),
     "group_negatives": Setting(bool, kind=Kind.GROUPS),
     # training
@@ -236,10 +235,13 @@ GONE = {  # what to do without them
     "refresh_steps": "Leave it out: items outside the batch are encoded anew at validations.",
     "prefix_window": "Leave it out: prefixes_per_user takes the last prefixes.",
     "catalogue_negatives": "Set group_negatives: False to draw all negatives from the catalogue.",
-    "group_sharing": "Leave it out, or try group_mixing.",
+    "group_mixing": "Leave it out: soft_groups finds how much of a user's scores comes from other groups.",
+    "group_sharing": "Leave it out, or try soft_groups.",
     "learning_rate_decay": "Leave it out, or try peft_learning_rate or averaging_epochs.",
     "valid_user_sample": "Leave it out, or set user_sample or a larger eval_step.",
 }
+
+SCORED_BY = {"group_mixing": 0}  # settings that are gone, by which models scored, with the value that left scores alone
 
 
 def check_known(keys: Iterable[str], known: Mapping[str, object]) -> None:

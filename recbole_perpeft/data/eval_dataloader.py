@@ -60,16 +60,23 @@ class FullRankingLoader(FullSortEvalDataLoader):
         """
         self._groups = groups
 
-    def _blocks(self) -> list[np.ndarray]:
-        """Rows of each block; those of a group are spread evenly."""
+    def rows_in_order(self) -> np.ndarray:
+        """All rows, group by group, ``[rows]``."""
+        return self._groups[self._users].argsort(kind="stable")
+
+    def blocks_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The ``rows [n]`` of each block; those of a group are spread evenly."""
         number = processes.count()
         step = min(self.step, -(-len(self._users) // number))  # a block for each process at least
-        groups = self._groups[self._users]
+        groups = self._groups[self._users[rows]]
         blocks = []
         for group in np.unique(groups):
-            members = np.flatnonzero(groups == group)
+            members = rows[groups == group]
             blocks += np.array_split(members, -(-len(members) // step))
         return blocks[processes.rank() :: number] if number > 1 else blocks
+
+    def _blocks(self) -> list[np.ndarray]:
+        return self.blocks_of(self.rows_in_order())
 
     def __len__(self) -> int:
         return len(self._blocks())

@@ -34,6 +34,14 @@ class SampledRankingLoader(NegSampleEvalDataLoader):
         with _draws_of(int(inter_feat[self._dataset.uid_field][0]), self._sampler, self.config):
             return super()._neg_sampling(inter_feat)
 
+    def rows_in_order(self) -> np.ndarray:
+        """All users, by their place in the loader, ``[n]``."""
+        return np.arange(self.sample_size)
+
+    def blocks_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The ``rows [n]`` of each batch."""
+        return np.split(rows, range(self.step, len(rows), self.step))
+
 
 class CandidateRankingLoader(FullRankingLoader):
     """The candidates of :class:`SampledRankingLoader`, among the scores of all items from one pass a user.

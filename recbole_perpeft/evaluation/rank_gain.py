@@ -6,28 +6,26 @@ many settings on some users is then better for the others (docs/method.md).
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import torch
 
 from recbole_perpeft.utils import processes
 
-ROWS = 1500  # of a search, if it does not say how many
+ROWS = 1500  # users of a search, if it does not say how many
 _LEAST = 20  # the shortest lists that searches go by: of shorter ones most users would say nothing
 _CACHED = 2**16  # scores that a core keeps at hand, to be mixed with one weight after the other
 
 
 def some_batches(loader, most: int = ROWS) -> Iterator[tuple]:
-    """Batches of an evaluation's ``loader``, evenly spread, with about ``most`` rows or fewer; one batch at least.
+    """Batches of an evaluation's ``loader`` with ``most`` of its users at most, evenly spread.
 
-    Each of several processes gets all of them, and scores its own (:func:`~recbole_perpeft.utils.processes.is_own`).
+    The users are the same whatever the size of a batch. Each of several processes gets all batches, and scores its own
+    (:func:`~recbole_perpeft.utils.processes.is_own`).
     """
+    users = loader.rows_in_order()
     with processes.alone():
-        rows = len(next(iter(loader))[0])
-        chosen = islice(loader, 0, None, -(-len(loader) * rows // most))
-        first = next(chosen)  # by which the loader knows that it gives all of its batches
-    yield first
-    yield from chosen
+        blocks = loader.blocks_of(users[:: -(-len(users) // most)])
+    yield from map(loader.collate_fn, blocks)
 
 
 def length_of(metric: str, n_items: int) -> int:

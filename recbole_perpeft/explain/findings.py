@@ -179,7 +179,7 @@ def _recommend(subject: Subject, found: Findings, lists: UserLists) -> None:
     if not subject.groups or model.item_tower.by_user or lists.group is None:
         lists.add("the model", subject.scores(lists.user), _BEST)
         return
-    if model.is_soft or model.group_mixing:
+    if model.is_soft:
         lists.add("the model (several modules)", subject.scores(lists.user), _BEST)
     other = found.users_map.farthest(lists.group)
     for name, group in ((f"own module ({name_of(lists.group)})", lists.group), (f"{name_of(other)}'s module", other)):

@@ -40,7 +40,7 @@ class GroupedUsersMixin(ReadsPurchases):
         self.register_buffer("user_groups", torch.zeros(n_users, dtype=torch.long))
         self.register_buffer("regroupings", torch.zeros((), dtype=torch.long))
         by_user = config["personalised_by"] in BY_USER
-        if config["soft_groups"] and self.num_groups > 1 and not (config["group_mixing"] or by_user):
+        if config["soft_groups"] and self.num_groups > 1 and not by_user:
             self.register_buffer("group_losses", torch.zeros(n_users, self.num_groups))
             self.register_buffer("group_softness", torch.zeros(()))
             self.register_buffer("group_temperature", torch.ones(()))
@@ -155,9 +155,7 @@ class GroupedUsersMixin(ReadsPurchases):
             return F.one_hot(everyone, self.num_groups).float()
         if self.is_soft:
             return self._shares(interaction)
-        own = F.one_hot(self._groups_of(interaction), self.num_groups).float()
-        mixing = self.group_mixing if self.is_grouped else 0
-        return mixing / self.num_groups + (1 - mixing) * own
+        return F.one_hot(self._groups_of(interaction), self.num_groups).float()
 
     def _losses_of_new(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """As :attr:`group_losses`, of users who did not train, from ``histories [n, length]``, ``[n, num_groups]``."""

@@ -81,7 +81,7 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
         super().__init__(with_known_loss(config), dataset)
         fuse_gelu(self)
         self._set_loss(config)
-        self.l2_emb, self.group_mixing = config["l2_emb"], config["group_mixing"]
+        self.l2_emb = config["l2_emb"]
         self._pairs_at_once = config["eval_batch_size"]
         merged, columns, biases = merge(item_tables(self, self.item_table_names))
         for name in columns:
@@ -217,7 +217,7 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
                     yield rows, interaction[rows]
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of every item for each row's user, as their group sees them (``group_mixing``), ``[n, n_items]``."""
+        """Scores of every item for each row's user, as their group sees them (``soft_groups``), ``[n, n_items]``."""
         return self._with_purchases(interaction, partial(self._scores, score=self._score_all))
 
     @property
@@ -230,7 +230,7 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
         if self.only_group is not None:
             with self.item_tower.catalogue(self.only_group):
                 return score(interaction).view(len(interaction), -1)
-        if self.is_soft or (self.group_mixing and self.is_grouped):
+        if self.is_soft:
             return self._mixed_scores(interaction, score)
         return _in_order([(rows, score(part)) for rows, part in self._by_group(interaction)], len(interaction))
 

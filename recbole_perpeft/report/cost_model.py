@@ -10,7 +10,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
-from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, KEPT, rounds
+from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, KEPT, MEASURED, rounds
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -58,7 +58,7 @@ def costs(sizes: Sizes, rates: Rates) -> dict[str, list[Cost]]:
     steps = {stage: _step(sizes, rates, batches, stage) for stage, batches in of_stages.items()}
     epoch = {stage: batches.number * steps[stage].seconds for stage, batches in of_stages.items()}
     one, all_groups = _validation(sizes, rates, 1), _validation(sizes, rates, sizes.groups)
-    test = all_groups - _searches(sizes, rates, sizes.groups)
+    test = all_groups - _searches(sizes, rates)
     once = _once(sizes, rates)
     total = sum(cost.seconds for cost in once) + first * (epoch[1] + one) + (epochs - first) * (epoch[3] + all_groups)
     taken = [steps[1]] * (first > 0) + [steps[3]] * (epochs > first)
@@ -166,7 +166,7 @@ def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of a validation that ranks every item for every user."""
     added = bool(sizes.settings["purchase_term"]) * sizes.purchases * sizes.near_items * rates.added
     ranked = sizes.users * (rates.user + sizes.items * rates.score + added) + groups * _CALLS * _OF_A_CALL
-    return _encoded(sizes, rates, groups) + ranked + _searches(sizes, rates, groups)
+    return _encoded(sizes, rates, groups) + ranked + _searches(sizes, rates)
 
 
 def _encoded(sizes: Sizes, rates: Rates, groups: int) -> float:
@@ -176,14 +176,14 @@ def _encoded(sizes: Sizes, rates: Rates, groups: int) -> float:
 
 
 def _searched(sizes: Sizes, most: int) -> float:
-    """How many users a search over ``most`` reads: of those who are ranked every so-many-th batch."""
+    """How many users a search over ``most`` reads: of those who are ranked every so-many-th."""
     return sizes.users / math.ceil(sizes.users / most)
 
 
-def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
+def _searches(sizes: Sizes, rates: Rates) -> float:
     """Seconds of the searches for the terms' weights: scores of the backbone and of each form, and all mixtures."""
     terms = [candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]]
-    first = min(_block(sizes), sizes.users / groups)  # users of the first batch, which gives the units
+    measured = min(MEASURED, sizes.users)  # whose scores give the units
     of_rounds, seconds = rounds(sizes.items), 0.0
     for most in of_rounds if len(terms) > 1 else of_rounds[-1:]:
         rows, both = _searched(sizes, most), len(terms) > 1
@@ -192,7 +192,7 @@ def _searches(sizes: Sizes, rates: Rates, groups: int) -> float:
         for candidates in terms:
             forms = len({form for _, form in candidates})
             scores += (forms + both) * rates.score + len(candidates) * rates.weighed  # with the other term
-            seconds += first * sizes.items * (1 + forms) * rates.height
+            seconds += measured * (rates.user + sizes.items * (1 + forms + both) * (rates.score + rates.height))
         if both:
             scores += len(terms) * rates.score + len(FACTORS) * rates.weighed
         seconds += rows * (passes * rates.user + sizes.items * scores)

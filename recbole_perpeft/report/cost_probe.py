@@ -19,7 +19,7 @@ from recbole_perpeft.model.id_rows import rows_and_norm
 from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.purchase_term import PurchaseTerm
 from recbole_perpeft.report.cost_sizes import Batches, Sizes, Tower
-from recbole_perpeft.trainer.term_weights import height
+from recbole_perpeft.trainer.term_weights import heights
 
 _ITEMS = 64  # that a probe encodes at a time
 _FEATURES = 2048  # of items, that are projected and compared
@@ -241,7 +241,7 @@ def _scores(sizes: Sizes) -> tuple[float, float, float, float]:
     def loss() -> None:
         F.cross_entropy(queries @ table.T, torch.zeros(rows, dtype=torch.long), reduction="none")
 
-    runs = (ranked, 1), (weighed, _WEIGHTS), (loss, 1), (lambda: height(some), 1)
+    runs = (ranked, 1), (weighed, _WEIGHTS), (loss, 1), (lambda: heights(some), 1)
     return tuple(_seconds(run) / (rows * n * times) for run, times in runs)
 
 

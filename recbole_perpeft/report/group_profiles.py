@@ -82,18 +82,16 @@ def in_turns(groups: np.ndarray, num_groups: int) -> np.ndarray:
 @contextmanager
 def _each_by(model, groups: np.ndarray) -> Iterator[None]:
     """For a while, let each user's scores come from one module alone, that of ``groups [n_users]``."""
-    kept, mixing = model.user_groups.clone(), model.group_mixing
+    kept = model.user_groups.clone()
     softness = getattr(model, "group_softness", None)
     kept_softness = None if softness is None else softness.clone()
     try:
         model.user_groups.copy_(torch.from_numpy(groups))
-        model.group_mixing = 0
         if softness is not None:
             softness.zero_()
         yield
     finally:
         model.user_groups.copy_(kept)
-        model.group_mixing = mixing
         if softness is not None:
             softness.copy_(kept_softness)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.config.settings import known_settings, merge_settings
+from recbole_perpeft.config.table import SCORED_BY
+from recbole_perpeft.utils.errors import CheckpointError
 
 
 def config_of(
@@ -29,11 +31,19 @@ def config_of(
 
     Raises
     ------
+    CheckpointError
+        If it scored by a setting that is gone.
     SettingError
         As Config.
     """
-    unknown = saved.keys() - known_settings().keys()
-    known = {key: value for key, value in saved.items() if key not in unknown and key != "resume"}
+    for key, without in SCORED_BY.items():
+        if saved.get(key, without) != without:
+            raise CheckpointError(
+                f"{file} was made with {key}: {saved[key]}, which is gone: this build would give other scores. Open it "
+                "with the build that wrote it, or train again."
+            )
+    known = {key: value for key, value in saved.items() if key in known_settings() and key != "resume"}
+    unknown = saved.keys() - known_settings().keys() - SCORED_BY.keys()
     config = kind(model, dataset, config_dict=merge_settings(known, given or {}), command_line=command_line)
     if unknown:
         names = ", ".join(sorted(unknown))

@@ -1,6 +1,5 @@
 """How much the terms beside the backbone weigh in a model's scores: found in validation, among a few weights."""
 
-from collections.abc import Iterable
 from itertools import product
 
 import torch
@@ -13,6 +12,7 @@ from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.utils import processes
 
 _FIRST = 1000  # users of the first round
+MEASURED = 64  # users whose scores give the units of the weights
 _SECOND = (1500, 6000)  # of the second at least and at most
 _SCORED = 2**27  # scores of one part in the second round
 KEPT = 2**25  # scores of the backbone that are kept for the whole of a round
@@ -59,7 +59,7 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     k, of_rounds = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
     for rows in of_rounds if len(terms) > 1 else of_rounds[-1:]:
         with torch.no_grad(), model_scorer(trainer, valid_data) as score:
-            search = _Round(model, terms, score, some_batches(valid_data, rows), k)
+            search = _Round(model, terms, score, valid_data, rows, k)
             for part in terms:
                 search.find(part)
             if len(terms) > 1:
@@ -75,41 +75,53 @@ class _Round:
         Whose ``terms`` are weighed.
     score
         From :func:`~recbole_perpeft.evaluation.ranked_rows.model_scorer`.
-    batches
-        Of the users.
+    valid_data
+        The validation's loader.
+    most
+        How many users are asked at most.
     k
         From :func:`~recbole_perpeft.evaluation.rank_gain.length_of`.
     """
 
-    def __init__(self, model: nn.Module, terms: dict[Part, nn.Module], score, batches: Iterable[tuple], k: int):
+    def __init__(self, model: nn.Module, terms: dict[Part, nn.Module], score, valid_data, most: int, k: int):
         self._model, self._terms, self._score, self._k = model, terms, score, k
-        self._batches = list(batches)
+        self._measured = list(some_batches(valid_data, MEASURED))
+        self._batches = list(some_batches(valid_data, most))
+        self._keeps = min(most, len(valid_data.rows_in_order())) * model.n_items <= KEPT
         self._backbone: dict[int, tuple[torch.Tensor, tuple]] = {}  # of each batch, where all together are few
 
     def find(self, part: Part) -> None:
         """Give one term the weight and form that are best beside all the rest."""
         term, forms, candidates = self._terms[part], _FORMS[part], CANDIDATES[part]
         term.weight.zero_()
-        gains, units = torch.zeros(len(candidates), dtype=torch.float64), None
-        for number in range(len(self._batches)):
-            if number and not processes.is_own(number):  # the first one gives the units
-                continue
-            others, positives = self._sum(number)
-            added = []
-            for form in forms:
-                _take(term, form)
-                added.append(self._scores(number, part)[0])
-            if units is None:
-                of_others = height(others)
-                units = [of_others / height(of_form) for of_form in added]
+        units, gains = self._units(part), torch.zeros(len(candidates), dtype=torch.float64)
+        for number, batch in enumerate(self._batches):
             if not processes.is_own(number):
                 continue
-            for form, of_form in enumerate(added):
+            others, positives = self._sum(batch, self._of_backbone(number))
+            for form, setting in enumerate(forms):
+                _take(term, setting)
+                of_form, _ = self._scores(batch, part)
                 weights = [share * units[form] for share, own in candidates if own == form]
                 gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives, self._k)
         share, form = candidates[_best(gains)]
         _take(term, forms[form])
         term.weight.fill_(share * units[form])
+
+    def _units(self, part: Part) -> list[float]:
+        """The weight with which each form of a term spreads a user's scores as far as all the rest do.
+
+        Of some users whatever the size of a batch, and the same ones in each process.
+        """
+        term, forms = self._terms[part], _FORMS[part]
+        of_others, of_forms = [], [[] for _ in forms]
+        for batch in self._measured:
+            others, _ = self._sum(batch, self._scores(batch, Part.BACKBONE))
+            of_others.append(heights(others))
+            for found, form in zip(of_forms, forms, strict=True):
+                _take(term, form)
+                found.append(heights(self._scores(batch, part)[0]))
+        return [_mean(of_others) / _mean(found) for found in of_forms]
 
     def scale(self) -> None:
         """Multiply the weights of all terms by what is best for them together.
@@ -117,35 +129,36 @@ class _Round:
         What one term may weigh depends on the other's weight: each beside the rest stays near where it is.
         """
         gains = torch.zeros(len(FACTORS), dtype=torch.float64)
-        for number in range(len(self._batches)):
+        for number, batch in enumerate(self._batches):
             if processes.is_own(number):
                 backbone, positives = self._of_backbone(number)
-                added = (self._sum(number)[0] - backbone).masked_fill_(backbone.isinf(), -torch.inf)
+                added = self._sum(batch, (backbone, positives))[0] - backbone
+                added.masked_fill_(backbone.isinf(), -torch.inf)
                 gains += rank_gains(backbone, added, FACTORS, *positives, self._k)
         factor = FACTORS[_best(gains)]
         for term in self._terms.values():
             term.weight.mul_(factor)
 
-    def _sum(self, number: int) -> tuple[torch.Tensor, tuple]:
+    def _sum(self, batch: tuple, backbone: tuple[torch.Tensor, tuple]) -> tuple[torch.Tensor, tuple]:
         """Scores of a batch with the terms as they weigh now, ``[rows, n_items]``, and its positives."""
-        scores, positives = self._of_backbone(number)
+        scores, positives = backbone
         for part, term in self._terms.items():
             if term.weight:
-                scores = torch.addcmul(scores, self._scores(number, part)[0], term.weight)
+                scores = torch.addcmul(scores, self._scores(batch, part)[0], term.weight)
         return scores, positives
 
     def _of_backbone(self, number: int) -> tuple[torch.Tensor, tuple]:
         if number in self._backbone:
             return self._backbone[number]
-        found = self._scores(number, Part.BACKBONE)
-        if len(self._batches) * found[0].numel() <= KEPT:
+        found = self._scores(self._batches[number], Part.BACKBONE)
+        if self._keeps:
             self._backbone[number] = found
         return found
 
-    def _scores(self, number: int, part: Part) -> tuple[torch.Tensor, tuple]:
+    def _scores(self, batch: tuple, part: Part) -> tuple[torch.Tensor, tuple]:
         """One part of a batch's scores ``[rows, n_items]``, minus infinity for what is not ranked; the positives."""
         with only(part, self._model):
-            _, scores, *positives = self._score(self._batches[number])
+            _, scores, *positives = self._score(batch)
         return scores, tuple(rows.to(scores.device) for rows in positives)
 
 
@@ -159,9 +172,13 @@ def _take(term: nn.Module, form: dict[str, float]) -> None:
         getattr(term, name).fill_(value)
 
 
-def height(scores: torch.Tensor) -> float:
-    """How far a row's best item is above the mean of its ranked ones, mean of the rows; 1 where all are alike."""
+def heights(scores: torch.Tensor) -> torch.Tensor:
+    """How far the best item of each row with a ranked one is above the mean of its ranked ones, ``[rows]``."""
     ranked = scores.isfinite()
     means = torch.where(ranked, scores, 0.0).double().sum(dim=1) / ranked.sum(dim=1).clamp(min=1)
-    heights = scores.amax(dim=1).double() - means
-    return float(heights[ranked.any(dim=1)].mean().nan_to_num()) or 1.0
+    return (scores.amax(dim=1).double() - means)[ranked.any(dim=1)]
+
+
+def _mean(of_batches: list[torch.Tensor]) -> float:
+    """The mean of the rows' heights; 1 where all items are alike."""
+    return float(torch.cat(of_batches).mean().nan_to_num()) or 1.0

@@ -1,6 +1,5 @@
 """The three stages on RecBole's Trainer: global PEFT, grouping, personalised PEFT (paper, section on training)."""
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from recbole_perpeft.trainer.checkpoint import Checkpoint
 from recbole_perpeft.trainer.finite import check_loss, check_result
 from recbole_perpeft.trainer.group_shares import soften_groups
 from recbole_perpeft.trainer.optimizer import parameter_groups
+from recbole_perpeft.trainer.patience import patience
 from recbole_perpeft.trainer.stage import Stage
 from recbole_perpeft.trainer.stage_report import stage_report
 from recbole_perpeft.trainer.standing import stand_at, standing_of
@@ -160,7 +160,7 @@ class PerPEFTTrainer(TellingTrainer):
     def _fit_stage(self, epochs: int, *arguments) -> None:
         self.epochs = epochs
         self.eval_step = min(self.config["eval_step"], epochs)
-        self._have_patience()
+        self.stopping_step = patience(self)
         stopped_early = self.cur_step > self.stopping_step  # a resumed run may stand just there
         if self.start_epoch < epochs and not stopped_early:
             self.logger.info(stage_report(self.stage.number, self.start_epoch, epochs, self.model, self.config))
@@ -201,7 +201,7 @@ class PerPEFTTrainer(TellingTrainer):
         init_seed((self.config["seed"] * 100_003 + epoch_idx) % 2**32, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
         self.epoch = epoch_idx
-        self._have_patience()
+        self.stopping_step = patience(self)
         self._regroup(train_data, epoch_idx)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
@@ -229,17 +229,6 @@ class PerPEFTTrainer(TellingTrainer):
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):
                 self.groups.foresee(self._train_data)
         return found
-
-    def _have_patience(self) -> None:
-        """Let no validation end stage 1 of a model with terms before it has had twice ``stopping_step`` of them.
-
-        By its terms a model that has learnt next to nothing ranks well, and what it learns first may rank worse.
-        """
-        patience = self.config["stopping_step"]
-        has_terms = any(term is not None for term in self.model.score_terms.values())
-        enough = 2 * patience * min(self.config["eval_step"], self.epochs)
-        has_just_begun = has_terms and self.stage is Stage.GLOBAL and self.epoch + 1 < enough
-        self.stopping_step = sys.maxsize if has_just_begun else patience
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

@@ -87,7 +87,7 @@ def test_trials_share_stage_1_where_settings_of_groups_alone_are_searched(monkey
         file.write_text(json.dumps({"format": FORMAT, "settings": job["settings"], "valid": 0.1}))
 
     monkeypatch.setattr(run_process, "RunProcess", at_once(instead))
-    tune("demo", {"num_groups": SPACE["num_groups"], "group_mixing": ("uniform", [0, 1])}, tmp_path, 2)
+    tune("demo", {"num_groups": SPACE["num_groups"], "soft_groups": ("choice", [True, False])}, tmp_path, 2)
     assert places == [str((tmp_path / "stage_1").resolve())] * 2
 
 

@@ -93,7 +93,6 @@ def test_settings_files_that_cannot_be_read(tmp_path):
         ({"num_negatives": 0, "loss_type": "BPR"}, "num_negatives: 0 is not possible"),
         ({"global_epochs": 90}, "global_epochs: 90 is more than epochs: "),
         ({"num_negatives": str(Path.home())}, "The shell put it in place of a ~: write 'num_negatives=~'"),
-        ({"group_mixing": 2}, "group_mixing: 2 is not possible: it must be a number from 0 to 1"),
         ({"averaging_epochs": 0}, "averaging_epochs: 0 is not possible: it must be a number above 0, or ~"),
         ({"peft_learning_rate": -1}, "peft_learning_rate: -1 is not possible"),
         ({"peft_learning_rate": [1]}, r"peft_learning_rate: \[1\] is not possible"),

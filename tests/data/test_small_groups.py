@@ -25,7 +25,7 @@ def trained(prepare, **settings):
     "settings",
     [
         slow({"grouping": "kmeans", "loss_type": "BPR", "num_negatives": 2}),
-        {"grouping": "coherence", "loss_type": "CE", "correct_sampling": True, "group_mixing": 0.3},
+        {"grouping": "coherence", "loss_type": "CE", "correct_sampling": True},
         slow({"grouping": "random", "loss_type": "CE", "num_negatives": None}),
         slow({"grouping": "kmeans", **sizes("PerPEFTDGCF")}),
     ],

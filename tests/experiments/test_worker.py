@@ -127,7 +127,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(common, tmp_path):
 
 @pytest.mark.slow
 def test_runs_that_differ_in_their_groups_train_stage_1_once(common, in_this_process, tmp_path):
-    groups = {"perpeft": {}, "mixed groups": {"group_mixing": 0.5}, "two": {"num_groups": 2}, "one": {"num_groups": 1}}
+    groups = {"perpeft": {}, "hard groups": {"soft_groups": False}, "two": {"num_groups": 2}, "one": {"num_groups": 1}}
     runs = [Run(name, "PerPEFTSASRec", "tiny", {**common, **own, "epochs": 3}) for name, own in groups.items()]
     with output_folder(tmp_path / "out") as folder:
         results, failures = do_runs(runs, folder)

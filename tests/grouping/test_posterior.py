@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.grouping.posterior import posteriors, soft_shares
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.trainer.group_shares import find_group_shares
+from tests.model.test_backbones import sizes
 from tests.training import mean_gain, scatter_groups
 
 
@@ -48,26 +50,26 @@ def soft(prepare):
     return make
 
 
-@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTLightGCN"])
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF"])
 def test_scores_are_those_of_all_groups_by_their_shares(soft, model):
-    trainer, _, valid_data = soft(model=model)
+    trainer, _, valid_data = soft(**sizes(model))
     model, rows = trainer.model, next(iter(valid_data))[0]
+    pairs = Interaction({**rows.interaction, "item_id": torch.arange(len(rows)) % 30 + 1})
     with torch.no_grad():
-        found, pairs = model.full_sort_predict(rows), None
+        found, of_pairs = model.full_sort_predict(rows), model.predict(pairs)
         by_group = []
         for group in range(model.num_groups):
-            model.only_group = group
-            by_group.append(model.full_sort_predict(rows).view(len(rows), -1).numpy())
-        model.only_group = None
-        if "item_id" in rows:
-            pairs = model.predict(rows)
+            with model.scored_by(group):
+                by_group.append(model.full_sort_predict(rows).view(len(rows), -1).numpy())
     users = rows["user_id"]
-    sizes = [int((model.user_groups == group).sum()) for group in range(model.num_groups)]
-    shares = shares_by_loop(model.group_losses[users], sizes, model.user_groups[users], 5, 0.6)
+    of_groups = [int((model.user_groups == group).sum()) for group in range(model.num_groups)]
+    shares = shares_by_loop(model.group_losses[users], of_groups, model.user_groups[users], 5, 0.6)
     expected = sum(shares[:, group, None] * by_group[group] for group in range(model.num_groups))
     np.testing.assert_allclose(found.view(len(rows), -1).numpy(), expected, rtol=1e-4, atol=1e-4)
-    if pairs is not None:
-        np.testing.assert_allclose(pairs, expected[np.arange(len(rows)), rows["item_id"]], rtol=1e-4, atol=1e-4)
+    picked = expected[np.arange(len(rows)), pairs["item_id"]]
+    np.testing.assert_allclose(of_pairs.numpy(), picked, rtol=1e-4, atol=1e-4)
+    own = np.stack([by_group[group][row] for row, group in enumerate(model.user_groups[users].tolist())])
+    assert not np.allclose(own, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_user_whose_group_is_hidden_gets_the_shares_that_their_history_gives(soft):
@@ -102,7 +104,7 @@ def test_a_checkpoint_brings_them_back(tiny):
     assert trainer.evaluate(test_data, load_best_model=False) == pytest.approx(result["test_result"])
 
 
-@pytest.mark.parametrize("settings", [{"num_groups": 1}, {"group_mixing": 0.5}, {"personalised_by": "user_vector"}])
+@pytest.mark.parametrize("settings", [{"num_groups": 1}, {"soft_groups": False}, {"personalised_by": "user_vector"}])
 def test_groups_stay_as_they_are_where_none_can_be_soft(prepare, settings):
     _, trainer, *_ = prepare(**settings)
     assert not hasattr(trainer.model, "group_softness")

@@ -13,7 +13,7 @@ from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.quick_start import load, prepare, run
 from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.launch import Place
-from tests.matrix import quickly, slow
+from tests.matrix import quickly
 from tests.tiny_runs import tiny_config
 from tests.training import fit, gradients, scatter_groups
 
@@ -138,31 +138,6 @@ def test_scores_of_mixed_groups_are_those_of_each_user_alone(backbone):
             with net.item_tower._using(F.pad(torch.cat([rows, masks]), (0, 0, 1, 0))):
                 expected = _backbone_scores(net, alone)
             torch.testing.assert_close(scores[row], expected[0], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("share", [0.25, slow(1)])
-@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBERT4Rec", "PerPEFTBPR", "PerPEFTLightGCN", "PerPEFTNeuMF"])
-def test_scores_are_mixed_of_those_of_the_own_group_and_the_mean_of_all(prepare, model, share):
-    _, trainer, train_data, valid_data, _ = prepare(group_mixing=share, **sizes(model))
-    net = trainer.model.eval()
-    scatter_groups(net, train_data)
-    interaction = next(iter(valid_data))[0]
-    pairs = Interaction({**interaction.interaction, "item_id": torch.full((len(interaction),), 3)})
-    own = net.user_groups.clone()
-    with torch.no_grad():
-        net.group_mixing = 0
-        alone = net.full_sort_predict(interaction)
-        of_groups = []
-        for group in range(3):
-            net.user_groups.fill_(group)
-            of_groups.append(net.full_sort_predict(interaction))
-        net.user_groups.copy_(own)
-        net.group_mixing = share
-        expected = (1 - share) * alone + share * sum(of_groups) / 3
-        torch.testing.assert_close(net.full_sort_predict(interaction), expected, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(net.predict(pairs), expected[:, 3], rtol=1e-4, atol=1e-5)
-    assert len(own[interaction["user_id"]].unique()) == 3
-    assert not torch.allclose(alone, expected, rtol=1e-4, atol=1e-4)
 
 
 def _backbone_scores(net, interaction):

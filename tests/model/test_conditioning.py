@@ -136,7 +136,5 @@ def test_what_single_users_views_cannot_do_is_refused(tiny):
         tiny(personalised_by="user_vector", num_negatives=None)
     with pytest.raises(SettingError, match="regroup_epochs: 2 is not possible with personalised_by: user_vector"):
         tiny(personalised_by="user_vector", regroup_epochs=2)
-    with pytest.raises(SettingError, match="group_mixing: 0.5 is not possible with personalised_by: user_vector"):
-        tiny(personalised_by="user_vector", group_mixing=0.5)
     with pytest.raises(SettingError, match="personalised_by 'group_vectors'. Did you mean 'group_vector'?"):
         tiny(personalised_by="group_vectors")

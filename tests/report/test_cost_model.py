@@ -84,7 +84,8 @@ def test_the_total_is_the_sum_of_its_parts():
     # the test is a validation without the searches: each ranks, and scores in each form and with each candidate, and
     # with both terms together
     search = 2 * 1000 * (1e-4 + 10_000 * 1e-9 * (1 + (3 + 1) + 14 * 3 + (4 + 1) + 8 * 4 + 2 + 11))
-    search += 2 * 125 * 10_000 * 2e-9 * (1 + 3 + 1 + 4)  # a group's users give the units, in both rounds
+    # 64 users give the units of both terms, in both rounds: the rest, of backbone and other term, and each form
+    search += 2 * 64 * (2 * 1e-4 + 10_000 * (1e-9 + 2e-9) * (2 + 3 + 2 + 4))
     assert seconds(found, "In all") == pytest.approx(once + 3 * (steps[0] + first) + steps[1] + 2 * third - search)
     assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(
         sum(cost.memory for cost in found["Memory"])
@@ -133,7 +134,7 @@ def test_an_epoch_of_many_batches_encodes_the_catalogue_five_times_in_the_memory
     assert sizes().batches(1).kept is None
 
 
-def test_searches_read_every_so_many_th_batch():
+def test_searches_read_every_so_many_th_user():
     def searched(users):
         fast, slow = (
             seconds(costs(sizes(users=users), replace(RATES, weighed=weighed)), "a validation in stage 1")

@@ -10,24 +10,26 @@ from recbole_perpeft.serving.products import Product
 from recbole_perpeft.serving.ranking import Ranking
 from recbole_perpeft.serving.recommender import Recommender
 from recbole_perpeft.utils.errors import RequestError
-from tests.training import scatter_groups
+from tests.training import scatter_groups, soften_at_random
 
 pytest.importorskip("faiss")
 
 
 @pytest.fixture
 def opened(prepare):
-    def make(model="PerPEFTSASRec", **settings):
+    def make(model="PerPEFTSASRec", group_softness=None, **settings):
         _, trainer, *loaders = prepare(model=model, **settings)
         if model.startswith("PerPEFT"):
             scatter_groups(trainer.model, loaders[0])
             trainer.model.item_tower.content_term.weight.fill_(2.0)
+            if group_softness:
+                soften_at_random(trainer.model, group_softness)
         return Recommender(Opened.of(trainer.config, trainer.model, [loader._dataset for loader in loaders]))
 
     return make
 
 
-@pytest.mark.parametrize("settings", [{}, {"group_mixing": 0.5}])
+@pytest.mark.parametrize("settings", [{}, {"group_softness": 0.5}])
 def test_with_all_items_as_candidates_lists_are_the_same(opened, settings):
     recommender = opened(**settings)
     requests = [{}, {"seen": True}, {"deny": ["i3", "i4", "i5"]}, {"where": {"brand": "3"}, "k": 1, "seen": True}]

@@ -145,6 +145,19 @@ def test_a_checkpoint_with_settings_that_are_gone_opens_and_the_log_names_them(t
     assert "has settings that this build does not know: share_items." in caplog.text
 
 
+def test_a_checkpoint_that_scored_by_a_setting_that_is_gone_is_refused(tiny, caplog):
+    result = run(config_dict=tiny(num_groups=1, epochs=1, global_epochs=1).settings())
+    state = checkpoint_file.read(result["checkpoint"])
+    state["settings"]["group_mixing"] = 0
+    checkpoint_file.write(result["checkpoint"], state)
+    load(result["checkpoint"])
+    assert "does not know" not in caplog.text
+    state["settings"]["group_mixing"] = 0.5
+    checkpoint_file.write(result["checkpoint"], state)
+    with pytest.raises(CheckpointError, match="was made with group_mixing: 0.5, which is gone"):
+        load(result["checkpoint"])
+
+
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", slow("PerPEFTLightGCN")])
 def test_a_checkpoint_of_before_there_were_settings_is_scored_as_it_was(tiny, model):
     then = {"content_term": False, "soft_groups": False, "grow_history": False}

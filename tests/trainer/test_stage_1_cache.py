@@ -11,7 +11,7 @@ from tests.training import COHERENCE, FAST, KMEANS, fit, same
 
 CHANGES = [
     {"num_groups": 2}, {"num_groups": 5}, KMEANS, COHERENCE, {"regroup_epochs": 1},
-    {"group_mixing": 0.5}, {"group_negatives": False}, {"epochs": 5}, {"soft_groups": False},
+    {"group_negatives": False}, {"epochs": 5}, {"soft_groups": False},
 ]  # fmt: skip
 WAYS = [
     FAST, {"averaging_epochs": 2}, {"peft_type": "IISAN", "peft_config": {}}, {"peft_type": "NONE", "peft_config": {}},

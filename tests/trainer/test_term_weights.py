@@ -4,7 +4,7 @@ import pytest
 
 from recbole_perpeft.trainer import term_weights
 from recbole_perpeft.trainer.term_weights import FACTORS, _Round, find_term_weights
-from tests.training import mean_gain
+from tests.training import by_predict, mean_gain, scatter_groups
 
 
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
@@ -48,3 +48,23 @@ def test_weights_are_the_same_whether_scores_of_the_backbone_are_kept_or_not(pre
         find_term_weights(trainer, valid_data)
         found.append([(float(term.weight), float(term.decay)) for term in trainer.model.score_terms.values()])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("scored", ["all items", "drawn items", "pairs"])
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
+def test_weights_are_the_same_whatever_the_size_of_a_batch(prepare, monkeypatch, model, scored):
+    monkeypatch.setattr(term_weights, "_FIRST", 13)  # every fourth of the 40 users, then every second
+    monkeypatch.setattr(term_weights, "_SECOND", (20, 20))
+    monkeypatch.setattr(term_weights, "MEASURED", 7)
+    mode = "full" if scored == "all items" else "uni7"
+    evaluation = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": mode}
+    found = []
+    for size in (1, 7, 4096):
+        _, trainer, train_data, valid_data, _ = prepare(model=model, eval_args=evaluation, eval_batch_size=size)
+        scatter_groups(trainer.model, train_data)
+        find_term_weights(trainer, by_predict(valid_data) if scored == "pairs" else valid_data)
+        terms = trainer.model.score_terms.values()
+        found.append([float(value) for term in terms for value in (term.weight, term.decay)])
+    assert any(found[0][::2])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)

@@ -2,6 +2,7 @@
 set -eu
 # Recorded when content_term, purchase_term and soft_groups were not there, group_negatives was on, correct_sampling off, averaging_epochs ~ and batches_per_encoding 1: add
 # content_term=False purchase_term=False soft_groups=False group_negatives=True correct_sampling=False averaging_epochs=~ batches_per_encoding=1 to --for_perpeft, but for what it sets.
+# at commit f492cac: group_mixing is gone since
 : "${DATASETS:?folder of atomic data sets, amazon-scientific among them}" "${MINILM:?folder of a MiniLM}"
 of=benchmarks/settings/amazon-scientific/mixed
 python -m recbole_perpeft compare --model=PerPEFTBERT4Rec --dataset amazon-scientific --data_path=$DATASETS --peft LORA --MAX_ITEM_LIST_LENGTH=10 \
