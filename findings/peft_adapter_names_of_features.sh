@@ -1,11 +1,12 @@
 #!/bin/bash
-# peft 0.21.2 with transformers 5.24.0: get_text_features and get_image_features let adapter_names pass, and use one adapter.
+# peft 0.21.2 with transformers 5.24.0: get_text_features and get_image_features let adapter_names pass, and use one of
+# the adapters for all rows.
 #
-# A batch whose rows go through different LoRA adapters is model(..., adapter_names=[...]). Features of a dual encoder are
-# had by get_text_features and get_image_features. PeftModel hands these on to the model inside, so nothing of peft sees
-# the argument. The model inside does not refuse it either: these methods take any keyword and hand it down to the layers,
-# where nobody reads it. Every row then has the features of the active adapter, "__base__" too. The same arguments to the
-# model itself give text_embeds and image_embeds by the adapters that are named.
+# A batch whose rows go through different LoRA adapters is model(..., adapter_names=[...]). Features of a dual encoder
+# are had by get_text_features and get_image_features. PeftModel hands these on to the model inside, so nothing of peft
+# sees the argument. The model inside does not refuse it either: these methods take any keyword and hand it down to the
+# layers, where nobody reads it. Every row then has the features of the active adapter, "__base__" too. The same
+# arguments to the model itself give text_embeds and image_embeds by the adapters that are named.
 #
 # Cure: set_adapter, and one call for each adapter; or the model itself, with texts and pictures.
 #
