@@ -19,6 +19,7 @@ METHODS = {
     "IA3": {"peft_type": "IA3", "peft_config": None},
     "LN_TUNING": {"peft_type": "LN_TUNING", "peft_config": None},
     "OFT": {"peft_type": "OFT", "peft_config": {"r": 4, "oft_block_size": 0}},
+    "whole modules": {"peft_config": {"target_modules": ["v_proj"], "modules_to_save": ["text_projection"]}},
 }
 
 
@@ -48,6 +49,13 @@ def adapted(base, folder, adapters):
     return PeftModel.from_pretrained(AutoModel.from_pretrained(base / folder), adapters).eval()
 
 
+def both_features(model, pixels, tokens):
+    """Of a dual encoder, image and text side by side, [n, d]."""
+    image = model.get_image_features(pixel_values=pixels).pooler_output
+    text = model.get_text_features(**tokens).pooler_output
+    return torch.cat([normalize(image), normalize(text)], dim=1)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @torch.no_grad()
 def test_peft_opens_a_groups_adapter_on_the_plain_dual_encoder(written, tiny_root, method):
@@ -56,11 +64,23 @@ def test_peft_opens_a_groups_adapter_on_the_plain_dual_encoder(written, tiny_roo
     seen = []
     for group in (0, 2):
         model = adapted(tiny_root / "tiny", "clip", folder / f"group_{group}")
-        image = model.get_image_features(pixel_values=pixels).pooler_output
-        text = model.get_text_features(**tokens).pooler_output
-        seen.append(torch.cat([normalize(image), normalize(text)], dim=1))
+        seen.append(both_features(model, pixels, tokens))
         torch.testing.assert_close(seen[-1], encoder.encode(ITEMS, group), atol=1e-5, rtol=0)
     assert (seen[0] - seen[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["LORA", "IA3", "whole modules"])
+@torch.no_grad()
+def test_peft_holds_the_adapters_of_all_groups_and_set_adapter_chooses(written, tiny_root, method):
+    encoder, folder = written(**METHODS[method])
+    content = inputs(encoder, tiny_root / "tiny" / "clip")
+    model = AutoModel.from_pretrained(tiny_root / "tiny" / "clip")
+    model = PeftModel.from_pretrained(model, folder / "group_0", adapter_name="group_0").eval()
+    for group in range(1, encoder.num_groups):
+        model.load_adapter(folder / f"group_{group}", adapter_name=f"group_{group}")
+    for group in range(encoder.num_groups):
+        model.set_adapter(f"group_{group}")
+        torch.testing.assert_close(both_features(model, *content), encoder.encode(ITEMS, group), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["LORA", "IA3", "LN_TUNING"])
