@@ -11,8 +11,9 @@ from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.model.content_similarity import profiles
 from recbole_perpeft.model.loss import BatchSoftmaxLoss
 
-_TEMPERATURES = tuple(0.05 * 2 ** (step / 4) for step in range(17))  # to 0.8
+_TEMPERATURES = tuple(0.05 * 2 ** (step / 8) for step in range(33))  # to 0.8
 _DECAYS = (0.65, 0.8, 1.0)
+_SHARPER = 0.9  # features that learn tell items apart better than those by which the temperature is found
 _PURCHASES = 2**10  # by which they are judged
 _ITEMS = 2**13  # among which
 
@@ -113,7 +114,8 @@ class LearnsContent:
         term = self.item_tower.content_term
         if self.learns_content and not term.is_learnt:
             table = term.fix_likeness(self.item_tower.content_features(0))
-            term.fix_softness(*likeliest_softness(table, purchases[self.ITEM_SEQ], purchases[self.ITEM_ID]))
+            temperature, decay = likeliest_softness(table, purchases[self.ITEM_SEQ], purchases[self.ITEM_ID])
+            term.fix_softness(_SHARPER * temperature, decay)
 
     def _content_loss(self, batch: UserBatch) -> torch.Tensor | float:
         """The loss of likeness in ``batch``, ``[]``; 0 before :meth:`fix_likeness`, or where nothing is learnt."""
