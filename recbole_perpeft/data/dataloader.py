@@ -13,6 +13,7 @@ from recbole_perpeft.data.batch_table import barred_ids, barred_rows, distinct_i
 from recbole_perpeft.data.encoding_windows import batches_together, purchases_of_groups, windows
 from recbole_perpeft.data.group_batches import GroupBatches
 from recbole_perpeft.data.negative_pools import NegativePools
+from recbole_perpeft.data.negative_weights import NegativeWeights
 from recbole_perpeft.data.sequence_windows import left_out, shared_passes, without_oldest
 from recbole_perpeft.data.user_batch import UserBatch, users_of_a_batch
 from recbole_perpeft.utils.errors import SettingError
@@ -83,10 +84,11 @@ class UserBatchLoader(AbstractDataLoader):
         return NegativePools.whole_catalogue(self._dataset.item_num, num_groups, self.histories, cold)
 
     def _set_plan(self, groups: np.ndarray, pools: NegativePools, group_negatives: bool = False) -> None:
-        self.groups, self.pools, self._weights = groups, pools, {}
+        self.groups, self.pools = groups, pools
         self._together: int | None = None
-        self._group_negatives = group_negatives
-        of_users = groups[self.users]
+        self._weights, drawn, of_users = None, self.config["num_negatives"], groups[self.users]
+        if self.config["correct_sampling"] and drawn is not None:
+            self._weights = NegativeWeights(self.histories, self.users, of_users, pools, drawn, group_negatives)
         if hasattr(self, "_batches"):
             self._batches.groups = of_users
         else:
@@ -150,31 +152,6 @@ class UserBatchLoader(AbstractDataLoader):
         owner = np.repeat(np.arange(len(users)), [len(r) for r in rows])  # [n] position in ``users`` of each prefix
         return self._batch_of(data, users, owner, group, rng)
 
-    def _log_weights(self, group: int) -> np.ndarray | None:
-        """The logarithm of how many items each one stands for as a negative, ``[n_items]``.
-
-        That is one over how likely it is in a batch (Horvitz and Thompson, 1952), bought by another user or drawn: with
-        group negatives in one of the group, else in one of all users. What the group buys then counts for more than one
-        item each, as it is in more of its batches. Purchases beyond ``prefixes_per_user`` count as if they were in the
-        batch, and users as if drawn by chance.
-        """
-        if not self.config["correct_sampling"] or self.config["num_negatives"] is None:
-            return None
-        if not self._group_negatives:
-            group = 0
-        if group not in self._weights:
-            n_items, members = self._dataset.item_num, self.users
-            if self._group_negatives:
-                members = members[self.groups[members] == group]
-            bought = np.concatenate([np.unique(self.histories[user]) for user in members])
-            chosen = min((self.users_per_batch - 1) / max(len(members) - 1, 1), 1.0)
-            absent = (1 - chosen) ** np.bincount(bought, minlength=n_items)  # [n_items]
-            absent *= 1 - self.pools.shared_probability(self.config["num_negatives"], group, n_items)
-            with np.errstate(divide="ignore"):
-                weights = -np.log1p(-absent)
-            self._weights[group] = np.where(np.isfinite(weights), weights, 0).astype(np.float32)
-        return self._weights[group]
-
     def _batch_of(self, data: Interaction, users: np.ndarray, owner: np.ndarray, group: int, rng) -> UserBatch:
         """The batch of rows ``data [n]`` of ``users``; ``owner [n]`` is the position of each row's user among them.
 
@@ -196,9 +173,10 @@ class UserBatchLoader(AbstractDataLoader):
         else:
             fields |= {key: relabelled(fields[key], items) for key in id_fields}
             barred = barred_rows(items, histories)  # [users, m + 1]
-        weights = self._log_weights(group)  # [n_items]
-        if weights is not None and not whole:
-            weights = weights[np.r_[0, items]]  # [m + 1]
+        weights = None
+        if self._weights is not None:
+            weights = self._weights.logarithms(group, self.users_per_batch, self._dataset.item_num)
+            weights = weights if whole else weights[np.r_[0, items]]  # [m + 1]
         repeat = np.arange(len(owner)) * repeats // max(len(owner), 1)  # rows of two have no pass together
         passes, pass_of = self._passes(fields, owner + repeat * len(users))
         of_rows = {"owner": owner, "barred": barred, "users": users, "passes": passes, "pass_of": pass_of}
