@@ -71,6 +71,7 @@ def work(model: str, words: list[str], epochs: int, folder: str, meeting: tuple[
         trainer.model.personalise(users, np.arange(len(users)) % config["num_groups"])
         train_data.set_groups(trainer.model.user_groups.numpy(), config["group_negatives"])
         trainer.begin_stage(Stage.PERSONALISED)
+        trainer.model.fix_likeness(train_data.purchases)
         trainer.model.train()
         took: list[tuple[float, float]] = []
         for epoch in range(1 + epochs):

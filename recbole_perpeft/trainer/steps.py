@@ -56,7 +56,6 @@ class Steps:
         if processes.count() > 1:
             seeds = np.random.SeedSequence([torch.initial_seed(), processes.rank()])
             self._draws = OwnDraws(int(seeds.generate_state(1)[0]))
-        self._model.fix_likeness(loader.purchases)
         if self.average:
             self.average.horizon = self._config["averaging_epochs"] * len(loader)
         together = self._config["batches_per_encoding"] or loader.together

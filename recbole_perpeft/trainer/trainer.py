@@ -203,6 +203,7 @@ class PerPEFTTrainer(TellingTrainer):
         self.epoch = epoch_idx
         self.stopping_step = patience(self)
         self._regroup(train_data, epoch_idx)
+        self.model.fix_likeness(train_data.purchases)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
         encoder = self.model.item_tower.encoder
