@@ -7,12 +7,19 @@ import torch
 
 from recbole_perpeft.utils.errors import TrainingError
 from tests.matrix import quickly, slow
-from tests.training import NO_DROPOUT, PEFTS, fit, move_modules, same
+from tests.training import NO_DROPOUT, PEFTS, move_modules, same
 
 
 def _first_batch(prepare):
     _, trainer, train_data, *_ = prepare(**NO_DROPOUT, users_per_batch=4)
     return trainer, next(iter(train_data))
+
+
+def _trained(prepare, **settings):
+    """Without validation, which may find other weights of the terms when a score moves by rounding."""
+    _, trainer, train_data, *_ = prepare(**settings)
+    trainer.fit(train_data, None, verbose=False)
+    return trainer
 
 
 @pytest.mark.parametrize("peft_type", ["LORA", slow("IISAN"), slow("NONE")])
@@ -26,9 +33,7 @@ def test_training_in_portions_ends_where_training_at_once_does(prepare, peft_typ
         "learning_rate": 0.05,
         **NO_DROPOUT,
     }
-    at_once, expected = fit(prepare, **settings)
-    in_portions, found = fit(prepare, encoding_batch_size=4, **settings)
-    assert found == expected
+    at_once, in_portions = _trained(prepare, **settings), _trained(prepare, encoding_batch_size=4, **settings)
     encoders = [trainer.model.item_tower.encoder for trainer in (at_once, in_portions)]
     assert peft_type != "LORA" or encoders[1].items_encoded > 1.3 * encoders[0].items_encoded
     for name, value in at_once.model.state_dict().items():
