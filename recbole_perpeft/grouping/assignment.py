@@ -44,7 +44,7 @@ def losses_of_users(model, train_data) -> tuple[np.ndarray, np.ndarray, np.ndarr
     tuple
         User ids ``[n]``, the sums of their purchases' losses ``[n, num_groups]``, and of how many purchases ``[n]``.
     """
-    prefixes = train_data._prefixes
+    prefixes = train_data.purchases
     users, row_of = np.unique(prefixes[train_data._dataset.uid_field].numpy(), return_inverse=True)
     model.encode_catalogues()
     own = [group for group in range(model.num_groups) if processes.is_own(group)]

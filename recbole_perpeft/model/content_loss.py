@@ -1,15 +1,12 @@
 """What PEFT modules learn from likeness: cosines of the content term, as the scores of a softmax of their own."""
 
-import math
-
 import torch
 from recbole.data.interaction import Interaction
-from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import SHARED
 from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.model.content_similarity import profiles
-from recbole_perpeft.model.loss import BatchSoftmaxLoss
+from recbole_perpeft.model.loss import BatchSoftmaxLoss, loss_among
 
 _TEMPERATURES = tuple(0.05 * 2 ** (step / 8) for step in range(33))  # to 0.8
 _DECAYS = (0.65, 0.8, 1.0)
@@ -40,14 +37,14 @@ def likeliest_softness(table: torch.Tensor, histories: torch.Tensor, targets: to
     rows = torch.randperm(len(targets), generator=generator)[:_PURCHASES]
     items = 1 + torch.randperm(len(table) - 1, generator=generator)[:_ITEMS].to(table.device)
     histories, targets = histories[rows].to(table.device), targets[rows].to(table.device)
-    others, each_for, found = table[items].T, math.log((len(table) - 1) / len(items)), []  # [d, m]
+    others, found = table[items].T, []  # [d, m]
     for decay in _DECAYS:
         queries = profiles(table, histories, decay)  # [n, d]
         own = (queries * table[targets]).sum(dim=1, keepdim=True)  # [n, 1]
         cosines = (queries @ others).masked_fill_(items == targets[:, None], -torch.inf)  # [n, m]
         for temperature in _TEMPERATURES:
-            scores = torch.cat([own / temperature, cosines / temperature + each_for], dim=1)
-            found.append((F.cross_entropy(scores, torch.zeros_like(targets)).item(), temperature, decay))
+            losses = loss_among(own / temperature, cosines / temperature, len(table) - 1)
+            found.append((losses.mean().item(), temperature, decay))
     return min(found)[1:]
 
 
@@ -119,8 +116,8 @@ class LearnsContent:
 
     def _content_loss(self, batch: UserBatch) -> torch.Tensor | float:
         """The loss of likeness in ``batch``, ``[]``; 0 before :meth:`fix_likeness`, or where nothing is learnt."""
-        if not (self.learns_content and self.item_tower.content_term.is_learnt):
+        term = self.item_tower.content_term
+        if not (self.learns_content and term.is_learnt):
             return 0.0
         features = self.item_tower.features(batch.items, batch.group)
-        term = self.item_tower.content_term
         return content_loss(term.vectors(features), batch, self.ITEM_SEQ, *term.softness.tolist())

@@ -1,6 +1,5 @@
 """What a PerPEFT model makes of users' purchases: representations, and how well each group's module predicts them."""
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from recbole_perpeft.data.item_lists import last_items
 from recbole_perpeft.model.content_similarity import profiles
 from recbole_perpeft.model.kept_outputs import keeping_outputs
+from recbole_perpeft.model.loss import loss_among
 from recbole_perpeft.model.score_parts import Part, only
 
 _SCORES = 2**24  # of prefixes at a time: 64 MB
@@ -108,7 +108,8 @@ class ReadsPurchases:
         batch_size = max(1, min(batch_size, _SCORES // (self.n_items if drawn is None else len(drawn))))
         losses = torch.zeros(len(prefixes), self.num_groups)
         for group in range(self.num_groups) if groups is None else groups:
-            # the content term differs little between groups, and sees the target in a general model's history
+            # without the content term: where modules do not learn from it, it differs little between groups, and sees
+            # the target in a general model's history
             with self.item_tower.catalogue(group), only(Part.BACKBONE, self):
                 for start in range(0, len(prefixes), batch_size):
                     part = prefixes[start : start + batch_size].to(self.device)
@@ -143,8 +144,7 @@ class ReadsPurchases:
         """Cross entropy of ``targets [n]``, scored by products with ``table [n_items, d]``, among the items drawn."""
         own = (queries * table[targets]).sum(dim=1, keepdim=True)  # [n, 1]
         others = (queries @ table[drawn].T).masked_fill_(drawn == targets[:, None], -torch.inf)  # [n, m]
-        others += math.log((self.n_items - 1) / len(drawn))
-        return torch.cat([own, others], dim=1).logsumexp(dim=1) - own.squeeze(1)
+        return loss_among(own, others, self.n_items - 1)
 
     def _drawn_items(self, by_content: bool) -> torch.Tensor | None:
         """What purchases are compared with, sorted ``[m]``; None: all items by the backbone's own scores."""
