@@ -2,6 +2,7 @@
 
 import gc
 import io
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -57,12 +58,16 @@ def test_released_rows_hold_no_memory(monkeypatch, tmp_path):
 
 def test_a_map_lives_as_long_as_its_rows(tmp_path):
     np.save(tmp_path / "some.npy", np.ones((5, 2), np.int16))
-    rows = as_tensor(np.load(tmp_path / "some.npy", mmap_mode="r"), torch.bfloat16)
-    number = len(mapped_rows._MAPS)
+    mapped = np.load(tmp_path / "some.npy", mmap_mode="r")
+    seen = weakref.ref(mapped)
+    rows = as_tensor(mapped, torch.bfloat16)
+    del mapped
+    gc.collect()
     assert rows.dtype == torch.bfloat16
+    assert seen() is mapped_rows._MAPS[rows]
     del rows
     gc.collect()
-    assert len(mapped_rows._MAPS) == number - 1
+    assert seen() is None
 
 
 def test_a_folder_that_cannot_hold_them_is_named(monkeypatch, tmp_path):
