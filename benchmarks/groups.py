@@ -23,7 +23,7 @@ from recbole_perpeft.config.settings import settings_of  # noqa: E402
 from recbole_perpeft.grouping.assignment import stage_2_groups  # noqa: E402
 from recbole_perpeft.grouping.methods import GROUPINGS  # noqa: E402
 
-WAYS = ("kmeans", "coherence", "random")
+WAYS = ("likeness", "coherence", "kmeans", "random")
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ PACKAGE = Path(recbole_perpeft.__file__).parent
 # from the ground up: a room may import those of the floors below its own
 FLOORS = (
     {"utils"},
-    {"config", "content", "grouping"},
-    {"data", "encoder"},
+    {"config", "content"},
+    {"data", "encoder", "likeness"},
+    {"grouping"},
     {"model", "evaluation"},
     {"trainer"},
     {"report"},

@@ -119,9 +119,12 @@ def _is_trained(config) -> bool:
     return getattr(config.model_class, "is_trained", True)
 
 
+_BY_CONTENT = ("likeness", "coherence")  # ways of grouping that read what items are
+
+
 def _content_is_not_read(config) -> bool:
     grouped = config["num_groups"] > 1 and not _takes_all_epochs(config)
-    is_read = config["content_term"] or config["similar_items"] or (grouped and config["grouping"] == "coherence")
+    is_read = config["content_term"] or config["similar_items"] or (grouped and config["grouping"] in _BY_CONTENT)
     return _weighs_nothing(config) and not is_read
 
 

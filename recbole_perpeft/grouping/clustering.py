@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from recbole_perpeft.utils.mapped_rows import blocks, rows_from
 
-_COMPONENTS = 32  # principal components that coherence looks at
+COMPONENTS = 32  # principal components that coherence looks at
 _ITEMS = 16_384  # in double precision at a time
 
 
@@ -45,7 +45,7 @@ def kmeans_groups(points: np.ndarray, num_groups: int, seed: int) -> tuple[np.nd
     return groups.astype(np.int64), kmeans.cluster_centers_
 
 
-def whitened(features: torch.Tensor) -> np.ndarray:
+def whitened(features: torch.Tensor, components: int = COMPONENTS) -> np.ndarray:
     """Items by their principal components, each scaled to variance 1, ``[n_items, components]``; zeros for padding.
 
     Components are eigenvectors of the covariance, on the CPU whatever the device, so that groups are the same: of a
@@ -55,6 +55,8 @@ def whitened(features: torch.Tensor) -> np.ndarray:
     ----------
     features
         Content features of all items, ``[n_items, content_size]``; row 0 is padding.
+    components
+        How many there are at most.
     """
     items = rows_from(features, 1)
     mean = sum(block.cpu().double().sum(dim=0) for block in blocks(items, _ITEMS)) / len(items)
@@ -63,7 +65,7 @@ def whitened(features: torch.Tensor) -> np.ndarray:
         rows = block.cpu().double() - mean
         covariance.addmm_(rows.T, rows)
     squares, directions = torch.linalg.eigh(covariance / len(items))
-    squares, directions = squares.flip(0)[:_COMPONENTS], directions.flip(1)[:, :_COMPONENTS]
+    squares, directions = squares.flip(0)[:components], directions.flip(1)[:, :components]
     kept = squares > (1e-6**2) * squares[0]
     map_to_white = directions[:, kept] / squares[kept].sqrt()
     white = np.zeros((len(features), int(kept.sum())))

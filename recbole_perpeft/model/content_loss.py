@@ -5,47 +5,9 @@ from recbole.data.interaction import Interaction
 
 from recbole_perpeft.config.choices import SHARED
 from recbole_perpeft.data.user_batch import UserBatch
-from recbole_perpeft.model.content_similarity import profiles
-from recbole_perpeft.model.loss import BatchSoftmaxLoss, loss_among
-
-_TEMPERATURES = tuple(0.05 * 2 ** (step / 8) for step in range(33))  # to 0.8
-_DECAYS = (0.65, 0.8, 1.0)
-_SHARPER = 0.9  # features that learn tell items apart better than those by which the temperature is found
-_PURCHASES = 2**10  # by which they are judged
-_ITEMS = 2**13  # among which
-
-
-def likeliest_softness(table: torch.Tensor, histories: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
-    """The temperature and the decay with which likeness predicts purchases best, of some that are tried.
-
-    Best is the least cross entropy among all items, or some of many that are drawn. How far cosines of unlike items
-    spread, and of how many, differs from one encoder and catalogue to another.
-
-    Parameters
-    ----------
-    table
-        Unit vectors of all items, ``[n_items, d]``; row 0 is zeros.
-    histories, targets
-        Purchases, ``[n]``, and what was bought before each, ``[n, length]``, oldest first, padded with zeros.
-
-    Returns
-    -------
-    tuple
-        What cosines are divided by, and what a purchase weighs, as a share of the one after it.
-    """
-    generator = torch.Generator().manual_seed(0)  # the same for all processes
-    rows = torch.randperm(len(targets), generator=generator)[:_PURCHASES]
-    items = 1 + torch.randperm(len(table) - 1, generator=generator)[:_ITEMS].to(table.device)
-    histories, targets = histories[rows].to(table.device), targets[rows].to(table.device)
-    others, found = table[items].T, []  # [d, m]
-    for decay in _DECAYS:
-        queries = profiles(table, histories, decay)  # [n, d]
-        own = (queries * table[targets]).sum(dim=1, keepdim=True)  # [n, 1]
-        cosines = (queries @ others).masked_fill_(items == targets[:, None], -torch.inf)  # [n, m]
-        for temperature in _TEMPERATURES:
-            losses = loss_among(own / temperature, cosines / temperature, len(table) - 1)
-            found.append((losses.mean().item(), temperature, decay))
-    return min(found)[1:]
+from recbole_perpeft.likeness.similarity import profiles
+from recbole_perpeft.likeness.softness import SHARPER, likeliest_softness
+from recbole_perpeft.model.loss import BatchSoftmaxLoss
 
 
 def content_loss(
@@ -112,7 +74,7 @@ class LearnsContent:
         if self.learns_content and not term.is_learnt:
             table = term.fix_likeness(self.item_tower.content_features(0))
             temperature, decay = likeliest_softness(table, purchases[self.ITEM_SEQ], purchases[self.ITEM_ID])
-            term.fix_softness(_SHARPER * temperature, decay)
+            term.fix_softness(SHARPER * temperature, decay)
 
     def _content_loss(self, batch: UserBatch) -> torch.Tensor | float:
         """The loss of likeness in ``batch``, ``[]``; 0 before :meth:`fix_likeness`, or where nothing is learnt."""

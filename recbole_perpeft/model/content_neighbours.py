@@ -7,7 +7,7 @@ from recbole.model.abstract_recommender import GeneralRecommender, SequentialRec
 from recbole.utils import InputType
 from torch import nn
 
-from recbole_perpeft.model.content_similarity import profiles, unit_vectors
+from recbole_perpeft.likeness.similarity import profiles, unit_vectors
 from recbole_perpeft.model.purchase_term import CountsPurchases
 from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.model.tower_factory import frozen_features, load_encoder

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.model.content_similarity import LikenessMap, profiles
+from recbole_perpeft.likeness.similarity import LikenessMap, profiles
 from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release, rows_from
 
 LEARNT = ("likeness", "softness")  # what a term has once modules learn from it

@@ -23,8 +23,8 @@ from recbole.model.general_recommender import (
 )
 
 from recbole_perpeft.config.choices import WHITENED
+from recbole_perpeft.likeness.similarity import unit_vectors
 from recbole_perpeft.model.content_light_gcn import ContentLightGCN
-from recbole_perpeft.model.content_similarity import unit_vectors
 from recbole_perpeft.model.general_mixins import GeneralMixin, GraphMixin
 from recbole_perpeft.model.similar_items import nearest_items
 from recbole_perpeft.model.tower_factory import frozen_features, load_encoder

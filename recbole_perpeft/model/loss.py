@@ -1,6 +1,5 @@
 """Losses that RecBole's backbones call as they call their own: ``loss_fct(...)``."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -52,28 +51,6 @@ class BatchSoftmaxLoss(nn.Module):
         if log_weights is not None:
             logits = logits + log_weights.expand(len(targets), -1).scatter(1, targets[:, None], 0)  # [n, m + 1]
         return F.cross_entropy(logits.masked_fill(excluded, -torch.inf), targets)
-
-
-def loss_among(own: torch.Tensor, others: torch.Tensor, n_items: int) -> torch.Tensor:
-    """Softmax cross entropy of rows' targets among all items, by some that were drawn.
-
-    Parameters
-    ----------
-    own
-        Scores of the targets, ``[n, 1]``.
-    others
-        Of the items that were drawn, ``[n, m]``, minus infinity where one is the row's target. Each stands for as many
-        as were not.
-    n_items
-        Of the catalogue, without padding.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[n]``.
-    """
-    others = others + math.log(n_items / others.shape[1])
-    return torch.cat([own, others], dim=1).logsumexp(dim=1) - own.squeeze(1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import nn
 
-from recbole_perpeft.model.content_similarity import recency
+from recbole_perpeft.likeness.similarity import recency
 from recbole_perpeft.model.score_parts import Part
 
 APART = 20  # purchases that two of a user are apart at most, to count

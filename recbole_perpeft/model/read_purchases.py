@@ -9,9 +9,9 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_perpeft.data.item_lists import last_items
-from recbole_perpeft.model.content_similarity import profiles
+from recbole_perpeft.likeness.similarity import profiles
+from recbole_perpeft.likeness.softness import loss_among
 from recbole_perpeft.model.kept_outputs import keeping_outputs
-from recbole_perpeft.model.loss import loss_among
 from recbole_perpeft.model.score_parts import Part, only
 
 _SCORES = 2**24  # of prefixes at a time: 64 MB

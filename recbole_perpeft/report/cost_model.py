@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.rank_gain import ROWS
+from recbole_perpeft.grouping.likeness_groups import PURCHASES
+from recbole_perpeft.likeness.mixture import ITEMS, predictions
 from recbole_perpeft.model.read_purchases import DRAWN, MOST_COMPARED
 from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
@@ -18,7 +20,7 @@ _PROCESS = 780e6  # Python with torch, transformers and RecBole
 _OF_AN_ITEM = 900  # ids, titles and hashes of an item
 _OF_A_USER, _OF_A_PURCHASE = 600, 90  # beside the lists
 _ID_TABLES = 5  # weights, gradient, AdamW's two moments, average
-_COMPARED = 32  # components by which users are grouped, in double and single precision
+_COMPARED = 32 + 64  # components by which users are grouped, in double and single precision
 _LOGITS = 6  # of a step's logits are alive at once
 _KEPT_LISTS = 12  # bytes of a place in a user's list: an item and its time
 _SCORES_AT_ONCE = 7  # of a block, in the search for the terms' weights; in that for shares one of each group
@@ -114,7 +116,7 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
     fixed = n * rates.vectors * (sizes.is_frozen and _has_content(sizes))
     found.append(Cost("vectors of the content term", fixed, disk=_split(_vectors(sizes), _modules(sizes))[1]))
     if sizes.groups > 1:
-        found.append(Cost("the grouping", n * _GROUPED))
+        found.append(Cost("the grouping", n * _GROUPED + _likeness(sizes, rates)))
     if _is_soft(sizes):
         compared = n if n <= MOST_COMPARED else DRAWN
         rows = _searched(sizes, ROWS)
@@ -160,6 +162,14 @@ def _step(sizes: Sizes, rates: Rates, batches: Batches, stage: int) -> Cost:
     activations = sum(items * tower.tokens * sizes.upper(tower) * tower.token_bytes for tower in sizes.towers.values())
     logits = 4 * _LOGITS * batches.users * sizes.purchases * batches.items
     return Cost("", seconds, activations + logits)
+
+
+def _likeness(sizes: Sizes, rates: Rates) -> float:
+    """Seconds in which groups that go by the same likeness are found."""
+    if sizes.settings["grouping"] != "likeness":
+        return 0.0
+    purchases = min(sizes.users * max(sizes.purchases - 1, 0), PURCHASES)
+    return purchases * predictions(sizes.groups) * min(sizes.items, ITEMS) * rates.loss
 
 
 def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from recbole_perpeft.data.item_lists import LEAST_ROWS
 from recbole_perpeft.evaluation.rank_gain import rank_gains
 from recbole_perpeft.evaluation.top_items import top_items
-from recbole_perpeft.model.content_similarity import LikenessMap
+from recbole_perpeft.likeness.similarity import LikenessMap
 from recbole_perpeft.model.id_rows import rows_and_norm
 from recbole_perpeft.model.projector import projector
 from recbole_perpeft.model.purchase_term import PurchaseTerm

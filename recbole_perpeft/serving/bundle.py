@@ -19,7 +19,7 @@ from recbole_perpeft.config.sources import sources_hash
 from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, SequencePurchases, dataset_class
 from recbole_perpeft.encoder.foundation.precision import PRECISIONS
-from recbole_perpeft.model.content_similarity import LikenessMap
+from recbole_perpeft.likeness.similarity import LikenessMap
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
 from recbole_perpeft.serving.bundle_card import card
 from recbole_perpeft.serving.bundle_data import read_data, write_data

@@ -30,6 +30,7 @@ def histories_of(train_data):
     [
         slow("PerPEFTSASRec", "kmeans"),
         ("PerPEFTSASRec", "coherence"),
+        ("PerPEFTSASRec", "likeness"),
         slow("PerPEFTBPR", "kmeans"),
         ("PerPEFTLightGCN", "kmeans"),
     ],

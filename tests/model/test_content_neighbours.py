@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
 from recbole_perpeft.config.choices import CENTRED, FEATURE_FORMS, RAW, WHITENED
-from recbole_perpeft.model import content_similarity
-from recbole_perpeft.model.content_similarity import profiles, unit_vectors
+from recbole_perpeft.likeness import similarity
+from recbole_perpeft.likeness.similarity import profiles, unit_vectors
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.utils.errors import SettingError
 
@@ -28,7 +28,7 @@ def features():
 @pytest.mark.parametrize("chunk", [1000, 7])
 @pytest.mark.parametrize("form", FEATURE_FORMS)
 def test_inner_products_are_the_cosines_of_raw_centred_or_whitened_rows(features, form, chunk, monkeypatch):
-    monkeypatch.setattr(content_similarity, "_CHUNK", chunk)
+    monkeypatch.setattr(similarity, "_CHUNK", chunk)
     rows = features[1:].double().numpy()
     pca = PCA().fit(rows)
     scales = np.sqrt(pca.explained_variance_ * 59 / 60 + 0.01 * rows.var(axis=0).mean())

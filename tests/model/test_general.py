@@ -10,7 +10,7 @@ from recbole.model.general_recommender import LightGCN, NeuMF
 from sklearn.neighbors import NearestNeighbors
 
 from recbole_perpeft.config.registry import our_models
-from recbole_perpeft.model.content_similarity import unit_vectors
+from recbole_perpeft.likeness.similarity import unit_vectors
 from recbole_perpeft.model.similar_items import nearest_items
 from recbole_perpeft.model.tower_factory import frozen_features, load_encoder
 from recbole_perpeft.utils.errors import SettingError

@@ -93,7 +93,7 @@ def test_as_many_users_as_items_are_told_apart(both):
     assert axes["item_tower.id_embedding.weight"] == {0: "items"}
 
 
-@pytest.mark.parametrize("grouping", ["kmeans", "coherence"])
+@pytest.mark.parametrize("grouping", ["kmeans", "coherence", "likeness"])
 def test_groups_go_with_the_users_and_the_rule_knows_no_new_item(both, grouping):
     settings = {"grouping": grouping, "group_negatives": False, "num_groups": 2}
     (_, then, before, *_), (dataset, now, train, *_) = both(**settings)
