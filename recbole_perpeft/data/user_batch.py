@@ -1,5 +1,7 @@
 """A training batch: users of one group, their prefixes, and the items that these need of the item tower."""
 
+from functools import cached_property
+
 import torch
 from recbole.data.interaction import Interaction
 
@@ -76,7 +78,7 @@ class UserBatch(Interaction):
     def _of_rows(self) -> dict[str, torch.Tensor]:
         return {name: getattr(self, name) for name in ("owner", "barred", "log_weights", "users", "passes", "pass_of")}
 
-    @property
+    @cached_property
     def excluded(self) -> torch.Tensor:
         """What is no candidate of a row's softmax, ``[n, columns of the table]``; its own target is one."""
         return self.barred[self.owner].scatter_(1, self.interaction[self.id_fields[1]][:, None], False)

@@ -99,7 +99,7 @@ def unit_vectors(features: torch.Tensor, form: str = WHITENED) -> torch.Tensor:
     return F.pad(LikenessMap.fitted(features[1:], form)(features[1:]), (0, 0, 1, 0))
 
 
-def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float) -> torch.Tensor:
+def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float | torch.Tensor) -> torch.Tensor:
     """What users bought, as one vector each: the sum of its vectors, each purchase ``decay`` times the one after it.
 
     Parameters
@@ -120,11 +120,12 @@ def profiles(vectors: torch.Tensor, histories: torch.Tensor, decay: float) -> to
     return F.normalize(F.embedding_bag(histories, vectors, mode="sum", per_sample_weights=weights))
 
 
-def recency(histories: torch.Tensor, decay: float) -> torch.Tensor:
+def recency(histories: torch.Tensor, decay: float | torch.Tensor) -> torch.Tensor:
     """What each of a user's purchases weighs, ``[n, length]``: 1 the last, ``decay`` times as much the one before it.
 
     Of ``histories [n, length]``, oldest first, padded with zeros at the end, which weigh nothing.
     """
     lengths = (histories > 0).sum(dim=1, keepdim=True)  # [n, 1]
     ages = (lengths - 1 - torch.arange(histories.shape[1], device=histories.device)).clamp(min=0)  # [n, length]
-    return (torch.tensor(float(decay), device=histories.device) ** ages) * (histories > 0)
+    # a tensor stays where it is: to read it as a number would wait for a GPU
+    return (torch.as_tensor(decay, dtype=torch.float, device=histories.device) ** ages) * (histories > 0)

@@ -11,7 +11,11 @@ from recbole_perpeft.model.loss import BatchSoftmaxLoss
 
 
 def content_loss(
-    vectors: torch.Tensor, batch: UserBatch, sequence_field: str, temperature: float, decay: float
+    vectors: torch.Tensor,
+    batch: UserBatch,
+    sequence_field: str,
+    temperature: float | torch.Tensor,
+    decay: float | torch.Tensor,
 ) -> torch.Tensor:
     """Cross entropy of a batch's targets among its items, by likeness to what was bought before.
 
@@ -82,4 +86,4 @@ class LearnsContent:
         if not (self.learns_content and term.is_learnt):
             return 0.0
         features = self.item_tower.features(batch.items, batch.group)
-        return content_loss(term.vectors(features), batch, self.ITEM_SEQ, *term.softness.tolist())
+        return content_loss(term.vectors(features), batch, self.ITEM_SEQ, *term.softness)
