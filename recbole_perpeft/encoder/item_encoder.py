@@ -116,6 +116,11 @@ class ItemEncoder(nn.Module):
         FloatTensor[n, feature_dim]
         """
 
+    @property
+    def likeness_dim(self) -> int:
+        """Length of what items are compared by for likeness."""
+        return self.feature_dim
+
     def fixed_features(self) -> torch.Tensor | None:
         """What items are compared by for likeness, if no module of ours moves it, ``[n_items, d]``.
 

@@ -25,10 +25,13 @@ class LikenessMap:
         Taken off, ``[d]``, in double precision.
     factor : torch.Tensor or None
         A triangular matrix, whose inverse is multiplied with; ``[d, d]``, in double precision.
+    bend : tuple of torch.Tensor or None
+        What was learnt of which directions count: ``up [d, r]`` and ``down [r, d]``, of :func:`bent`.
     """
 
     mean: torch.Tensor
     factor: torch.Tensor | None
+    bend: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
     def fitted(cls, features: torch.Tensor, form: str = WHITENED) -> "LikenessMap":
@@ -78,7 +81,13 @@ class LikenessMap:
         rows = features.double() - self.mean
         if self.factor is not None:
             rows = torch.linalg.solve_triangular(self.factor, rows.T, upper=False).T
-        return F.normalize(rows).float()
+        vectors = F.normalize(rows).float()
+        return vectors if self.bend is None else bent(vectors, *self.bend)
+
+
+def bent(vectors: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """``v + v up down`` of unit ``vectors [n, d]``, of length 1 again; with ``up [d, r]`` and ``down [r, d]``."""
+    return F.normalize(vectors + vectors @ up @ down)
 
 
 def unit_vectors(features: torch.Tensor, form: str = WHITENED) -> torch.Tensor:

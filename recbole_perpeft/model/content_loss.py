@@ -1,5 +1,7 @@
 """What PEFT modules learn from likeness: cosines of the content term, as the scores of a softmax of their own."""
 
+from logging import getLogger
+
 import torch
 from recbole.data.interaction import Interaction
 
@@ -8,6 +10,8 @@ from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.likeness.similarity import profiles
 from recbole_perpeft.likeness.softness import SHARPER, likeliest_softness
 from recbole_perpeft.model.loss import BatchSoftmaxLoss
+
+_TABLES = 2**31  # bytes of all groups' vectors: more would be written anew in each validation
 
 
 def content_loss(
@@ -61,9 +65,26 @@ class LearnsContent:
 
     def _learn_content(self, config) -> None:
         tower, loss = self.item_tower, getattr(self, "registered_loss", None)
-        moves = tower.content_term is not None and config["content_weight"] > 0 and not tower.encoder.likeness_is_fixed
         has_candidates = hasattr(self, "ITEM_SEQ") and loss is not None and loss.negatives == SHARED
-        self.learns_content = moves and has_candidates and config["eval_step"] > 0
+        if tower.content_term is None or not has_candidates or not config["eval_step"] > 0:
+            return
+        encoder = tower.encoder
+        if encoder.likeness_is_fixed and encoder.num_groups > 1:
+            size = 4 * encoder.num_groups * self.n_items * encoder.likeness_dim
+            if size <= _TABLES:
+                tower.content_term.have_bends(encoder.num_groups, encoder.likeness_dim)
+            else:
+                getLogger().info(
+                    f"Groups do not learn what is alike for them: their tables would have {size / 2**30:.1f} GiB, "
+                    f"more than {_TABLES / 2**30:.0f}."
+                )
+        moves = config["content_weight"] > 0 and not encoder.likeness_is_fixed
+        self.learns_content = moves or len(tower.content_term.up) > 0
+
+    @property
+    def _learns_now(self) -> bool:
+        """Bends are what groups differ in: before there are groups, features that nothing moves teach nothing."""
+        return self.learns_content and (not len(self.item_tower.content_term.up) or self.is_grouped)
 
     @torch.no_grad()
     def fix_likeness(self, purchases: Interaction) -> None:
@@ -75,15 +96,19 @@ class LearnsContent:
             Rows of the training, each with a target and what was bought before.
         """
         term = self.item_tower.content_term
-        if self.learns_content and not term.is_learnt:
-            table = term.fix_likeness(self.item_tower.content_features(0))
+        if self._learns_now and not term.is_learnt:
+            fixed = self.item_tower.encoder.fixed_features()
+            table = term.fix_likeness(self.item_tower.content_features(0) if fixed is None else fixed)
             temperature, decay = likeliest_softness(table, purchases[self.ITEM_SEQ], purchases[self.ITEM_ID])
             term.fix_softness(SHARPER * temperature, decay)
 
     def _content_loss(self, batch: UserBatch) -> torch.Tensor | float:
         """The loss of likeness in ``batch``, ``[]``; 0 before :meth:`fix_likeness`, or where nothing is learnt."""
         term = self.item_tower.content_term
-        if not (self.learns_content and term.is_learnt):
+        if not (self._learns_now and term.is_learnt):
             return 0.0
-        features = self.item_tower.features(batch.items, batch.group)
-        return content_loss(term.vectors(features), batch, self.ITEM_SEQ, *term.softness)
+        if len(term.up):
+            vectors = term.bent_vectors(batch.items, self.item_tower.module_of(batch.group), self.item_tower.encoder)
+        else:
+            vectors = term.vectors(self.item_tower.features(batch.items, batch.group))
+        return content_loss(vectors, batch, self.ITEM_SEQ, *term.softness)

@@ -1,6 +1,7 @@
 """What content adds to a score at the encoder's full width: how like an item is to what its user bought."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.likeness.similarity import LikenessMap, profiles
-from recbole_perpeft.utils.mapped_rows import empty_rows, fill, release, rows_from
+from recbole_perpeft.likeness.similarity import LikenessMap, bent, profiles
+from recbole_perpeft.utils.mapped_rows import blocks, empty_rows, fill, release, rows_from
 
-LEARNT = ("likeness", "softness")  # what a term has once modules learn from it
+LEARNT = ("likeness", "softness")  # what a term has once something learns from it
+_RANK = 64
+_CHUNK = 16_384  # items at a time
 
 
 class ContentTerm(nn.Module):
@@ -36,6 +39,9 @@ class ContentTerm(nn.Module):
         moved: a map that followed the features would undo what is learnt. None: each table is whitened by itself.
     softness : torch.FloatTensor or None
         With it, the temperature and the decay of the loss that they learn by, ``[2]``.
+    up, down : torch.nn.ParameterList
+        Where no module moves the features: what each module's users have learnt of which directions count
+        (:func:`~recbole_perpeft.likeness.similarity.bent`), ``[d, r]`` and ``[r, d]`` each. Empty elsewhere.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -45,9 +51,11 @@ class ContentTerm(nn.Module):
         self.register_buffer("decay", torch.ones(()))
         for name in LEARNT:
             self.register_buffer(name, None)
+        self.up, self.down = nn.ParameterList(), nn.ParameterList()
         self.register_load_state_dict_pre_hook(_have_learnt)
         self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
-        self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves
+        self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves, before any bend
+        self._fixed_map: LikenessMap | None = None  # of that
         self._table: torch.Tensor | None = None  # the one in use
         self._maps: dict[int, LikenessMap] = {}  # of each table; that of the one for all is module 0's
 
@@ -61,6 +69,17 @@ class ContentTerm(nn.Module):
         """Whether modules learn from it."""
         return self.likeness is not None
 
+    def have_bends(self, modules: int, d: int) -> None:
+        """Let ``modules`` learn of features of length ``d``, which nothing moves, which directions count."""
+        size = min(_RANK, d)
+        start = torch.randn(size, d, generator=torch.Generator().manual_seed(0)) / d**0.5
+        self.up = nn.ParameterList(nn.Parameter(torch.zeros(d, size)) for _ in range(modules))
+        self.down = nn.ParameterList(nn.Parameter(start.clone()) for _ in range(modules))
+
+    def bend_parameters(self, module: int) -> list[nn.Parameter]:
+        """What ``module`` learns of which directions count, if anything."""
+        return [self.up[module], self.down[module]] if len(self.up) else []
+
     def fix_likeness(self, features: torch.Tensor) -> torch.Tensor:
         """Let all tables go through the map that is fitted to the ``features [n_items, d]`` of now.
 
@@ -68,8 +87,9 @@ class ContentTerm(nn.Module):
         """
         fitted = LikenessMap.fitted(rows_from(features, 1))
         self.likeness = torch.cat([fitted.mean[None], fitted.factor]).float()  # [d + 1, d]
+        self._fixed = self._fixed_map = None
         self.forget()
-        return self._compared(0, features)
+        return self._compared(self._likeness_of(rows_from(features, 1)), features)
 
     def fix_softness(self, temperature: float, decay: float) -> None:
         """Let modules learn by a loss of this temperature and decay."""
@@ -85,6 +105,12 @@ class ContentTerm(nn.Module):
         """Unit vectors of some items' ``features [m, d]``, with gradient, below a row of padding: ``[m + 1, d]``."""
         return F.pad(LikenessMap(self.likeness[0], self.likeness[1:]).with_gradient(features), (0, 0, 1, 0))
 
+    def bent_vectors(self, items: torch.Tensor, module: int, encoder: nn.Module) -> torch.Tensor:
+        """As :meth:`vectors`, of ``items [m]`` whose features nothing moves: the gradient is that of the bend."""
+        self.read_fixed(encoder)
+        rows = self._fixed[items.to(self._fixed.device)]
+        return F.pad(bent(rows, *self.bend_parameters(module)), (0, 0, 1, 0))
+
     @property
     def table(self) -> torch.Tensor:
         """The unit vectors in use, ``[n_items, d]``."""
@@ -92,34 +118,52 @@ class ContentTerm(nn.Module):
 
     def use(self, module: int) -> None:
         """Let items be as the encoder's ``module`` sees them, which :meth:`read` has been told."""
-        before, self._table = self._table, self._tables[module] if self._fixed is None else self._fixed
+        before, self._table = self._table, self._fixed if self._is_one_for_all else self._tables[module]
         if before is not None and before is not self._table:
             release(before)
+
+    @property
+    def _is_one_for_all(self) -> bool:
+        return self._fixed is not None and not len(self.up)
 
     def read_fixed(self, encoder: nn.Module) -> None:
         """Take the features of all items that no training moves, once for all modules, where ``encoder`` has any."""
         fixed = encoder.fixed_features() if self._fixed is None else None
         if fixed is not None:
-            self._fixed = self._compared(0, fixed)
+            likeness = self._likeness_of(rows_from(fixed, 1))
+            self._fixed, self._fixed_map = self._compared(likeness, fixed), likeness
+            if self._is_one_for_all:
+                self._maps = {0: likeness}
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether :meth:`read` needs features: not where those that nothing moves are known."""
+        return self._fixed is None
 
     def has_read(self, module: int) -> bool:
         """Whether it is known how the encoder's ``module`` sees all items now."""
-        return self._fixed is not None or module in self._tables
+        return self._is_one_for_all or module in self._tables
 
-    def read(self, module: int, features: torch.Tensor) -> None:
+    def read(self, module: int, features: torch.Tensor | None) -> None:
         """Take the ``features [n_items, content_size]`` of all items, as the encoder's ``module`` sees them now."""
-        self._tables[module] = self._compared(module, features)
+        if features is not None:
+            self._maps[module] = self._likeness_of(rows_from(features, 1))
+            self._tables[module] = self._compared(self._maps[module], features)
+            return
+        bend = tuple(parameter.detach().clone() for parameter in self.bend_parameters(module))
+        self._maps[module] = replace(self._fixed_map, bend=bend)
+        table = empty_rows(*self._fixed.shape, self._fixed.device, self._folder)  # [n_items, d]
+        self._tables[module] = fill(table, (bent(block, *bend) for block in blocks(self._fixed, _CHUNK)))
 
-    def _compared(self, module: int, features: torch.Tensor) -> torch.Tensor:
+    def _compared(self, likeness: LikenessMap, features: torch.Tensor) -> torch.Tensor:
         items = rows_from(features, 1)  # without padding
-        likeness = self._maps[module] = self._likeness_of(items)
         table = empty_rows(*features.shape, features.device, self._folder)  # [n_items, d]
         return fill(table, chain([features.new_zeros(1, features.shape[1])], likeness.in_blocks(items)))
 
     @property
     def tables(self) -> dict[int, torch.Tensor]:
         """What was read as each module sees it, ``[n_items, d]``; that of module 0 alone, if it is one for all."""
-        return self._tables if self._fixed is None else {0: self._fixed}
+        return {0: self._fixed} if self._is_one_for_all else self._tables
 
     @property
     def maps(self) -> dict[int, LikenessMap]:
@@ -135,7 +179,11 @@ class ContentTerm(nn.Module):
         self._maps = dict(maps)
 
     def share(self, modules: int) -> None:
-        """Let so many modules see items as the first does, if it has been read."""
+        """Let so many modules see items as the first does, if it has been read, and start from what it has learnt."""
+        with torch.no_grad():
+            for module in range(1, len(self.up)):
+                for own, first in zip(self.bend_parameters(module), self.bend_parameters(0), strict=True):
+                    own.copy_(first)
         table = self._tables.get(0)
         self._tables = {} if table is None else dict.fromkeys(range(modules), table)
         if table is not None:
@@ -144,7 +192,7 @@ class ContentTerm(nn.Module):
     def forget(self) -> None:
         """Drop what was read, for the features have moved."""
         self._tables.clear()
-        self._table = self._fixed
+        self._table = self._fixed if self._is_one_for_all else None
 
     def of_all(self, histories: torch.Tensor) -> torch.Tensor:
         """The cosines of all items, ``[n, n_items]``, to what users bought: ``histories [n, length]``, padded."""
@@ -164,7 +212,13 @@ class ContentTerm(nn.Module):
 
 
 def _have_learnt(term: ContentTerm, state_dict: dict, prefix: str, *others) -> None:
-    """Have what the state that is to be loaded has of :data:`LEARNT`."""
+    """Have what the state that is to be loaded has of :data:`LEARNT`; one of before there were bends has none."""
     for name in LEARNT:
         value = state_dict.get(prefix + name)
         setattr(term, name, None if value is None else torch.empty_like(value, device=term.weight.device))
+    term._fixed = term._fixed_map = None  # of another map
+    own = {f"{prefix}{name}": value.detach() for name, value in term.named_parameters()}
+    for key in [key for key in state_dict if key.startswith((f"{prefix}up.", f"{prefix}down.")) and key not in own]:
+        del state_dict[key]  # of a term that is to be given its tables
+    for key, value in own.items():
+        state_dict.setdefault(key, value)

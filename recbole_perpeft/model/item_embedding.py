@@ -71,6 +71,11 @@ class MultimodalItemEmbedding(ItemRows):
 
         self.register_load_state_dict_post_hook(_other_weights)
 
+    def group_parameters(self, group: int) -> list[nn.Parameter]:
+        """As of ``ItemRows``, with what the group's users have learnt of likeness."""
+        has_bends = self.content_term is not None and self.encoder.num_groups > 1
+        return super().group_parameters(group) + (self.content_term.bend_parameters(group) if has_bends else [])
+
     def personalise(self, num_groups: int) -> None:
         """Start stage 3: every group gets a copy of what is group 0's; users see items in their own way, if they do."""
         self.encoder.copy_adapter(0)
@@ -188,10 +193,10 @@ class MultimodalItemEmbedding(ItemRows):
         if term is not None:
             term.read_fixed(self.encoder)
         is_new = term is not None and not term.has_read(module)
-        if is_new or self._history is not None or self.by_user:
+        if (is_new and term.reads_features) or self._history is not None or self.by_user:
             whole = self._whole_features(group)  # [n_items, content_size]
         if is_new:
-            term.read(module, whole)
+            term.read(module, whole if term.reads_features else None)
         if self._history is not None:
             self._history[group] = whole.to(_HISTORY_DTYPE)
         if self.by_user:

@@ -158,6 +158,9 @@ def _write_tower(config: Config, model: nn.Module, place: Path) -> dict:
             likeness = term.maps[module]
             whole = torch.cat([likeness.mean[None], likeness.factor])  # [d + 1, d]
             write_array(place / _TABLES / f"likeness_{module}.npy", whole.cpu().numpy())
+            if likeness.bend is not None:
+                up, down = likeness.bend
+                write_array(place / _TABLES / f"bend_{module}.npy", torch.cat([up.T, down]).cpu().numpy())  # [2 r, d]
     if getattr(model, "similar_items", None) is not None:
         write_array(place / _SIMILAR, model.similar_items.cpu().numpy())
     write_array(place / "users" / "groups.npy", model.user_groups.cpu().numpy())
@@ -286,7 +289,13 @@ def _keep_tables(model: nn.Module, bundle: Bundle) -> None:
             raise BundleError(f"{bundle.folder / _TABLES} lacks a table of width {width} for group {group}.")
     tower.keep(of_groups)
     if of_term:
-        maps = {module: LikenessMap(whole[0], whole[1:]) for module, whole in tables("likeness", len(of_term)).items()}
+        bends = {module: both.chunk(2) for module, both in tables("bend", len(of_term)).items()}
+        maps = {
+            module: LikenessMap(
+                whole[0], whole[1:], (bends[module][0].T, bends[module][1]) if module in bends else None
+            )
+            for module, whole in tables("likeness", len(of_term)).items()
+        }
         tower.content_term.keep(of_term, maps)
     else:
         tower.content_term = None  # without a weight it adds nothing

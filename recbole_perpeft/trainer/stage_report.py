@@ -25,7 +25,8 @@ def stage_report(number: int, start: int, end: int, model, config) -> str:
     adapter = count(parameter for _, parameter in tower.encoder.adapter_parameters(0))
     projector = count(tower.projectors[0].parameters())
     modules, projectors = tower.encoder.num_groups, len(tower.projectors)  # one of each in use before stage 3
-    shared = count(model.trainable_parameters()) - modules * adapter - projectors * projector
+    bend = 0 if tower.content_term is None else count(tower.content_term.bend_parameters(0))
+    shared = count(model.trainable_parameters()) - modules * (adapter + bend) - projectors * projector
     personal = PERSONALISED[config["personalised_by"]]
     names = {1: "global PEFT, one module for all users", 3: f"personalised PEFT, {personal}, {groups} groups"}
     if number == 1:
@@ -37,6 +38,7 @@ def stage_report(number: int, start: int, end: int, model, config) -> str:
         f"{adapter * modules:,} in all, {_share(adapter, foundation)} and {_share(adapter * modules, foundation)} of "
         "the foundation model",
         f"    projector: {projector:,} parameters a group, {projector * projectors:,} in all",
+        *([f"    likeness: {bend:,} parameters a group, {bend * modules:,} in all"] if bend else []),
         f"    shared (backbone and item ids): {shared:,} parameters",
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_perpeft.model import content_loss
 from recbole_perpeft.model.content_term import LEARNT
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
@@ -172,10 +173,7 @@ def test_a_run_ends_with_what_its_checkpoint_gives(tiny):
         ({}, True),
         ({"peft_type": "IA3", "peft_config": {}}, True),
         ({"model": "PerPEFTSTAMP"}, True),
-        ({"peft_type": "IISAN", "peft_config": {}}, False),
-        ({"peft_type": "NONE", "peft_config": {}}, False),
         ({"content_term": False}, False),
-        ({"content_weight": 0}, False),
         ({"eval_step": 0}, False),
         ({"loss_type": "BPR"}, False),
         ({"model": "PerPEFTBERT4Rec"}, False),
@@ -190,3 +188,67 @@ def test_modules_learn_where_a_batch_has_rivals_and_likeness_can_move(prepare, s
     trainer._train_epoch(train_data, 0)
     term = model.item_tower.content_term
     assert (term is not None and term.is_learnt) == learns
+
+
+FIXED = [{"peft_type": "NONE", "peft_config": {}}, {"peft_type": "IISAN", "peft_config": {}}, {"content_weight": 0}]
+
+
+@pytest.mark.parametrize("settings", FIXED, ids=str)
+def test_of_features_that_nothing_moves_groups_learn_which_directions_count(prepare, settings):
+    _, trainer, train_data, _, _ = prepare(**settings)
+    model, term = trainer.model, trainer.model.item_tower.content_term
+    trainer._train_epoch(train_data, 0)
+    assert not term.is_learnt  # before users are grouped
+    scatter_groups(model, train_data)
+    train_data.set_groups(model.user_groups.numpy(), group_negatives=False)
+    model.fix_likeness(train_data.purchases)
+    for batch in train_data:
+        model.zero_grad()
+        model._content_loss(batch).backward()
+        own = {id(parameter) for parameter in term.bend_parameters(batch.group)}
+        moved = {id(value) for value in model.parameters() if value.grad is not None and value.grad.any()}
+        assert moved == own
+    assert len({tuple(term.up[group].flatten().tolist()) for group in range(3)}) == 3
+
+
+def test_its_loss_of_bent_vectors_is_a_softmax_of_their_cosines(prepare):
+    _, trainer, train_data, _, _ = prepare(**FIXED[0])
+    model, term = trainer.model, trainer.model.item_tower.content_term
+    scatter_groups(model, train_data)
+    train_data.set_groups(model.user_groups.numpy(), group_negatives=False)
+    model.fix_likeness(train_data.purchases)
+    term.fix_softness(0.15, 0.7)
+    features = model.item_tower.encoder.fixed_features()[1:].double().numpy()
+    features = features - features.mean(axis=0)
+    covariance = np.cov(features.T, bias=True)
+    covariance += 0.01 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    plain = unit(np.linalg.solve(np.linalg.cholesky(covariance), features.T).T)
+    for batch in train_data:
+        up, down = (parameter.detach().double().numpy() for parameter in term.bend_parameters(batch.group))
+        white = np.vstack([np.zeros(plain.shape[1]), unit(plain + plain @ up @ down)])[[0, *batch.items.tolist()]]
+        losses = []
+        for row, target in enumerate(batch["item_id"].tolist()):
+            cosines = white @ profile(white, batch["item_id_list"][row].tolist(), 0.7) / 0.15
+            rivals = np.flatnonzero(~batch.excluded[row].numpy())
+            losses.append(np.log(np.exp(cosines[rivals]).sum()) - cosines[target])
+        assert model._content_loss(batch).item() == pytest.approx(np.mean(losses), rel=1e-3)
+
+
+def test_one_group_and_a_catalogue_whose_tables_would_be_too_large_have_nothing_to_learn(prepare, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    assert not prepare(**FIXED[0], num_groups=1)[1].model.learns_content
+    monkeypatch.setattr(content_loss, "_TABLES", 1000)
+    _, trainer, *_ = prepare(**FIXED[0])
+    assert not trainer.model.learns_content
+    assert "Groups do not learn what is alike for them" in caplog.text
+
+
+def test_a_state_of_before_groups_could_learn_it_scores_as_it_did(prepare):
+    _, trainer, train_data, valid_data, _ = prepare(**FIXED[0])
+    model, rows = trainer.model.eval(), next(iter(valid_data))[0]
+    model.item_tower.content_term.weight.fill_(3)
+    old = {key: value.clone() for key, value in model.state_dict().items() if ".up." not in key and ".down." not in key}
+    with torch.no_grad():
+        expected = model.full_sort_predict(rows)
+        model.load_state_dict(old)
+        torch.testing.assert_close(model.full_sort_predict(rows), expected)

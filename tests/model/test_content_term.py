@@ -12,15 +12,19 @@ from recbole_perpeft.trainer.term_weights import find_term_weights
 from tests.training import PEFTS, mean_gain, scatter_groups
 
 
-def cosines(features, histories, decay):
-    """Whitened cosines of all items to what users bought, by numpy: ``[n, n_items]``."""
+def cosines(features, histories, decay, bend=()):
+    """Whitened cosines of all items to what users bought, by numpy: ``[n, n_items]``; with what a group has learnt."""
     rows = features[1:].double().numpy()
     rows = rows - rows.mean(axis=0)
     covariance = rows.T @ rows / len(rows)
     covariance += 0.01 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    values, directions = np.linalg.eigh(covariance)
-    white = rows @ directions / np.sqrt(values)
-    white = np.vstack([np.zeros(white.shape[1]), white / np.linalg.norm(white, axis=1, keepdims=True)])
+    white = np.linalg.solve(np.linalg.cholesky(covariance), rows.T).T
+    white /= np.linalg.norm(white, axis=1, keepdims=True)
+    if bend:
+        up, down = (parameter.detach().double().numpy() for parameter in bend)
+        white += white @ up @ down
+        white /= np.linalg.norm(white, axis=1, keepdims=True)
+    white = np.vstack([np.zeros(white.shape[1]), white])
     found = []
     for history in histories.numpy():
         own = history[history > 0]
@@ -53,7 +57,9 @@ def test_scores_are_the_backbones_and_the_weighted_cosines_as_the_users_group_se
         if features is None:
             features = model.item_tower.content_features(group)
         own = groups == group
-        expected = alone[own].numpy() + 3 * cosines(features, rows["item_id_list"][own], 0.5)
+        bend = term.bend_parameters(group)
+        assert bool(bend) == (peft in ("IISAN", "NONE"))
+        expected = alone[own].numpy() + 3 * cosines(features, rows["item_id_list"][own], 0.5, bend)
         np.testing.assert_allclose(both[own].numpy(), expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(pairs, both.gather(1, rows["item_id"][:, None]).squeeze(1), rtol=1e-4, atol=1e-5)
 

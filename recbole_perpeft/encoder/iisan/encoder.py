@@ -88,6 +88,11 @@ class SideNetworkItemEncoder(ItemEncoder):
             self._states = self.item_features.hidden_states(self._towers, self.number)
         return self.networks[group]({m: store.gather(items, self.number) for m, store in self._states.items()})
 
+    @property
+    def likeness_dim(self) -> int:
+        """Length of the foundation model's features."""
+        return self.foundation.feature_dim
+
     def fixed_features(self) -> torch.Tensor:
         """Those of the foundation model, ``[n_items, d]``: the networks' have nothing of it before they are trained."""
         return self.item_features.frozen_features().whole()
