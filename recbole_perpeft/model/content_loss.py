@@ -11,7 +11,7 @@ from recbole_perpeft.likeness.similarity import profiles
 from recbole_perpeft.likeness.softness import SHARPER, likeliest_softness
 from recbole_perpeft.model.loss import BatchSoftmaxLoss
 
-_TABLES = 2**31  # bytes of all groups' vectors: more would be written anew in each validation
+TABLES = 2**31  # bytes of all groups' vectors: more would be written anew in each validation
 
 
 def content_loss(
@@ -71,12 +71,12 @@ class LearnsContent:
         encoder = tower.encoder
         if encoder.likeness_is_fixed and encoder.num_groups > 1:
             size = 4 * encoder.num_groups * self.n_items * encoder.likeness_dim
-            if size <= _TABLES:
+            if size <= TABLES:
                 tower.content_term.have_bends(encoder.num_groups, encoder.likeness_dim)
             else:
                 getLogger().info(
                     f"Groups do not learn what is alike for them: their tables would have {size / 2**30:.1f} GiB, "
-                    f"more than {_TABLES / 2**30:.0f}."
+                    f"more than {TABLES / 2**30:.0f}."
                 )
         moves = config["content_weight"] > 0 and not encoder.likeness_is_fixed
         self.learns_content = moves or len(tower.content_term.up) > 0

@@ -7,6 +7,7 @@ from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.rank_gain import ROWS
 from recbole_perpeft.grouping.likeness_groups import PURCHASES
 from recbole_perpeft.likeness.mixture import ITEMS, predictions
+from recbole_perpeft.model.content_loss import TABLES
 from recbole_perpeft.model.read_purchases import DRAWN, MOST_COMPARED
 from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
@@ -134,8 +135,11 @@ def _is_soft(sizes: Sizes) -> bool:
 
 
 def _modules(sizes: Sizes) -> int:
-    """By how many modules items are compared: where none moves the features, by one."""
-    return 1 if sizes.is_frozen else sizes.groups
+    """In how many ways items are compared: where no module moves the features, as they are, and as groups learn."""
+    if not sizes.is_frozen:
+        return sizes.groups
+    learns = sizes.groups > 1 and _has_content(sizes) and sizes.settings["loss_type"] == "CE"
+    return 1 + sizes.groups * (learns and sizes.groups * _vectors(sizes) <= TABLES)
 
 
 def _vectors(sizes: Sizes) -> int:

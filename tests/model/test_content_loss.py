@@ -237,7 +237,7 @@ def test_its_loss_of_bent_vectors_is_a_softmax_of_their_cosines(prepare):
 def test_one_group_and_a_catalogue_whose_tables_would_be_too_large_have_nothing_to_learn(prepare, monkeypatch, caplog):
     caplog.set_level("INFO")
     assert not prepare(**FIXED[0], num_groups=1)[1].model.learns_content
-    monkeypatch.setattr(content_loss, "_TABLES", 1000)
+    monkeypatch.setattr(content_loss, "TABLES", 1000)
     _, trainer, *_ = prepare(**FIXED[0])
     assert not trainer.model.learns_content
     assert "Groups do not learn what is alike for them" in caplog.text
