@@ -8,7 +8,7 @@ from recbole_perpeft.model import content_loss
 from recbole_perpeft.model.content_term import LEARNT
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
-from tests.training import NO_DROPOUT, PEFTS, move_modules, scatter_groups
+from tests.training import NO_DROPOUT, PEFTS, move_modules, record, resume, same, scatter_groups
 
 STILL = {**NO_DROPOUT, "peft_config": PEFTS["LORA"]}
 
@@ -252,3 +252,11 @@ def test_a_state_of_before_groups_could_learn_it_scores_as_it_did(prepare):
         expected = model.full_sort_predict(rows)
         model.load_state_dict(old)
         torch.testing.assert_close(model.full_sort_predict(rows), expected)
+
+
+def test_a_resumed_training_of_groups_likeness_ends_as_it_would_have(prepare, tmp_path):
+    settings = {**FIXED[0], "epochs": 5, "global_epochs": 1, "regroup_epochs": 1, "learning_rate": 0.05}
+    whole = record(prepare, tmp_path / "epochs", **settings)
+    trainer, result = resume(prepare, whole.checkpoint(2), **settings)
+    assert result == whole.result
+    assert same(trainer.model.state_dict(), whole.trainer.model.state_dict())
