@@ -16,7 +16,7 @@ from recbole_perpeft.likeness.purchases import Purchases
 from recbole_perpeft.likeness.softness import SHARPER, likeliest_softness
 
 _COMPONENTS = 64
-_LENGTH = 50  # purchases of a user that are looked at, the last
+LENGTH = 50  # purchases of a user that are looked at, the last
 PURCHASES = 2**14  # of users who are drawn, by which groups are found
 _USERS = 1024  # whose groups are found at a time
 
@@ -36,7 +36,7 @@ class LikenessGroups(GroupRule):
         table = torch.from_numpy(whitened(features, _COMPONENTS)).float().to(model.device)
         table = F.normalize(table)  # [n_items, components]
         differs = table.any(dim=1).cpu().numpy()  # [n_items] from the mean: as `known`
-        histories = last_items((items[differs[items]] for items in sequences.values()), _LENGTH)  # [n, length]
+        histories = last_items((items[differs[items]] for items in sequences.values()), LENGTH)  # [n, length]
         generator = torch.Generator().manual_seed(self.seed)
         some = histories[_drawn_users(histories, generator)]
         purchases = Purchases.of(some.to(model.device))
@@ -59,7 +59,7 @@ class LikenessGroups(GroupRule):
 
     def assign(self, model: nn.Module, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """As :meth:`GroupRule.assign`."""
-        last = last_items([items[items > 0].numpy() for items in histories.cpu()], _LENGTH)
+        last = last_items([items[items > 0].numpy() for items in histories.cpu()], LENGTH)
         table, rows = _without_zeros(self.table, last.to(histories.device))
         return self._groups_of(rows, table)
 
