@@ -76,7 +76,7 @@ class GroupRule(nn.Module):
         Returns
         -------
         torch.LongTensor
-            ``[n]``.
+            ``[n]``; -1 where there is nothing to go by.
         """
 
     def _keep(self, **values: np.ndarray | torch.Tensor) -> None:

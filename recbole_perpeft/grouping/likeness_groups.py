@@ -16,7 +16,7 @@ from recbole_perpeft.likeness.purchases import Purchases
 from recbole_perpeft.likeness.softness import SHARPER, likeliest_softness
 
 _COMPONENTS = 64
-_LENGTH = 50  # purchases of a user that are looked at, the last
+LENGTH = 50  # purchases of a user that are looked at, the last
 PURCHASES = 2**14  # of users who are drawn, by which groups are found
 _USERS = 1024  # whose groups are found at a time
 
@@ -35,36 +35,55 @@ class LikenessGroups(GroupRule):
         features = model.item_tower.content_features(0)
         table = torch.from_numpy(whitened(features, _COMPONENTS)).float().to(model.device)
         table = F.normalize(table)  # [n_items, components]
-        histories = last_items(sequences.values(), _LENGTH)  # [n, length]
+        differs = table.any(dim=1).cpu().numpy()  # [n_items] from the mean: as `known`
+        histories = last_items((items[differs[items]] for items in sequences.values()), LENGTH)  # [n, length]
         generator = torch.Generator().manual_seed(self.seed)
         some = histories[_drawn_users(histories, generator)]
         purchases = Purchases.of(some.to(model.device))
         softness = 1.0, 1.0
-        if len(purchases) and table.any():
+        if len(purchases):
             temperature, decay = likeliest_softness(table, purchases.histories, purchases.targets)
             softness = SHARPER * temperature, decay
         mixture = Mixture(table, purchases, softness, generator)
-        if len(purchases) and table.any():
+        if len(purchases):
             alike_in = coherence(whitened(features), [items[items > 0] for items in some.numpy()])
             found = mixture.grow(self.num_groups, lambda rows: kmeans_groups(alike_in[rows], 2, self.seed)[0])
             getLogger().info(likeness_report(*found, mixture.shares.shape[1]))
         matrices = torch.stack([maps.matrices for maps in mixture.halves])  # [2, groups, components, components]
         self._keep(table=table, matrices=matrices, softness=softness)
         self.to(model.device)
-        parts = [self._groups_of(part.to(model.device)).cpu() for part in histories.split(_USERS)]
-        return torch.cat(parts).numpy()
+        table, histories = _without_zeros(table, histories.to(model.device))
+        groups = torch.cat([self._groups_of(part, table) for part in histories.split(_USERS)])
+        largest = groups[groups >= 0].bincount(minlength=1).argmax()  # theirs, as of users who come later
+        return groups.where(groups >= 0, largest).cpu().numpy()
 
     def assign(self, model: nn.Module, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """As :meth:`GroupRule.assign`."""
-        last = last_items([items[items > 0].numpy() for items in histories.cpu()], _LENGTH)
-        return self._groups_of(last.to(histories.device))
+        last = last_items([items[items > 0].numpy() for items in histories.cpu()], LENGTH)
+        table, rows = _without_zeros(self.table, last.to(histories.device))
+        return self._groups_of(rows, table)
 
-    def _groups_of(self, histories: torch.Tensor) -> torch.Tensor:
-        """Groups ``[n]`` of users who bought ``histories [n, length]``: by the mean of what both halves taught."""
-        purchases, items = Purchases.of(histories), drawn_items(self.table, torch.Generator().manual_seed(self.seed))
+    def _groups_of(self, histories: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Groups ``[n]`` of users who bought ``histories [n, length]``: by the mean of what both halves taught.
+
+        Of less than two purchases nothing is there to predict: -1.
+        """
+        purchases, items = Purchases.of(histories), drawn_items(table, torch.Generator().manual_seed(self.seed))
         softness = tuple(self.softness.tolist())
-        sums = sum(sums_of_losses(half, purchases, self.table, items, softness) for half in self.matrices) / 2
-        return sums.argmin(dim=1)
+        sums = sum(sums_of_losses(half, purchases, table, items, softness) for half in self.matrices) / 2
+        return sums.argmin(dim=1).masked_fill((histories > 0).sum(dim=1) < 2, -1)
+
+
+def _without_zeros(table: torch.Tensor, histories: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``table`` without rows of zeros, but that of padding, and ``histories``, which name none of these, in its rows.
+
+    Items that came after the groups would else change among which purchases are predicted, and so users' groups.
+    """
+    kept = table.any(dim=1)
+    kept[0] = True
+    if kept.all():
+        return table, histories
+    return table[kept], (kept.cumsum(dim=0) - 1)[histories]
 
 
 def _drawn_users(histories: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

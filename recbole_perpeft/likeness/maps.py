@@ -79,7 +79,8 @@ class Maps:
         self, place: int, purchases: Purchases, table: torch.Tensor, items: torch.Tensor, softness: tuple[float, float]
     ) -> None:
         """Steps of the map at ``place`` on ``purchases``, each seen once, in their order; as :class:`Candidates`."""
-        for rows in torch.arange(len(purchases), device=table.device).split(_BATCH):
+        for first in range(0, len(purchases), _BATCH):  # of no purchase no step: momentum alone would move the map
+            rows = slice(first, first + _BATCH)
             loss = Candidates(purchases[rows], table, items, softness).losses(self._matrices[place]).mean()
             self._optimizers[place].zero_grad()
             loss.backward()
@@ -104,7 +105,7 @@ def sums_of_losses(
         As of :class:`Candidates`.
     """
     found = [table.new_zeros(0, len(matrices))]
-    for rows in torch.arange(len(purchases), device=table.device).split(_CHUNK):
-        part = Candidates(purchases[rows], table, items, softness)
+    for first in range(0, len(purchases), _CHUNK):
+        part = Candidates(purchases[first : first + _CHUNK], table, items, softness)
         found.append(torch.stack([part.losses(matrix) for matrix in matrices], dim=1))
     return purchases.sums(torch.cat(found))

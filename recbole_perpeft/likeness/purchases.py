@@ -39,7 +39,7 @@ class Purchases:
         """The same on ``device``."""
         return Purchases(self.histories.to(device), self.targets.to(device), self.row_of.to(device), self.n_users)
 
-    def __getitem__(self, rows: torch.Tensor) -> "Purchases":
+    def __getitem__(self, rows: torch.Tensor | slice) -> "Purchases":
         return Purchases(self.histories[rows], self.targets[rows], self.row_of[rows], self.n_users)
 
     def __len__(self) -> int:
@@ -47,4 +47,5 @@ class Purchases:
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
         """The sums of the purchases' ``values [n, k]`` over each user's, ``[n_users, k]``."""
-        return values.new_zeros(self.n_users, values.shape[1]).index_add_(0, self.row_of, values)
+        sums = torch.zeros(self.n_users, values.shape[1], dtype=values.dtype)  # on the CPU: a GPU's sums vary
+        return sums.index_add_(0, self.row_of.cpu(), values.cpu()).to(values.device)

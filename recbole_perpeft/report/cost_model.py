@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.rank_gain import ROWS
-from recbole_perpeft.grouping.likeness_groups import PURCHASES
+from recbole_perpeft.grouping.likeness_groups import LENGTH, PURCHASES
 from recbole_perpeft.likeness.mixture import ITEMS, predictions
 from recbole_perpeft.model.content_loss import TABLES
 from recbole_perpeft.model.read_purchases import DRAWN, MOST_COMPARED
@@ -172,8 +172,10 @@ def _likeness(sizes: Sizes, rates: Rates) -> float:
     """Seconds in which groups that go by the same likeness are found."""
     if sizes.settings["grouping"] != "likeness":
         return 0.0
-    purchases = min(sizes.users * max(sizes.purchases - 1, 0), PURCHASES)
-    return purchases * predictions(sizes.groups) * min(sizes.items, ITEMS) * rates.loss
+    purchases = sizes.users * max(min(sizes.purchases, LENGTH) - 1, 0)
+    predicted = min(purchases, PURCHASES) * predictions(sizes.groups)
+    predicted += purchases * 2 * sizes.groups  # of every user, by what both halves of the users taught each group
+    return predicted * min(sizes.items, ITEMS) * rates.loss
 
 
 def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:

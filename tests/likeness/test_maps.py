@@ -76,3 +76,14 @@ def test_a_map_learns_what_is_bought_together_and_the_others_stay():
     assert second < 0.8 * first
     second_aspect = maps.matrices[1].norm(dim=1)
     assert second_aspect[4:].min() > second_aspect[:4].max()
+
+
+def test_a_map_that_nobody_taught_stays_where_it_was():
+    maps, table, items = Maps(torch.eye(6)[None]), make_table(), torch.arange(1, 30)
+    purchases = Purchases.of(HISTORIES)
+    maps.learn(0, purchases, table, items, SOFTNESS)
+    before = maps.matrices
+    assert not torch.equal(before[0], torch.eye(6))
+    maps.learn(0, purchases[:0], table, items, SOFTNESS)
+    assert torch.equal(maps.matrices, before)
+    assert sums_of_losses(before, purchases[:0], table, items, SOFTNESS).tolist() == [[0]] * 4

@@ -101,6 +101,17 @@ def test_soft_groups_cost_the_loss_of_every_purchase_under_every_module():
     assert seconds(soft, "Once/") - seconds(hard, "Once/") == pytest.approx(scores * 1e-9 + passes * 1e-4 + calls)
 
 
+def test_groups_by_likeness_are_found_by_some_purchases_and_predict_those_of_all_users():
+    def grouping(users, grouping="likeness"):
+        return seconds(costs(sizes(users=users, grouping=grouping), RATES), "Once/the grouping")
+
+    least, some, many = (grouping(users) for users in (1000, 4000, 1_000_000))
+    of_all = 9 * 8 * 2 * 1024 * 1e-9  # of a user: nine purchases, eight groups, both halves, among drawn items
+    assert many - some == pytest.approx(996_000 * of_all)
+    assert some - least > 3000 * of_all  # 9,000 purchases are fewer than those by which groups are found
+    assert least - grouping(1000, "coherence") > 10 * 1000 * of_all
+
+
 def test_soft_groups_have_all_items_encoded_again():
     soft, hard = (seconds(costs(sizes(soft_groups=soft), RATES), "Once/") for soft in (True, False))
     at_once = replace(RATES, forward={"image": 0.0, "text": 0.0}, projected=0.0, vectors=0.0)
