@@ -14,6 +14,7 @@ from recbole_perpeft.likeness.maps import sums_of_losses
 from recbole_perpeft.likeness.mixture import Mixture, drawn_items
 from recbole_perpeft.likeness.purchases import Purchases
 from recbole_perpeft.likeness.softness import SHARPER, likeliest_softness
+from recbole_perpeft.utils.cores import single_threaded
 
 _COMPONENTS = 64
 LENGTH = 50  # purchases of a user that are looked at, the last
@@ -47,7 +48,8 @@ class LikenessGroups(GroupRule):
         mixture = Mixture(table, purchases, softness, generator)
         if len(purchases):
             alike_in = coherence(whitened(features), [items[items > 0] for items in some.numpy()])
-            found = mixture.grow(self.num_groups, lambda rows: kmeans_groups(alike_in[rows], 2, self.seed)[0])
+            with single_threaded():  # steps so small that threads would wait for one another most of the time
+                found = mixture.grow(self.num_groups, lambda rows: kmeans_groups(alike_in[rows], 2, self.seed)[0])
             getLogger().info(likeness_report(*found, mixture.shares.shape[1]))
         matrices = torch.stack([maps.matrices for maps in mixture.halves])  # [2, groups, components, components]
         self._keep(table=table, matrices=matrices, softness=softness)

@@ -9,7 +9,7 @@ from recbole_perpeft.likeness.softness import loss_among
 
 _LEARNING_RATE = 0.005
 _BATCH = 256  # purchases of a step
-_CHUNK = 2048  # that are judged at a time
+_CHUNK = 512  # that are judged at a time: more leave the caches
 
 
 class Candidates:
