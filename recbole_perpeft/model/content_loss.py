@@ -11,6 +11,7 @@ from recbole_perpeft.likeness.similarity import profiles
 from recbole_perpeft.likeness.softness import SHARPER, likeliest_softness
 from recbole_perpeft.model.loss import BatchSoftmaxLoss
 
+_USERS = 2**11  # of more, who make more steps, each step moves what groups learn less: so an epoch moves it alike
 TABLES = 2**31  # bytes of all groups' vectors: more would be written anew in each validation
 
 
@@ -63,7 +64,7 @@ class LearnsContent:
 
     learns_content = False
 
-    def _learn_content(self, config) -> None:
+    def _learn_content(self, config, n_users: int) -> None:
         tower, loss = self.item_tower, getattr(self, "registered_loss", None)
         has_candidates = hasattr(self, "ITEM_SEQ") and loss is not None and loss.negatives == SHARED
         if tower.content_term is None or not has_candidates or not config["eval_step"] > 0:
@@ -72,7 +73,7 @@ class LearnsContent:
         if encoder.likeness_is_fixed and encoder.num_groups > 1:
             size = 4 * encoder.num_groups * self.n_items * encoder.likeness_dim
             if size <= TABLES:
-                tower.content_term.have_bends(encoder.num_groups, encoder.likeness_dim)
+                tower.content_term.have_bends(encoder.num_groups, encoder.likeness_dim, min(1, _USERS / n_users))
             else:
                 getLogger().info(
                     f"Groups do not learn what is alike for them: their tables would have {size / 2**30:.1f} GiB, "

@@ -42,6 +42,8 @@ class ContentTerm(nn.Module):
     up, down : torch.nn.ParameterList
         Where no module moves the features: what each module's users have learnt of which directions count
         (:func:`~recbole_perpeft.likeness.similarity.bent`), ``[d, r]`` and ``[r, d]`` each. Empty elsewhere.
+    pace : torch.FloatTensor or None
+        With them: how far a step of the optimiser bends, as a share of how far it moves other weights, ``[]``.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -52,6 +54,7 @@ class ContentTerm(nn.Module):
         for name in LEARNT:
             self.register_buffer(name, None)
         self.up, self.down = nn.ParameterList(), nn.ParameterList()
+        self.register_buffer("pace", None)
         self.register_load_state_dict_pre_hook(_have_learnt)
         self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
         self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves, before any bend
@@ -69,8 +72,12 @@ class ContentTerm(nn.Module):
         """Whether modules learn from it."""
         return self.likeness is not None
 
-    def have_bends(self, modules: int, d: int) -> None:
-        """Let ``modules`` learn of features of length ``d``, which nothing moves, which directions count."""
+    def have_bends(self, modules: int, d: int, pace: float) -> None:
+        """Let ``modules`` learn of features of length ``d``, which nothing moves, which directions count.
+
+        ``pace`` says how far a step of the optimiser moves them, as a share of how far it moves others.
+        """
+        self.pace = torch.tensor(float(pace))
         size = min(_RANK, d)
         start = torch.randn(size, d, generator=torch.Generator().manual_seed(0)) / d**0.5
         self.up = nn.ParameterList(nn.Parameter(torch.zeros(d, size)) for _ in range(modules))
@@ -79,6 +86,10 @@ class ContentTerm(nn.Module):
     def bend_parameters(self, module: int) -> list[nn.Parameter]:
         """What ``module`` learns of which directions count, if anything."""
         return [self.up[module], self.down[module]] if len(self.up) else []
+
+    def bend(self, module: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """How ``module`` bends vectors, as :func:`~recbole_perpeft.likeness.similarity.bent` takes it."""
+        return self.pace * self.up[module], self.down[module]
 
     def fix_likeness(self, features: torch.Tensor) -> torch.Tensor:
         """Let all tables go through the map that is fitted to the ``features [n_items, d]`` of now.
@@ -109,7 +120,7 @@ class ContentTerm(nn.Module):
         """As :meth:`vectors`, of ``items [m]`` whose features nothing moves: the gradient is that of the bend."""
         self.read_fixed(encoder)
         rows = self._fixed[items.to(self._fixed.device)]
-        return F.pad(bent(rows, *self.bend_parameters(module)), (0, 0, 1, 0))
+        return F.pad(bent(rows, *self.bend(module)), (0, 0, 1, 0))
 
     @property
     def table(self) -> torch.Tensor:
@@ -150,7 +161,7 @@ class ContentTerm(nn.Module):
             self._maps[module] = self._likeness_of(rows_from(features, 1))
             self._tables[module] = self._compared(self._maps[module], features)
             return
-        bend = tuple(parameter.detach().clone() for parameter in self.bend_parameters(module))
+        bend = tuple(part.detach().clone() for part in self.bend(module))
         self._maps[module] = replace(self._fixed_map, bend=bend)
         table = empty_rows(*self._fixed.shape, self._fixed.device, self._folder)  # [n_items, d]
         self._tables[module] = fill(table, (bent(block, *bend) for block in blocks(self._fixed, _CHUNK)))
@@ -218,7 +229,10 @@ def _have_learnt(term: ContentTerm, state_dict: dict, prefix: str, *others) -> N
         setattr(term, name, None if value is None else torch.empty_like(value, device=term.weight.device))
     term._fixed = term._fixed_map = None  # of another map
     own = {f"{prefix}{name}": value.detach() for name, value in term.named_parameters()}
-    for key in [key for key in state_dict if key.startswith((f"{prefix}up.", f"{prefix}down.")) and key not in own]:
+    if term.pace is not None:
+        own[prefix + "pace"] = term.pace
+    bends = tuple(prefix + name for name in ("up.", "down.", "pace"))
+    for key in [key for key in state_dict if key.startswith(bends) and key not in own]:
         del state_dict[key]  # of a term that is to be given its tables
     for key, value in own.items():
         state_dict.setdefault(key, value)

@@ -89,7 +89,7 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
         self.item_tower = make_tower(config, dataset, merged, biases)
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
-        self._learn_content(config)
+        self._learn_content(config, dataset.num(self.USER_ID))
         self._count_purchases(config, dataset)
         self._have_groups(config, dataset.num(self.USER_ID))
         save_trained_only(self)

@@ -57,7 +57,7 @@ def test_scores_are_the_backbones_and_the_weighted_cosines_as_the_users_group_se
         if features is None:
             features = model.item_tower.content_features(group)
         own = groups == group
-        bend = term.bend_parameters(group)
+        bend = term.bend(group) if len(term.up) else ()
         assert bool(bend) == (peft in ("IISAN", "NONE"))
         expected = alone[own].numpy() + 3 * cosines(features, rows["item_id_list"][own], 0.5, bend)
         np.testing.assert_allclose(both[own].numpy(), expected, rtol=1e-3, atol=1e-3)
