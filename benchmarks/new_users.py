@@ -39,12 +39,14 @@ from recbole_perpeft.trainer import stage_1_cache
 from recbole_perpeft.trainer.trainer import PerPEFTTrainer
 
 VARIANTS = {
+    "likeness": {"grouping": "likeness", "regroup_epochs": None},
     "coherence, regrouped": {"grouping": "coherence", "regroup_epochs": 2},
     "coherence": {"grouping": "coherence", "regroup_epochs": None},
     "kmeans, regrouped": {"grouping": "kmeans", "regroup_epochs": 2},
     "kmeans": {"grouping": "kmeans", "regroup_epochs": None},
     "random, regrouped": {"grouping": "random", "regroup_epochs": 2},
     "random": {"grouping": "random", "regroup_epochs": None},
+    "likeness, trained on them": {"grouping": "likeness", "regroup_epochs": None},
     "coherence, trained on them": {"grouping": "coherence", "regroup_epochs": None},
     "kmeans, trained on them": {"grouping": "kmeans", "regroup_epochs": None},
     "global PEFT": {"num_groups": 1},
