@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from recbole_perpeft.data.item_lists import last_items
-from recbole_perpeft.grouping.clustering import coherence, kmeans_groups, whitened
+from recbole_perpeft.grouping.clustering import COMPONENTS, coherence, kmeans_groups, whitened
 from recbole_perpeft.grouping.group_rule import GroupRule
 from recbole_perpeft.likeness.maps import sums_of_losses
 from recbole_perpeft.likeness.mixture import Mixture, drawn_items
@@ -33,9 +33,8 @@ class LikenessGroups(GroupRule):
 
     def fit(self, model: nn.Module, sequences: dict[int, np.ndarray]) -> np.ndarray:
         """As :meth:`GroupRule.fit`."""
-        features = model.item_tower.content_features(0)
-        table = torch.from_numpy(whitened(features, _COMPONENTS)).float().to(model.device)
-        table = F.normalize(table)  # [n_items, components]
+        white = whitened(model.item_tower.content_features(0), _COMPONENTS)  # [n_items, components]
+        table = F.normalize(torch.from_numpy(white).float().to(model.device))
         differs = table.any(dim=1).cpu().numpy()  # [n_items] from the mean: as `known`
         histories = last_items((items[differs[items]] for items in sequences.values()), LENGTH)  # [n, length]
         generator = torch.Generator().manual_seed(self.seed)
@@ -47,7 +46,7 @@ class LikenessGroups(GroupRule):
             softness = SHARPER * temperature, decay
         mixture = Mixture(table, purchases, softness, generator)
         if len(purchases):
-            alike_in = coherence(whitened(features), [items[items > 0] for items in some.numpy()])
+            alike_in = coherence(white[:, :COMPONENTS], [items[items > 0] for items in some.numpy()])
             with single_threaded():  # steps so small that threads would wait for one another most of the time
                 found = mixture.grow(self.num_groups, lambda rows: kmeans_groups(alike_in[rows], 2, self.seed)[0])
             getLogger().info(likeness_report(*found, mixture.shares.shape[1]))

@@ -35,10 +35,6 @@ class Purchases:
         kept = (histories[row_of] * within)[:, :longest]
         return cls(kept, histories[row_of, before + 1], row_of, len(histories))
 
-    def to(self, device: torch.device) -> "Purchases":
-        """The same on ``device``."""
-        return Purchases(self.histories.to(device), self.targets.to(device), self.row_of.to(device), self.n_users)
-
     def __getitem__(self, rows: torch.Tensor | slice) -> "Purchases":
         return Purchases(self.histories[rows], self.targets[rows], self.row_of[rows], self.n_users)
 

@@ -9,6 +9,7 @@ from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
 from recbole_perpeft.data.item_lists import last_items
+from recbole_perpeft.likeness.purchases import Purchases
 from recbole_perpeft.likeness.similarity import profiles
 from recbole_perpeft.likeness.softness import loss_among
 from recbole_perpeft.model.kept_outputs import keeping_outputs
@@ -169,11 +170,10 @@ class ReadsPurchases:
         tuple
             ``[prefixes]`` rows, and which of ``users`` each belongs to, ``[prefixes]``.
         """
-        row_of, before = (histories[:, 1:] > 0).nonzero(as_tuple=True)  # [prefixes]
-        lengths = before + 1
-        within = torch.arange(histories.shape[1], device=histories.device) < lengths[:, None]  # [prefixes, length]
-        fields = {self.USER_ID: users[row_of], self.ITEM_SEQ: histories[row_of] * within, self.ITEM_SEQ_LEN: lengths}
-        return Interaction({**fields, self.ITEM_ID: histories[row_of, lengths]}), row_of
+        found = Purchases.of(histories)
+        sequences = F.pad(found.histories, (0, histories.shape[1] - found.histories.shape[1]))  # [prefixes, length]
+        fields = {self.USER_ID: users[found.row_of], self.ITEM_SEQ: sequences, self.ITEM_ID: found.targets}
+        return Interaction({**fields, self.ITEM_SEQ_LEN: (sequences > 0).sum(dim=1)}), found.row_of
 
     def _reading(self, prefixes: Interaction) -> AbstractContextManager:
         """While ``prefixes`` are read; nothing to do for backbones that read each by itself."""

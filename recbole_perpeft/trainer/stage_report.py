@@ -38,7 +38,7 @@ def stage_report(number: int, start: int, end: int, model, config) -> str:
         f"{adapter * modules:,} in all, {_share(adapter, foundation)} and {_share(adapter * modules, foundation)} of "
         "the foundation model",
         f"    projector: {projector:,} parameters a group, {projector * projectors:,} in all",
-        *([f"    likeness: {bend:,} parameters a group, {bend * modules:,} in all"] if bend else []),
+        *([f"    likeness: {bend:,} parameters a group, {bend * modules:,} in all"] if bend and number == 3 else []),
         f"    shared (backbone and item ids): {shared:,} parameters",
     ]
     return "\n".join(lines)
