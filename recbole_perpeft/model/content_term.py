@@ -190,11 +190,7 @@ class ContentTerm(nn.Module):
         self._maps = dict(maps)
 
     def share(self, modules: int) -> None:
-        """Let so many modules see items as the first does, if it has been read, and start from what it has learnt."""
-        with torch.no_grad():
-            for module in range(1, len(self.up)):
-                for own, first in zip(self.bend_parameters(module), self.bend_parameters(0), strict=True):
-                    own.copy_(first)
+        """Let so many modules see items as the first does, if it has been read; before stage 3 none bends any."""
         table = self._tables.get(0)
         self._tables = {} if table is None else dict.fromkeys(range(modules), table)
         if table is not None:
