@@ -1,13 +1,12 @@
 """Towers that run at the same time, each in a thread of its own."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import torch
 from torch import nn
 
-from recbole_perpeft.utils.cores import single_threaded
+from recbole_perpeft.utils.cores import at_once
 
 _Run = Callable[[], torch.Tensor]
 
@@ -31,7 +30,7 @@ def run_side_by_side(runs: Sequence[_Run], weights: Sequence[Sequence[nn.Paramet
         ``[n, sum of d]``; differentiable once.
     """
     if not torch.is_grad_enabled():
-        return torch.cat(_at_once(runs), dim=-1)
+        return torch.cat(at_once(runs), dim=-1)
     return _SideBySide.apply(runs, [len(some) for some in weights], *(weight for some in weights for weight in some))
 
 
@@ -40,7 +39,7 @@ class _SideBySide(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, runs: Sequence[_Run], numbers: list[int], *weights: nn.Parameter) -> torch.Tensor:
-        ctx.outputs = _at_once([_with_gradient(run) for run in runs])
+        ctx.outputs = at_once([_with_gradient(run) for run in runs])
         ctx.numbers, ctx.weights = numbers, weights
         return torch.cat([output.detach() for output in ctx.outputs], dim=-1)
 
@@ -53,7 +52,7 @@ class _SideBySide(torch.autograd.Function):
             weights.append(ctx.weights[start : start + number])
             start += number
         backwards = [partial(_gradients, *of_run) for of_run in zip(outputs, weights, parts, strict=True)]
-        return None, None, *(one for some in _at_once(backwards) for one in some)
+        return None, None, *(one for some in at_once(backwards) for one in some)
 
 
 def _gradients(output: torch.Tensor, weights: Sequence[nn.Parameter], gradient: torch.Tensor) -> Sequence:
@@ -66,17 +65,3 @@ def _with_gradient(run: _Run) -> _Run:
             return run()
 
     return with_gradient
-
-
-def _at_once(runs: Sequence[Callable]) -> list:
-    """The results of ``runs``; all but the first in threads of their own, none of which splits its products."""
-    grad = torch.is_grad_enabled()  # which each thread has for itself
-
-    def alone(run: Callable):
-        torch.set_num_threads(1)
-        with torch.set_grad_enabled(grad):
-            return run()
-
-    with single_threaded(), ThreadPoolExecutor(max(1, len(runs) - 1)) as pool:
-        others = [pool.submit(alone, run) for run in runs[1:]]
-        return [runs[0](), *(other.result() for other in others)]

@@ -9,12 +9,14 @@ taught, users would stay where they are.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
 from recbole_perpeft.likeness.maps import Maps, sums_of_losses
 from recbole_perpeft.likeness.purchases import Purchases
+from recbole_perpeft.utils.cores import at_once
 
 _ALONE = 10  # passes of one map for all, at most
 _OF_THE_SPLIT = 6  # passes of the two halves of a split by themselves
@@ -138,18 +140,26 @@ class Mixture:
 
         Gives the sums of losses under the maps that the other half of the users taught, ``[n_users, groups]``.
         """
-        sums, items = torch.zeros_like(shares), drawn_items(self._table, self._generator)
-        for half, maps in enumerate(halves):
-            own = purchases[self._second[purchases.row_of] == bool(half)]
-            order = torch.randperm(len(own), generator=self._generator).to(self._table.device)
-            own, chances = own[order], torch.rand(len(own), 1, generator=self._generator).to(self._table.device)
-            picked = (shares[own.row_of].cumsum(dim=1) < chances).sum(dim=1).clamp(max=shares.shape[1] - 1)
-            for group in range(shares.shape[1]):
-                maps.learn(group, own[picked == group], self._table, items, self._softness)
-        for half, maps in enumerate(halves):
-            others = purchases[self._second[purchases.row_of] != bool(half)]
-            sums += sums_of_losses(maps.matrices, others, self._table, items, self._softness)
-        return sums
+        items = drawn_items(self._table, self._generator)
+        second = self._second[purchases.row_of]
+        lots = [self._lots(purchases[second == bool(half)], shares) for half in range(len(halves))]
+
+        def taught(half: int) -> torch.Tensor:
+            for group, own in enumerate(lots[half]):
+                halves[half].learn(group, own, self._table, items, self._softness)
+            others = purchases[second != bool(half)]
+            return sums_of_losses(halves[half].matrices, others, self._table, items, self._softness)
+
+        runs = [partial(taught, half) for half in range(len(halves))]  # neither reads what the other learns
+        return sum(at_once(runs))
+
+    def _lots(self, purchases: Purchases, shares: torch.Tensor) -> list[Purchases]:
+        """Those of ``purchases`` that teach each group, in the order in which they do."""
+        order = torch.randperm(len(purchases), generator=self._generator).to(self._table.device)
+        chances = torch.rand(len(purchases), 1, generator=self._generator).to(self._table.device)
+        own = purchases[order]
+        picked = (shares[own.row_of].cumsum(dim=1) < chances).sum(dim=1).clamp(max=shares.shape[1] - 1)
+        return [own[picked == group] for group in range(shares.shape[1])]
 
 
 def drawn_items(table: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,3 +66,19 @@ def single_threaded() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def at_once(runs: Sequence[Callable]) -> list:
+    """The results of ``runs``; all but the first in threads of their own, none of which splits its products."""
+    import torch  # late, as above
+
+    grad = torch.is_grad_enabled()  # which each thread has for itself
+
+    def alone(run: Callable):
+        torch.set_num_threads(1)
+        with torch.set_grad_enabled(grad):
+            return run()
+
+    with single_threaded(), ThreadPoolExecutor(max(1, len(runs) - 1)) as pool:
+        others = [pool.submit(alone, run) for run in runs[1:]]
+        return [runs[0](), *(other.result() for other in others)]
