@@ -215,7 +215,7 @@ SETTINGS: dict[str, Setting] = {
     "weight_decay": _any(float, Range(0)),
     "clip_grad_norm": _any(dict, kind=Kind.CHANGEABLE),
     "averaging_epochs": Setting(float, Range(0, ends=False), none=True),
-    "l2_emb": Setting(float, Range(0)),
+    "l2_emb": Setting(float, Range(0), none=True),
 }
 
 # How a checkpoint was made that does not know these settings.

@@ -14,6 +14,7 @@ from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.model.backbone import fuse_gelu, with_known_loss
 from recbole_perpeft.model.content_loss import LearnsContent
 from recbole_perpeft.model.grouped_users import GroupedUsersMixin
+from recbole_perpeft.model.id_rows import norm_weight
 from recbole_perpeft.model.item_tables import ItemTable, item_tables, merge
 from recbole_perpeft.model.loss import LOSSES
 from recbole_perpeft.model.pairwise import scores_of_pairs
@@ -81,7 +82,6 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
         super().__init__(with_known_loss(config), dataset)
         fuse_gelu(self)
         self._set_loss(config)
-        self.l2_emb = config["l2_emb"]
         self._pairs_at_once = config["eval_batch_size"]
         merged, columns, biases = merge(item_tables(self, self.item_table_names))
         for name in columns:
@@ -89,6 +89,8 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
         self.item_tower = make_tower(config, dataset, merged, biases)
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
+        own = config["l2_emb"]
+        self.l2_emb = norm_weight(merged.weight, len(dataset.inter_feat)) if own is None else own
         self._learn_content(config, dataset.num(self.USER_ID))
         self._count_purchases(config, dataset)
         self._have_groups(config, dataset.num(self.USER_ID))

@@ -1,9 +1,9 @@
-"""Rows of the id table and its norm have the gradient that torch's own functions give."""
+"""Rows of the id table and its norm have the gradient that torch gives, and the norm weighs as a prior does."""
 
 import pytest
 import torch
 
-from recbole_perpeft.model.id_rows import rows_and_norm
+from recbole_perpeft.model.id_rows import DEVIATION, norm_weight, rows_and_norm
 
 
 @pytest.mark.parametrize("weight_of_norm", [0.0, 0.1])
@@ -24,3 +24,23 @@ def test_a_table_of_zeros_has_a_norm_without_gradient():
     rows, norm = rows_and_norm(table, torch.tensor([1, 2]))
     (rows.sum() + norm).backward()
     assert table.grad.tolist() == [[0, 0], [1, 1], [1, 1], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(("items", "purchases"), [(50, 400), (2000, 6000)])
+def test_the_norm_pulls_as_a_normal_prior_of_the_ids_does(items, purchases):
+    torch.manual_seed(0)
+    table = torch.randn(items, 16)
+    table = (table * DEVIATION * table.numel() ** 0.5 / table.norm()).requires_grad_()
+    prior = -torch.distributions.Normal(0.0, DEVIATION).log_prob(table).sum() / purchases  # beside a mean loss
+    (expected,) = torch.autograd.grad(prior, table)
+    (pull,) = torch.autograd.grad(norm_weight(table, purchases) * table.norm(), table)
+    torch.testing.assert_close(pull, expected)
+
+
+def test_a_model_takes_the_weight_of_its_data_unless_one_is_set(prepare):
+    _, trainer, train_data, _, _ = prepare()
+    table = trainer.model.item_tower.id_embedding.weight
+    n = sum(len(train_data.histories[user]) - 1 for user in train_data.users)  # all but the first are predicted
+    assert trainer.model.l2_emb == pytest.approx(table.numel() ** 0.5 / (DEVIATION * n))
+    _, trainer, _, _, _ = prepare(l2_emb=0.02)
+    assert trainer.model.l2_emb == 0.02
