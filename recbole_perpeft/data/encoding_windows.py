@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,21 @@ from recbole_perpeft.data.user_batch import UserBatch
 
 FEWEST = 8  # batches together, where the foundation model is the cost of a step (docs/speed.md)
 _MOST_PASSES = 5  # over the catalogue in an epoch
+
+
+class Encoding(NamedTuple):
+    """What is encoded for the steps of an epoch.
+
+    Attributes
+    ----------
+    together : int
+        Batches of a group whose items are encoded together.
+    share : float
+        Which share of these items is; the others' features are carried on from those last computed.
+    """
+
+    together: int
+    share: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,19 @@ def batches_together(groups: Sequence[GroupPurchases], users_per_batch: int, n_i
         if _encoded(groups, users_per_batch, together) <= _MOST_PASSES * n_items:
             return together
     return max(FEWEST, number)
+
+
+def encoding_of(groups: Sequence[GroupPurchases], users_per_batch: int, n_items: int) -> Encoding:
+    """How an epoch takes five passes over the catalogue or less: by :func:`batches_together`, and a share if it must.
+
+    Parameters
+    ----------
+    n_items
+        Of the catalogue, without padding.
+    """
+    together = batches_together(groups, users_per_batch, n_items)
+    passes = _encoded(groups, users_per_batch, together) / n_items
+    return Encoding(together, min(1.0, _MOST_PASSES / max(passes, 1)))
 
 
 def _encoded(groups: Sequence[GroupPurchases], users_per_batch: int, together: int) -> float:
