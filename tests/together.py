@@ -46,13 +46,13 @@ def trained(root, runs):
     return [train(root, **run) for run in runs]
 
 
-def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, passes=5, **settings):
+def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, passes=3, **settings):
     """Train a tiny model to its end, or until just after an epoch was validated and written.
 
-    ``passes``: over the catalogue in an epoch; what a few groups need of it are fewer than five.
+    ``passes``: over the catalogue in an epoch, that are encoded; those of three groups are no more than three.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding_windows, "_MOST_PASSES", passes)
+        patch.setattr(encoding_windows, "_ENCODED", passes)
         trainer, result = fit(
             lambda **own: quick_start.prepare(tiny_config(root, model, **own)), stop_after, resumed, **settings
         )
@@ -67,7 +67,7 @@ def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, passes=5, 
     }
 
 
-def gradients_of_a_step(root, passes=5, **settings):
+def gradients_of_a_step(root, passes=3, **settings):
     """Gradients after a step on a batch, and its group; each group has a module of its own.
 
     Where ``passes`` over the catalogue are few, some of its items are encoded, by modules that others have been before.
@@ -76,13 +76,12 @@ def gradients_of_a_step(root, passes=5, **settings):
     trainer.model.fix_likeness(train_data.purchases)
     scatter_groups(trainer.model, train_data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding_windows, "_MOST_PASSES", passes)
+        patch.setattr(encoding_windows, "_ENCODED", passes)
         patch.setattr(processes, "_WORTH_A_CALL", 1000)  # bytes of some of the gradients
         trainer.steps.begin_epoch(train_data)
         if passes < 3:
             move_modules(trainer.model, seed=7)
         trainer.model.train()
-        torch.manual_seed(3)  # of the items that are drawn
         batch = next(iter(train_data))
         trainer.steps.train_window([batch])
     named = trainer.model.named_parameters()
@@ -117,6 +116,6 @@ def draws(root):
 
 def matrix(root, runs, **steps):
     """All of the above in one start of the processes."""
-    gradients = {passes: gradients_of_a_step(root, passes) for passes in (5, 1.5)}
+    gradients = {passes: gradients_of_a_step(root, passes) for passes in (3, 1.5)}
     found = {"runs": trained(root, runs), "gradients": gradients, "losses": losses(root)}
     return found | {"draws": draws(root)} if processes.count() > 1 else found

@@ -10,7 +10,8 @@ import numpy as np
 from recbole_perpeft.data.user_batch import UserBatch
 
 FEWEST = 8  # batches together, where the foundation model is the cost of a step (docs/speed.md)
-_MOST_PASSES = 5  # over the catalogue in an epoch
+_MOST_PASSES = 5  # over the catalogue in an epoch, for which more batches' items are encoded together ...
+_ENCODED = 3  # ... and passes that are encoded of those that are left, for others cost nothing (docs/speed.md)
 
 
 class Encoding(NamedTuple):
@@ -103,7 +104,7 @@ def batches_together(groups: Sequence[GroupPurchases], users_per_batch: int, n_i
 
 
 def encoding_of(groups: Sequence[GroupPurchases], users_per_batch: int, n_items: int) -> Encoding:
-    """How an epoch takes five passes over the catalogue or less: by :func:`batches_together`, and a share if it must.
+    """How many batches are encoded together, :func:`batches_together`, and the share by which three passes are left.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def encoding_of(groups: Sequence[GroupPurchases], users_per_batch: int, n_items:
     """
     together = batches_together(groups, users_per_batch, n_items)
     passes = _encoded(groups, users_per_batch, together) / n_items
-    return Encoding(together, min(1.0, _MOST_PASSES / max(passes, 1)))
+    return Encoding(together, min(1.0, _ENCODED / max(passes, 1)))
 
 
 def _encoded(groups: Sequence[GroupPurchases], users_per_batch: int, together: int) -> float:

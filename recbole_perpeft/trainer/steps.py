@@ -46,7 +46,8 @@ class Steps:
         self._model, self.optimizer, self.average, self._config = model, optimizer, average, config
         self._device = config["device"]
         self._draws: OwnDraws | None = None
-        self._share = 1.0  # of a window's items that is encoded
+        self._share = 1.0  # of a window's items that is encoded ...
+        self._sampler = torch.Generator()  # ... and who draws them: no dropout draws between
 
     def begin_epoch(self, loader: UserBatchLoader) -> None:
         """Before the first step of an epoch: have what items that it does not encode are carried on from.
@@ -54,6 +55,7 @@ class Steps:
         It is what an evaluation of the weights as they are validated leaves or would, whether there was one or not: so
         a run that is resumed goes on from the same.
         """
+        self._sampler.manual_seed(torch.initial_seed())
         tower, before = self._model.item_tower, self._share
         self._share = loader.encoding.share if self._may_sample and tower.can_carry_on else 1.0
         lacking = tower.lacking(np.unique(loader.groups[loader.users]).tolist()) if self._share < 1 else []
@@ -193,7 +195,7 @@ class Steps:
     @contextmanager
     def _window(self, items: torch.Tensor, group: int, portion: int | None) -> Iterator[Callable[[], None]]:
         """The item tower's window of ``items``; what is done in it may run out of memory, which names the settings."""
-        encoded = None if self._share == 1 else _sample(items, self._share)  # the same in every process
+        encoded = None if self._share == 1 else self._sample(items)  # the same in every process
         try:
             with ExitStack() as window:
                 with self._apart():  # items are encoded now
@@ -210,13 +212,12 @@ class Steps:
                 f"({self._config['users_per_batch'] or '~'}), num_negatives, batches_per_encoding or peft_layers."
             ) from error
 
+    def _sample(self, items: torch.Tensor) -> torch.Tensor:
+        """The share of ``items [m]`` that is encoded, drawn at random, in their order."""
+        drawn = torch.randperm(len(items), generator=self._sampler)[: max(1, round(self._share * len(items)))]
+        return items[drawn.sort().values]
+
 
 def _items_of(batches: list[UserBatch]) -> torch.Tensor:
     """Their different items, sorted, ``[m]``."""
     return batches[0].items if len(batches) == 1 else torch.cat([batch.items for batch in batches]).unique()
-
-
-def _sample(items: torch.Tensor, share: float) -> torch.Tensor:
-    """So many of ``items [m]``, drawn at random, in their order."""
-    drawn = torch.randperm(len(items))[: max(1, round(share * len(items)))]
-    return items[drawn.sort().values]

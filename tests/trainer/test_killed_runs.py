@@ -102,7 +102,7 @@ def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settin
 def test_a_run_that_encodes_some_of_the_items_resumes_exactly_where_it_was_killed(
     prepare, tmp_path, monkeypatch, settings
 ):
-    monkeypatch.setattr(encoding_windows, "_MOST_PASSES", 0.6)  # three groups would take nearly three
+    monkeypatch.setattr(encoding_windows, "_ENCODED", 0.6)  # three groups would take nearly three
     whole = record(prepare, tmp_path / "whole", **settings)
     assert 0.5 * 29 < whole.trainer._items_encoded <= 0.6 * 29 + 2
     assert whole.validated[-2] > 1  # two are of stage 3
@@ -113,5 +113,5 @@ def test_a_run_that_encodes_some_of_the_items_resumes_exactly_where_it_was_kille
 
 
 def test_a_run_that_encodes_some_of_the_items_resumes_exactly_without_validation(prepare, monkeypatch):
-    monkeypatch.setattr(encoding_windows, "_MOST_PASSES", 0.6)
+    monkeypatch.setattr(encoding_windows, "_ENCODED", 0.6)
     test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, {"averaging_epochs": 2})
