@@ -186,9 +186,11 @@ class Sizes:
         if together is None and self.is_frozen:
             together = 1
         elif together is None:
-            buyers = np.array([of_a_group * self.purchases / self.items])  # of each item, if all are bought alike
+            buyers = of_a_group * self.purchases / self.items  # of each item, if all are bought alike, rounded so or so
+            numbers = np.array([int(buyers), int(buyers) + 1])
+            of_items = self.items * np.abs(numbers[::-1] - buyers)
             drawn = 1 - (1 - 1 / self.items) ** (self.settings["num_negatives"] or 0)
-            one = GroupPurchases(of_a_group, buyers, np.array([self.items]), drawn)
+            one = GroupPurchases(of_a_group, numbers, of_items, drawn)
             together, share = encoding_of([one] * groups, most, self.items)
             if not (self.settings["eval_step"] > 0 and self.last_features <= TABLES):
                 share = 1.0
