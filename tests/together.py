@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from recbole_perpeft import quick_start
-from recbole_perpeft.data import encoding_windows
 from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.utils import joining, processes
 from recbole_perpeft.utils.launch import place, places, start
 from tests.tiny_runs import tiny_config
-from tests.training import NO_DROPOUT, fit, move_modules, scatter_groups
+from tests.training import NO_DROPOUT, allow_passes, fit, move_modules, scatter_groups
 
 # rounding that Adam would make a step of stays rounding with SGD
 PLAIN = {"peft_config": {"r": 2, "lora_dropout": 0.0}, "learner": "sgd", "learning_rate": 0.1, **NO_DROPOUT}
@@ -49,10 +48,10 @@ def trained(root, runs):
 def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, passes=3, **settings):
     """Train a tiny model to its end, or until just after an epoch was validated and written.
 
-    ``passes``: over the catalogue in an epoch, that are encoded; those of three groups are no more than three.
+    ``passes``: as of ``allow_passes``.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding_windows, "_ENCODED", passes)
+        allow_passes(patch, passes)
         trainer, result = fit(
             lambda **own: quick_start.prepare(tiny_config(root, model, **own)), stop_after, resumed, **settings
         )
@@ -76,7 +75,7 @@ def gradients_of_a_step(root, passes=3, **settings):
     trainer.model.fix_likeness(train_data.purchases)
     scatter_groups(trainer.model, train_data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding_windows, "_ENCODED", passes)
+        allow_passes(patch, passes)
         patch.setattr(processes, "_WORTH_A_CALL", 1000)  # bytes of some of the gradients
         trainer.steps.begin_epoch(train_data)
         if passes < 3:

@@ -1,4 +1,4 @@
-"""Batches whose items are encoded together: how many, so that an epoch encodes the catalogue few times."""
+"""Batches whose items are encoded together: how many, and how many of their items, so that an epoch encodes few."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import numpy as np
 from recbole_perpeft.data.user_batch import UserBatch
 
 FEWEST = 8  # batches together, where the foundation model is the cost of a step (docs/speed.md)
-_MOST_PASSES = 5  # over the catalogue in an epoch, for which more batches' items are encoded together ...
-_ENCODED = 3  # ... and passes that are encoded of those that are left, for others cost nothing (docs/speed.md)
+_MOST_PASSES = 5  # over the catalogue in an epoch
+_OF_SHARES = 3  # passes where more than these cannot be avoided but by encoding a share of the items (docs/speed.md)
 
 
 class Encoding(NamedTuple):
@@ -104,7 +104,7 @@ def batches_together(groups: Sequence[GroupPurchases], users_per_batch: int, n_i
 
 
 def encoding_of(groups: Sequence[GroupPurchases], users_per_batch: int, n_items: int) -> Encoding:
-    """How many batches are encoded together, :func:`batches_together`, and the share by which three passes are left.
+    """How an epoch takes five passes or less: by :func:`batches_together`, and else by a share of their items.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def encoding_of(groups: Sequence[GroupPurchases], users_per_batch: int, n_items:
     """
     together = batches_together(groups, users_per_batch, n_items)
     passes = _encoded(groups, users_per_batch, together) / n_items
-    return Encoding(together, min(1.0, _ENCODED / max(passes, 1)))
+    return Encoding(together, _OF_SHARES / passes if passes > _MOST_PASSES else 1.0)
 
 
 def _encoded(groups: Sequence[GroupPurchases], users_per_batch: int, together: int) -> float:

@@ -2,11 +2,10 @@
 
 import pytest
 
-from recbole_perpeft.data import encoding_windows
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.stage import Stage
 from tests.matrix import slow
-from tests.training import COHERENCE, FAST, KMEANS, Killed, record, resume, same
+from tests.training import COHERENCE, FAST, KMEANS, Killed, allow_passes, record, resume, same
 
 
 @pytest.mark.parametrize(
@@ -102,7 +101,7 @@ def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settin
 def test_a_run_that_encodes_some_of_the_items_resumes_exactly_where_it_was_killed(
     prepare, tmp_path, monkeypatch, settings
 ):
-    monkeypatch.setattr(encoding_windows, "_ENCODED", 0.6)  # three groups would take nearly three
+    allow_passes(monkeypatch, 0.6)  # three groups would take nearly three
     whole = record(prepare, tmp_path / "whole", **settings)
     assert 0.5 * 29 < whole.trainer._items_encoded <= 0.6 * 29 + 2
     assert whole.validated[-2] > 1  # two are of stage 3
@@ -113,5 +112,5 @@ def test_a_run_that_encodes_some_of_the_items_resumes_exactly_where_it_was_kille
 
 
 def test_a_run_that_encodes_some_of_the_items_resumes_exactly_without_validation(prepare, monkeypatch):
-    monkeypatch.setattr(encoding_windows, "_ENCODED", 0.6)
+    allow_passes(monkeypatch, 0.6)
     test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, {"averaging_epochs": 2})
