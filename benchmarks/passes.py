@@ -3,15 +3,17 @@
     python benchmarks/passes.py --shops 15701x25363 --datasets demo --json passes.json
     python benchmarks/passes.py --datasets amazon-scientific --data_path /path/to/datasets
     python benchmarks/passes.py --timed 4000x6400 --turns 3
+    python benchmarks/passes.py --timed demo --stage 3 --turns 5
 
 counts the different items of the batches that are encoded together (a window) over all windows of an epoch, in times of
 the catalogue: on synthetic shops (items x users; python -m dataset.make.demo, at any size) and on data sets, with the
 package's own batches and default settings. In stage 1 all users are in one group. In stage 3 they are in groups of one
 size: of like interests in a shop, whose generator knows them; by chance in a data set. A window of ~ batches is what
-batches_per_encoding: ~ makes it; of all, what a group's modules encode at least. No encoder runs for that.
+batches_per_encoding: ~ makes it, and of its items the share is counted that is encoded; all is what a group's modules
+would encode at least, were all items encoded. No encoder runs for that.
 
---timed trains epochs of stage 1 on a shop, LoRA on the demo's encoder: with windows of 8 batches, of ~, and of ~ whose
-items are all kept in memory, in turn. Seconds are the processor's.
+--timed trains epochs of a stage on a shop or the demo, LoRA on the demo's encoder: with windows of 8 batches, of ~, and
+of ~ whose items are all kept in memory, in turn. Seconds are the processor's.
 """
 
 import argparse
@@ -35,6 +37,7 @@ from recbole_perpeft.config import Config  # noqa: E402
 from recbole_perpeft.data.dataloader import UserBatchLoader  # noqa: E402
 from recbole_perpeft.data.preparation import create_dataset, data_preparation  # noqa: E402
 from recbole_perpeft.quick_start import prepare  # noqa: E402
+from recbole_perpeft.trainer.stage import Stage  # noqa: E402
 
 _FIXED = (1, 8, 16, 32, 64)
 _PICTURES = 50  # of a shop, whose items share them: nobody looks at them
@@ -47,13 +50,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--datasets", nargs="*", default=[], help="data sets")
     parser.add_argument("--data_path", help="where the data sets are, but for the demo")
     parser.add_argument("--groups", type=int, default=8, help="of stage 3")
-    parser.add_argument("--timed", metavar="ITEMSxUSERS", help="a synthetic shop whose epochs are timed")
+    parser.add_argument("--timed", metavar="ITEMSxUSERS", help="a synthetic shop whose epochs are timed, or demo")
+    parser.add_argument("--stage", type=int, choices=[1, 3], default=1, help="of what is timed")
     parser.add_argument("--turns", type=int, default=3, help="epochs of each, after one that is not counted")
     parser.add_argument("--json", type=Path, help="file for all figures")
     return parser.parse_args(arguments)
 
 
-def _config(dataset: str, data_path: str | None, **settings) -> Config:
+def _config(dataset: str, data_path: str | None = None, **settings) -> Config:
     place = {} if data_path is None else {"data_path": data_path}
     settings = {"seed": SEED, "use_gpu": False, "show_progress": False, **place, **settings}
     return Config("PerPEFTSASRec", dataset, config_dict=settings)
@@ -94,11 +98,12 @@ def _users(loader: UserBatchLoader) -> np.ndarray:
     return loader._dataset.field2id_token[loader._dataset.uid_field]
 
 
-def passes(loader: UserBatchLoader, together: int) -> dict[str, float]:
-    """The windows of an epoch of so many batches each, items of the largest, and passes over the catalogue."""
+def passes(loader: UserBatchLoader, together: int, share: float = 1.0) -> dict[str, float]:
+    """The windows of an epoch of so many batches each, items of the largest, and passes of which ``share`` is left."""
     loader.set_epoch(0)
     sizes = [len(np.unique(np.concatenate([batch.items for batch in window]))) for window in loader.windows(together)]
-    return {"windows": len(sizes), "largest": max(sizes), "passes": sum(sizes) / (loader._dataset.item_num - 1)}
+    of_all = share * sum(sizes) / (loader._dataset.item_num - 1)
+    return {"windows": len(sizes), "largest": max(sizes), "share": share, "passes": of_all}
 
 
 def count(loader: UserBatchLoader, groups: np.ndarray) -> dict[str, dict]:
@@ -106,23 +111,28 @@ def count(loader: UserBatchLoader, groups: np.ndarray) -> dict[str, dict]:
     found = {}
     for stage, of_users in {"stage 1": np.zeros_like(groups), "stage 3": groups}.items():
         loader.set_groups(of_users, group_negatives=False)
-        sizes = {str(number): number for number in _FIXED} | {"~": loader.together, "all": len(loader)}
-        found[stage] = {name: {"together": size, **passes(loader, size)} for name, size in sizes.items()}
+        sizes = {str(number): (number, 1.0) for number in _FIXED} | {"~": loader.encoding, "all": (len(loader), 1.0)}
+        found[stage] = {name: {"together": size[0], **passes(loader, *size)} for name, size in sizes.items()}
     return found
 
 
-def timed(sizes: str, turns: int) -> list[dict]:
+def timed(sizes: str, turns: int, stage: int, num_groups: int) -> list[dict]:
     """Processor seconds of epochs under each setting, and the items that one encodes."""
-    sides = {
-        "8 batches": {"batches_per_encoding": 8},
-        "~": {},
-        "~, all kept": {"encoding_batch_size": int(sizes.split("x")[0])},
-    }
+    sides = {"8 batches": {"batches_per_encoding": 8}, "~": {}, "~, all kept": {"encoding_batch_size": 10**9}}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        shop = _shop(folder, sizes)
-        place = {"encoder": str(shop.encoder), "content_cache": str(Path(folder) / "content"), "num_groups": 1}
-        prepared = {name: prepare(_config(NAME, folder, **place, **settings)) for name, settings in sides.items()}
-        rows = [{"row": f"{name}, of {sizes}", "seconds": []} for name in sides]
+        place, dataset = {"content_cache": str(Path(folder) / "content")}, "demo"
+        if sizes != "demo":
+            place["encoder"], place["data_path"], dataset = str(_shop(folder, sizes).encoder), folder, NAME
+        place["num_groups"] = num_groups if stage == 3 else 1
+        prepared = {name: prepare(_config(dataset, **place, **settings)) for name, settings in sides.items()}
+        for _, trainer, train_data, *_ in prepared.values():
+            if stage == 3:
+                groups = _by_chance(_users(train_data), num_groups)
+                users = np.fromiter(train_data.histories, dtype=np.int64)
+                trainer.model.personalise(users, groups[users])
+                train_data.set_groups(groups, group_negatives=False)
+                trainer.begin_stage(Stage.PERSONALISED)
+        rows = [{"row": f"stage {stage}, {name}, of {sizes}", "seconds": []} for name in sides]
         for epoch in range(turns + 1):
             for row, (_, trainer, train_data, *_) in zip(rows, prepared.values(), strict=True):
                 start = time.process_time()
@@ -144,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     if rows:
         _print(rows)
     if values.timed:
-        of_sides = timed(values.timed, values.turns)
+        of_sides = timed(values.timed, values.turns, values.stage, values.groups)
         print("| an epoch of | items encoded | processor s | in times of 8 batches |\n| --- | --- | --- | --- |")
         for row in of_sides:
             times = in_words(ratios(row["seconds"], of_sides[0]["seconds"]))
@@ -157,11 +167,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _print(rows: list[dict]) -> None:
     columns = [*map(str, _FIXED), "~", "all"]
-    print(f"| | items | users | {' | '.join(columns)} | batches of ~ |\n|{' --- |' * (4 + len(columns))}")
+    print(f"| | items | users | {' | '.join(columns)} | batches of ~ | share of ~ |\n|{' --- |' * (5 + len(columns))}")
     for row in rows:
         cells = [f"{row['windows'][column]['passes']:.2f}" for column in columns]
-        of_default = row["windows"]["~"]["together"]
-        print(f"| {row['row']} | {row['items']:,} | {row['users']:,} | {' | '.join(cells)} | {of_default} |")
+        of_default = row["windows"]["~"]
+        cells += [str(of_default["together"]), f"{of_default['share']:.2f}"]
+        print(f"| {row['row']} | {row['items']:,} | {row['users']:,} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ class OurSide:
 
     def begin_training(self) -> None:
         """After a validation, or at the start; another validation encodes all items anew."""
+        self.trainer.steps.begin_epoch(self.train_data)
         self.model.train()
         self.model.invalidate()
 

@@ -9,7 +9,7 @@ from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.utils import joining, processes
 from recbole_perpeft.utils.launch import place, places, start
 from tests.tiny_runs import tiny_config
-from tests.training import NO_DROPOUT, fit, scatter_groups
+from tests.training import NO_DROPOUT, allow_passes, fit, move_modules, scatter_groups
 
 # rounding that Adam would make a step of stays rounding with SGD
 PLAIN = {"peft_config": {"r": 2, "lora_dropout": 0.0}, "learner": "sgd", "learning_rate": 0.1, **NO_DROPOUT}
@@ -45,11 +45,16 @@ def trained(root, runs):
     return [train(root, **run) for run in runs]
 
 
-def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, **settings):
-    """Train a tiny model to its end, or until just after an epoch was validated and written."""
-    trainer, result = fit(
-        lambda **own: quick_start.prepare(tiny_config(root, model, **own)), stop_after, resumed, **settings
-    )
+def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, passes=3, **settings):
+    """Train a tiny model to its end, or until just after an epoch was validated and written.
+
+    ``passes``: as of ``allow_passes``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        allow_passes(patch, passes)
+        trainer, result = fit(
+            lambda **own: quick_start.prepare(tiny_config(root, model, **own)), stop_after, resumed, **settings
+        )
     if result is None:
         return {"file": trainer.saved_model_file}
     return {
@@ -61,15 +66,22 @@ def train(root, model="PerPEFTSASRec", resumed=None, stop_after=None, **settings
     }
 
 
-def gradients_of_a_step(root, **settings):
-    """Gradients after a step on a batch, and its group; each group has a module of its own."""
+def gradients_of_a_step(root, passes=3, **settings):
+    """Gradients after a step on a batch, and its group; each group has a module of its own.
+
+    Where ``passes`` over the catalogue are few, some of its items are encoded, by modules that others have been before.
+    """
     _, trainer, train_data, *_ = quick_start.prepare(tiny_config(root, **{**PLAIN, **settings}))
     trainer.model.fix_likeness(train_data.purchases)
     scatter_groups(trainer.model, train_data)
-    trainer.model.train()
-    batch = next(iter(train_data))
     with pytest.MonkeyPatch.context() as patch:
+        allow_passes(patch, passes)
         patch.setattr(processes, "_WORTH_A_CALL", 1000)  # bytes of some of the gradients
+        trainer.steps.begin_epoch(train_data)
+        if passes < 3:
+            move_modules(trainer.model, seed=7)
+        trainer.model.train()
+        batch = next(iter(train_data))
         trainer.steps.train_window([batch])
     named = trainer.model.named_parameters()
     return batch.group, {name: value.grad.numpy().copy() for name, value in named if value.grad is not None}
@@ -103,5 +115,6 @@ def draws(root):
 
 def matrix(root, runs, **steps):
     """All of the above in one start of the processes."""
-    found = {"runs": trained(root, runs), "gradients": gradients_of_a_step(root), "losses": losses(root)}
+    gradients = {passes: gradients_of_a_step(root, passes) for passes in (3, 1.5)}
+    found = {"runs": trained(root, runs), "gradients": gradients, "losses": losses(root)}
     return found | {"draws": draws(root)} if processes.count() > 1 else found

@@ -10,7 +10,7 @@ from recbole.data.transform import construct_transform
 
 from recbole_perpeft.config.choices import PAIRS, SHARED, encoder_reads
 from recbole_perpeft.data.batch_table import barred_ids, barred_rows, distinct_items, own_users, relabelled, rows_of
-from recbole_perpeft.data.encoding_windows import batches_together, purchases_of_groups, windows
+from recbole_perpeft.data.encoding_windows import Encoding, encoding_of, purchases_of_groups, windows
 from recbole_perpeft.data.group_batches import GroupBatches
 from recbole_perpeft.data.negative_pools import NegativePools
 from recbole_perpeft.data.negative_weights import NegativeWeights
@@ -85,7 +85,7 @@ class UserBatchLoader(AbstractDataLoader):
 
     def _set_plan(self, groups: np.ndarray, pools: NegativePools, group_negatives: bool = False) -> None:
         self.groups, self.pools = groups, pools
-        self._together: int | None = None
+        self._encoding: Encoding | None = None
         self._weights, drawn, of_users = None, self.config["num_negatives"], groups[self.users]
         if self.config["correct_sampling"] and drawn is not None:
             self._weights = NegativeWeights(self.histories, self.users, of_users, pools, drawn, group_negatives)
@@ -128,16 +128,21 @@ class UserBatchLoader(AbstractDataLoader):
     @property
     def together(self) -> int:
         """How many batches' items are encoded together, if nobody says: 1 where no step runs the foundation model."""
+        return self.encoding.together
+
+    @property
+    def encoding(self) -> Encoding:
+        """That number, and which share of these items is encoded."""
         if not encoder_reads(self.config, "peft_layers"):
-            return 1
-        if self._together is None:
+            return Encoding(1, 1.0)
+        if self._encoding is None:
             histories = [self.histories[user] for user in self.users]
             drawn = (self.config["num_negatives"] or 0) if self._negatives else 0
             if self._negatives != SHARED:
                 drawn *= self.users_per_batch * self._rows_of_a_user()
             of_groups = purchases_of_groups(self.groups[self.users], histories, self.pools.pools, drawn)
-            self._together = batches_together(of_groups, self.users_per_batch, self._dataset.item_num - 1)
-        return self._together
+            self._encoding = encoding_of(of_groups, self.users_per_batch, self._dataset.item_num - 1)
+        return self._encoding
 
     def _rng_of(self, positions: list[int]) -> np.random.Generator:
         return np.random.default_rng([self.config["seed"], self._batches.epoch, 1, *positions])

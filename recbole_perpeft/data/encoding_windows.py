@@ -1,8 +1,9 @@
-"""Batches whose items are encoded together: how many, so that an epoch encodes the catalogue few times."""
+"""Batches whose items are encoded together: how many, and how many of their items, so that an epoch encodes few."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,22 @@ from recbole_perpeft.data.user_batch import UserBatch
 
 FEWEST = 8  # batches together, where the foundation model is the cost of a step (docs/speed.md)
 _MOST_PASSES = 5  # over the catalogue in an epoch
+_OF_SHARES = 3  # passes where more than these cannot be avoided but by encoding a share of the items (docs/speed.md)
+
+
+class Encoding(NamedTuple):
+    """What is encoded for the steps of an epoch.
+
+    Attributes
+    ----------
+    together : int
+        Batches of a group whose items are encoded together.
+    share : float
+        Which share of these items is; the others' features are carried on from those last computed.
+    """
+
+    together: int
+    share: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,19 @@ def batches_together(groups: Sequence[GroupPurchases], users_per_batch: int, n_i
         if _encoded(groups, users_per_batch, together) <= _MOST_PASSES * n_items:
             return together
     return max(FEWEST, number)
+
+
+def encoding_of(groups: Sequence[GroupPurchases], users_per_batch: int, n_items: int) -> Encoding:
+    """How an epoch takes five passes or less: by :func:`batches_together`, and else by a share of their items.
+
+    Parameters
+    ----------
+    n_items
+        Of the catalogue, without padding.
+    """
+    together = batches_together(groups, users_per_batch, n_items)
+    passes = _encoded(groups, users_per_batch, together) / n_items
+    return Encoding(together, _OF_SHARES / passes if passes > _MOST_PASSES else 1.0)
 
 
 def _encoded(groups: Sequence[GroupPurchases], users_per_batch: int, together: int) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
 from recbole_perpeft.utils.processes import Share, gather_rows, gather_trained_rows, total
 
@@ -94,10 +95,7 @@ class EncodingWindow:
 
         It is scaled to one on its way, for fp16 would lose the small gradients of normalised features.
         """
-        gradient = self._own.grad
-        if self._share is not None and self._all is not None and self._all.grad is not None:
-            of_all = total(self._all.grad)[self._share.rows] * self._share.weight  # each has that of its own users
-            gradient = of_all if gradient is None else gradient + of_all
+        gradient = self._gradient()
         if gradient is not None:
             scale = gradient.abs().amax().clamp(min=torch.finfo(gradient.dtype).tiny)
             gradients = torch.autograd.grad(self._encoded, parameters, gradient / scale, allow_unused=True)
@@ -105,3 +103,63 @@ class EncodingWindow:
             scaled = torch._foreach_mul([own for _, own in reached], scale)
             for (parameter, _), own in zip(reached, scaled, strict=True):
                 parameter.grad = own if parameter.grad is None else parameter.grad + own
+
+    def _gradient(self) -> torch.Tensor | None:
+        """At what this process has encoded, ``[own, content_size]``."""
+        gradient = self._own.grad
+        if self._share is not None and self._all is not None and self._all.grad is not None:
+            of_all = _own_part(total(self._all.grad), self._share)  # each has that of its own users
+            gradient = of_all if gradient is None else gradient + of_all
+        return gradient
+
+
+class CarriedWindow(EncodingWindow):
+    """The same where some of the items are encoded: the others' features are carried on from those last computed.
+
+    Parameters
+    ----------
+    items
+        As of :class:`EncodingWindow`.
+    features, share
+        As there, of ``encoded``.
+    encoded
+        Sorted ids ``[k]`` among the items, on the CPU; of several processes, the same in all.
+    last
+        Features of the whole catalogue as last computed, ``[n_items, content_size]``.
+
+    Attributes
+    ----------
+    items : torch.LongTensor
+        As given.
+    of_all_items : torch.Tensor
+        Features of the whole catalogue, carried on, ``[n_items, content_size]``; without gradient.
+    """
+
+    def __init__(
+        self,
+        items: torch.Tensor,
+        features: torch.Tensor,
+        share: Share | None,
+        encoded: torch.Tensor,
+        last: torch.Tensor,
+    ):
+        super().__init__(items, features, share)
+        self._known = gather_rows(self._own.detach(), len(encoded)).requires_grad_()  # [k, content_size]
+        carried = extrapolate(last, to_device(encoded, last.device), self._known)
+        self.of_all_items = carried.detach()
+        self._carried = carried.index_select(0, to_device(items, last.device))  # [n, content_size]
+        self._all = self._carried.detach().requires_grad_()
+
+    def rows(self, items: torch.Tensor, make: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        return make(self.features(items))
+
+    def _gradient(self) -> torch.Tensor | None:
+        if self._all.grad is None:
+            return None
+        (of_known,) = torch.autograd.grad(self._carried, self._known, total(self._all.grad))
+        return of_known if self._share is None else _own_part(of_known, self._share)
+
+
+def _own_part(rows: torch.Tensor, share: Share) -> torch.Tensor:
+    """Of all processes' rows those of this one, as far as they count here."""
+    return rows[share.rows] * share.weight

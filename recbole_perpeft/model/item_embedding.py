@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from recbole_perpeft.model.catalogue_features import CHUNK, CatalogueFeatures
 from recbole_perpeft.model.conditioning import GroupVectors, UserConditioning
+from recbole_perpeft.model.content_loss import TABLES
 from recbole_perpeft.model.content_term import ContentTerm
-from recbole_perpeft.model.gradient_cache import EncodingWindow, encode_in_portions
+from recbole_perpeft.model.gradient_cache import CarriedWindow, EncodingWindow, encode_in_portions
 from recbole_perpeft.model.item_rows import ItemRows
+from recbole_perpeft.model.last_features import LastFeatures
 from recbole_perpeft.model.stale_features import extrapolate
 from recbole_perpeft.utils.device_rows import to_device
 from recbole_perpeft.utils.errors import TrainingError
 from recbole_perpeft.utils.mapped_rows import blocks, fill, release, rows_from
-
-_HISTORY_DTYPE = torch.float16  # the features have length 1; half the memory of all groups' histories
 
 
 class MultimodalItemEmbedding(ItemRows):
@@ -66,8 +66,7 @@ class MultimodalItemEmbedding(ItemRows):
         # per group: z of all items under the weights as they are, [n_items, embedding_dim] ...
         self._tables: dict[int, torch.Tensor] = {}
         self._read: torch.Tensor | None = None  # the last of them in use
-        # ... and, once whole() has been used, f(i; P_g) as last computed of all, [n_items, content_size]
-        self._history: dict[int, torch.Tensor] | None = None
+        self._last = LastFeatures()
 
         self.register_load_state_dict_post_hook(_other_weights)
 
@@ -84,34 +83,42 @@ class MultimodalItemEmbedding(ItemRows):
             target.load_state_dict(state)
         if isinstance(self.conditioning, GroupVectors):
             self.conditioning.copy_group(0)
-        table, history = self._tables.get(0), (self._history or {}).get(0)
+        table = self._tables.get(0)
         if self.content_term is not None:
             self.content_term.share(self.encoder.num_groups)
         self._tables.clear()
-        self._history = None if self._history is None else {}
+        self._last.share(self.encoder.num_groups)
         if self.conditioning is not None and not isinstance(self.conditioning, GroupVectors):
             self.conditioning.start()
         elif table is not None:
             self._tables = dict.fromkeys(range(num_groups), table)
-        if history is not None:
-            self._history = dict.fromkeys(range(num_groups), history)
 
     @contextmanager
-    def window(self, items: torch.Tensor, group: int, portion: int | None = None) -> Iterator[Callable[[], None]]:
+    def window(
+        self, items: torch.Tensor, group: int, portion: int | None = None, encoded: torch.Tensor | None = None
+    ) -> Iterator[Callable[[], None]]:
         """Encode ``items`` (on the CPU, sorted) once for several steps, whose gradients add up at their features.
 
-        With ``portion``, only so many items' way through the encoder is in memory at a time. Gives a function that
-        carries the summed gradient back through the encoder: the gradient of the steps' losses at the encoder's weights
-        as they are now, whatever the steps have done to the backbone in between.
+        With ``portion``, only so many items' way through the encoder is in memory at a time. With ``encoded``, some of
+        the items, these alone are encoded. The others' features are carried on from those last computed, and all
+        items' count as last computed then. Gives a function that carries the summed gradient back through the encoder:
+        the gradient of the steps' losses at the encoder's weights as they are now, whatever the steps have done to the
+        backbone in between.
         """
-        module = self.module_of(group)
-        part = self._of_catalogue.share(len(items), module)
-        own = items if part is None else items[part.rows]
+        module, chosen = self.module_of(group), items if encoded is None else encoded
+        part = self._of_catalogue.share(len(chosen), module)
+        own = chosen if part is None else chosen[part.rows]
         self.encoder.item_features.in_portions = portion is not None and len(own) > portion
         try:
             features = encode_in_portions(partial(self.encoder.encode, group=module), own, portion, self._in_training)
-            self._window = window = EncodingWindow(items, features, part)
+            if encoded is None:
+                window = EncodingWindow(items, features, part)
+            else:
+                window = CarriedWindow(items, features, part, encoded, self._last_features(group))
+            self._window = window
             yield lambda: window.backward([parameter for _, parameter in self.encoder.adapter_parameters(module)])
+            if encoded is not None:
+                self._last.take(module, window.of_all_items)
         finally:
             self._window, self.encoder.item_features.in_portions = None, False
 
@@ -158,8 +165,8 @@ class MultimodalItemEmbedding(ItemRows):
         :meth:`forget`.
         """
         with torch.no_grad():
-            if self._history is not None and not self._tables:  # what this evaluation leaves out would be older still
-                self._history.clear()
+            if not self._tables:  # what this evaluation leaves out would be older still
+                self._last.clear()
             if group not in self._tables:
                 self._tables[group] = self._computed(group)
             table = self._tables[group]
@@ -193,12 +200,12 @@ class MultimodalItemEmbedding(ItemRows):
         if term is not None:
             term.read_fixed(self.encoder)
         is_new = term is not None and not term.has_read(module)
-        if (is_new and term.reads_features) or self._history is not None or self.by_user:
+        if (is_new and term.reads_features) or self._last.are_kept or self.by_user:
             whole = self._whole_features(group)  # [n_items, content_size]
         if is_new:
             term.read(module, whole if term.reads_features else None)
-        if self._history is not None:
-            self._history[group] = whole.to(_HISTORY_DTYPE)
+        if self._last.are_kept:
+            self._last.take(module, whole)
         if self.by_user:
             return whole
         some = self._of_catalogue.blocks(module, group) if whole is None else blocks(rows_from(whole, 1), CHUNK)
@@ -215,11 +222,30 @@ class MultimodalItemEmbedding(ItemRows):
         past = self.num_embeddings - first
         yield self._with_id_rows(self.id_embedding.weight.new_zeros(past, self.embedding_dim), first, group)
 
+    @property
+    def can_carry_on(self) -> bool:
+        """Whether there is room for the features that were last computed for every module."""
+        return LastFeatures.size(self.n_items, self.encoder.feature_dim, self.encoder.num_groups) <= TABLES
+
+    def lacking(self, groups: Iterable[int]) -> list[int]:
+        """Modules of ``groups`` of which it is not known what they last saw, from which windows are carried on."""
+        return [module for module in dict.fromkeys(map(self.module_of, groups)) if not self._last.has(module)]
+
+    def have_last(self, modules: Sequence[int]) -> None:
+        """Compute what ``modules`` see of all items, as an evaluation would; what those see that are alike, once."""
+        for number, module in enumerate(modules):
+            alike = next((one for one in modules[:number] if self._are_alike(one, module)), None)
+            if alike is None:
+                self._last_features(module)
+            else:
+                self._last.take(module, self._last_features(alike))
+
+    def _are_alike(self, *modules: int) -> bool:
+        first, second = ([own for _, own in self.encoder.adapter_parameters(module)] for module in modules)
+        return all(map(torch.equal, first, second))
+
     def _last_features(self, group: int) -> torch.Tensor:
-        self._history = self._history or {}
-        if group not in self._history:
-            self._history[group] = self.content_features(group).to(_HISTORY_DTYPE)
-        return self._history[group]
+        return self._last.of(self.module_of(group), partial(self.content_features, group))
 
     def _whole_features(self, group: int) -> torch.Tensor:
         """``[n_items, content_size]``, zeros in the row of padding."""
@@ -235,7 +261,7 @@ class MultimodalItemEmbedding(ItemRows):
         return features
 
     def invalidate(self) -> None:
-        """Drop the tables, for weights have moved; what was last computed of the encoder still serves :meth:`whole`."""
+        """Drop the tables, for weights have moved; what was last computed of the encoder serves training on."""
         self._tables.clear()
         self._read = None
         if self.content_term is not None:
@@ -244,8 +270,7 @@ class MultimodalItemEmbedding(ItemRows):
     def forget(self) -> None:
         """Drop all that was computed of the catalogue, for the weights are others; the next use computes it anew."""
         self.invalidate()
-        if self._history is not None:
-            self._history.clear()
+        self._last.clear()
 
     @property
     def weight(self) -> torch.Tensor:

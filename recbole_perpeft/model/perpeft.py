@@ -190,6 +190,7 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
     def encode_catalogues(self) -> None:
         """Of several processes, have the item tables of all groups, encoded by all: then each can score by itself."""
         if processes.count() > 1:
+            self.eval()  # an epoch may just have ended
             for group in range(self.num_groups) if self.is_grouped else [0]:
                 with self.item_tower.catalogue(group):
                     pass

@@ -215,6 +215,11 @@ def _searches(sizes: Sizes, rates: Rates) -> float:
     return seconds
 
 
+def _carries_on(sizes: Sizes) -> bool:
+    """Whether training encodes some of the items, and reads what was last computed of the others."""
+    return any(sizes.batches(groups).share < 1 for groups in (1, sizes.groups))
+
+
 def _block(sizes: Sizes) -> int:
     """How many users are ranked at a time."""
     return min(max(LEAST_ROWS, SCORES_OF_A_BLOCK["cpu"] // sizes.items), sizes.users)
@@ -235,6 +240,7 @@ def _memory(sizes: Sizes) -> list[Cost]:
         Cost("id table and its optimiser", memory=_ID_TABLES * table),
         Cost("components of items, for the grouping", memory=n * _COMPARED * 16 * (sizes.groups > 1)),
         Cost("item tables in use", memory=_split(table, sizes.groups)[0]),
+        Cost("features as last computed", memory=sizes.last_features * _carries_on(sizes)),
         Cost("vectors of the content term in use", memory=_split(_vectors(sizes), _modules(sizes))[0]),
         Cost("scores of a block of users", memory=4 * _block(sizes) * n * at_once),
     ]

@@ -7,9 +7,12 @@ from math import ceil, exp
 import numpy as np
 
 from recbole_perpeft.config.choices import encoder_reads
-from recbole_perpeft.data.encoding_windows import FEWEST, GroupPurchases, batches_together
+from recbole_perpeft.data.encoding_windows import FEWEST, GroupPurchases, encoding_of
 from recbole_perpeft.data.user_batch import users_of_a_batch
 from recbole_perpeft.model.causal import lengths_read
+from recbole_perpeft.model.conditioning import modules_of
+from recbole_perpeft.model.content_loss import TABLES
+from recbole_perpeft.model.last_features import LastFeatures
 from recbole_perpeft.model.purchase_term import APART, NEIGHBOURS
 from recbole_perpeft.utils.errors import EncoderError
 
@@ -179,19 +182,29 @@ class Sizes:
         of_a_group = ceil(self.users / groups)
         most = self.settings["users_per_batch"] or users_of_a_batch(max(self.purchases - 1, 1))
         number, most = ceil(of_a_group / most), min(most, of_a_group)
-        together, kept = self.settings["batches_per_encoding"], self.settings["encoding_batch_size"]
+        together, kept, share = self.settings["batches_per_encoding"], self.settings["encoding_batch_size"], 1.0
         if together is None and self.is_frozen:
             together = 1
         elif together is None:
-            buyers = np.array([of_a_group * self.purchases / self.items])  # of each item, if all are bought alike
+            buyers = of_a_group * self.purchases / self.items  # of each item, if all are bought alike, rounded so or so
+            numbers = np.array([int(buyers), int(buyers) + 1])
+            of_items = self.items * np.abs(numbers[::-1] - buyers)
             drawn = 1 - (1 - 1 / self.items) ** (self.settings["num_negatives"] or 0)
-            one = GroupPurchases(of_a_group, buyers, np.array([self.items]), drawn)
-            together = batches_together([one] * groups, most, self.items)
+            one = GroupPurchases(of_a_group, numbers, of_items, drawn)
+            together, share = encoding_of([one] * groups, most, self.items)
+            if not (self.settings["eval_step"] > 0 and self.last_features <= TABLES):
+                share = 1.0
             if kept is None and min(together, number) > FEWEST:
                 kept = self._different_items(most, FEWEST)
         together = min(together, number)
-        items = (self._different_items(most, batches) for batches in (1, together))
-        return Batches(groups * number, most, *items, together, kept)
+        items, encoded = (self._different_items(most, batches) for batches in (1, together))
+        return Batches(groups * number, most, items, max(1, round(share * encoded)), together, kept, share)
+
+    @property
+    def last_features(self) -> int:
+        """Bytes of what the modules last saw of all items."""
+        modules, _ = modules_of(self.settings["personalised_by"], self.groups)
+        return LastFeatures.size(self.items, self.compared_width, modules)
 
     def _different_items(self, users: int, batches: int) -> int:
         """Of so many batches, if all are bought alike."""
@@ -210,11 +223,13 @@ class Batches:
     users, items : int
         Of a batch: who train, and different items.
     encoded : int
-        Different items of the batches that are encoded together.
+        Different items of the batches that are encoded together, as far as they are encoded.
     together : int
         How many batches these are: no more than a group has.
     kept : int or None
         Items whose way through the encoder is in memory at a time; None: all.
+    share : float
+        Of the different items that is encoded.
     """
 
     number: int
@@ -223,6 +238,7 @@ class Batches:
     encoded: int
     together: int
     kept: int | None
+    share: float
 
     def __str__(self) -> str:
         return f"{self.number:,}; {self.encoded:,} items encoded for {self.together} of them"

@@ -46,6 +46,29 @@ class Steps:
         self._model, self.optimizer, self.average, self._config = model, optimizer, average, config
         self._device = config["device"]
         self._draws: OwnDraws | None = None
+        self._share = 1.0  # of a window's items that is encoded ...
+        self._sampler = torch.Generator()  # ... and who draws them: no dropout draws between
+
+    def begin_epoch(self, loader: UserBatchLoader) -> None:
+        """Before the first step of an epoch: have what items that it does not encode are carried on from.
+
+        It is what an evaluation of the weights as they are validated leaves or would, whether there was one or not: so
+        a run that is resumed goes on from the same.
+        """
+        self._sampler.manual_seed(torch.initial_seed())
+        tower, before = self._model.item_tower, self._share
+        self._share = loader.encoding.share if self._may_sample and tower.can_carry_on else 1.0
+        lacking = tower.lacking(np.unique(loader.groups[loader.users]).tolist()) if self._share < 1 else []
+        if lacking:
+            with self.averaged():
+                tower.have_last(lacking)
+        elif before < 1 == self._share:
+            self._model.forget()
+
+    @property
+    def _may_sample(self) -> bool:
+        """Not where a setting says what is encoded, or no evaluation says what the others were."""
+        return self._config["batches_per_encoding"] is None and self._config["eval_step"] > 0
 
     def train(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses.
@@ -103,12 +126,13 @@ class Steps:
         if self.average is None:
             yield
             return
+        drop = self._model.forget if self._share == 1 else self._model.invalidate
         try:
             with self.average.in_use():
-                self._model.forget()
+                drop()
                 yield
         finally:
-            self._model.forget()
+            drop()
 
     def state(self) -> dict:
         """What a checkpoint holds of them."""
@@ -171,10 +195,11 @@ class Steps:
     @contextmanager
     def _window(self, items: torch.Tensor, group: int, portion: int | None) -> Iterator[Callable[[], None]]:
         """The item tower's window of ``items``; what is done in it may run out of memory, which names the settings."""
+        encoded = None if self._share == 1 else self._sample(items)  # the same in every process
         try:
             with ExitStack() as window:
                 with self._apart():  # items are encoded now
-                    encoding = self._model.item_tower.window(items, group, portion)
+                    encoding = self._model.item_tower.window(items, group, portion, encoded)
                     backward_through_encoder = window.enter_context(encoding)
                 yield backward_through_encoder
         except RuntimeError as error:
@@ -186,6 +211,11 @@ class Steps:
                 f"(now {self._config['encoding_batch_size'] or '~'}) to fewer, or lower users_per_batch "
                 f"({self._config['users_per_batch'] or '~'}), num_negatives, batches_per_encoding or peft_layers."
             ) from error
+
+    def _sample(self, items: torch.Tensor) -> torch.Tensor:
+        """The share of ``items [m]`` that is encoded, drawn at random, in their order."""
+        drawn = torch.randperm(len(items), generator=self._sampler)[: max(1, round(self._share * len(items)))]
+        return items[drawn.sort().values]
 
 
 def _items_of(batches: list[UserBatch]) -> torch.Tensor:

@@ -208,6 +208,7 @@ class PerPEFTTrainer(TellingTrainer):
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
         encoder = self.model.item_tower.encoder
         before = encoder.items_encoded
+        self.steps.begin_epoch(train_data)
         self.model.train()
         total = torch.zeros((), device=self.device)
         bar = tqdm(total=len(train_data), ncols=100, desc=f"Train {epoch_idx:>5}", disable=not show_progress)

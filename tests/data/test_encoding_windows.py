@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_perpeft.data import encoding_windows
-from recbole_perpeft.data.encoding_windows import GroupPurchases, batches_together, purchases_of_groups
+from recbole_perpeft.data.encoding_windows import GroupPurchases, batches_together, encoding_of, purchases_of_groups
 
 
 def everyone_buys(items, users):
@@ -56,6 +56,20 @@ def test_an_epoch_takes_five_passes_over_the_catalogue_or_as_few_as_can_be(group
     assert batches_together(groups, users_per_batch=64, n_items=100) == together
 
 
+@pytest.mark.parametrize(
+    ("groups", "together", "share"),
+    [
+        ([everyone_buys(100, 400 * 64)], 80, 1.0),  # five windows, each a pass
+        ([everyone_buys(100, 50 * 64)] * 8, 50, 3 / 8),  # eight passes are the least that eight groups take
+        ([everyone_buys(100, 50 * 64)] * 5, 50, 1.0),
+        ([everyone_buys(50, 50 * 64)] * 16, 50, 3 / 8),  # each buys half of the catalogue
+        ([nobody_shares(10, 50 * 64)] * 8, 8, 1.0),
+    ],
+)
+def test_where_five_passes_are_too_few_for_all_items_a_share_makes_them_three(groups, together, share):
+    assert encoding_of(groups, users_per_batch=64, n_items=100) == (together, pytest.approx(share))
+
+
 def test_negatives_count_as_items_do():
     alone = GroupPurchases(400 * 64, np.array([1]), np.array([100]), 0.0)
     drawn = GroupPurchases(400 * 64, np.array([1]), np.array([100]), 1.0)  # every batch has all items as negatives
@@ -77,6 +91,7 @@ def test_a_loader_makes_the_smallest_windows_of_five_passes(prepare, monkeypatch
     train_data.set_groups(np.arange(train_data._dataset.user_num) % 3, group_negatives=False)
     assert train_data.together <= 14  # batches of a group, of which together more than five passes cannot be avoided
     assert passes(None) == passes(train_data.together) <= 1.05 * max(5, passes(14))
+    assert train_data.encoding.share == (1 if passes(None) < 5 else pytest.approx(3 / passes(None), rel=0.05))
 
 
 @pytest.mark.parametrize(("peft_type", "together"), [("LORA", 8), ("IISAN", 1), ("NONE", 1)])

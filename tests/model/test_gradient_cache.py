@@ -1,11 +1,12 @@
-"""Items encoded in portions, against each portion encoded by hand."""
+"""Items encoded in portions, against each portion encoded by hand; items of which some are encoded, against all."""
 
 import pytest
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from recbole_perpeft.model.gradient_cache import encode_in_portions
+from recbole_perpeft.model import stale_features
+from recbole_perpeft.model.gradient_cache import CarriedWindow, encode_in_portions
 
 
 @pytest.fixture
@@ -77,3 +78,26 @@ def test_what_fits_is_encoded_once(encoder, size):
     encode, weights, calls = encoder
     encode_in_portions(encode, torch.arange(30), size, weights[0]).sum().backward()
     assert calls == [30]
+
+
+def test_features_that_move_by_an_affine_map_are_those_of_encoding_all_and_so_is_their_gradient(monkeypatch):
+    monkeypatch.setattr(stale_features, "_RIDGE", 1e-9)  # nothing is held back
+    content, last = torch.randn(60, 4), torch.zeros(60, 6)
+    weights = [nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(6))]
+    with torch.no_grad():
+        last[1:, :4] = content[1:]  # what was last computed, by other weights; two directions that say nothing
+
+    def encode(items):
+        return content[items] @ weights[0] + weights[1]
+
+    items, encoded, upstream = torch.arange(3, 50), torch.arange(3, 50, 3), torch.randn(47, 6)
+    expected = torch.autograd.grad((encode(items) * upstream).sum(), weights)
+    window = CarriedWindow(items, encode(encoded), None, encoded, last)
+    torch.testing.assert_close(window.features(items), encode(items), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(window.of_all_items[1:], encode(torch.arange(1, 60)), rtol=1e-3, atol=1e-4)
+    half = torch.arange(20, 50)  # of two batches the second has these alone
+    (window.features(items)[:17] * upstream[:17]).sum().backward()
+    (window.rows(half, lambda features: 2 * features) * upstream[17:] / 2).sum().backward()
+    window.backward(weights)
+    for weight, gradient in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-3, atol=1e-3)

@@ -282,3 +282,55 @@ def test_frozen_features_in_a_window_train_all_the_rest(prepare):
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+
+
+# -- some of a window's items are encoded -----------------------------------------------------------------------------
+
+
+def test_what_is_not_encoded_is_carried_on_from_what_was_last_seen_and_seen_so_from_then_on(grouped):
+    model, trainer, train_data, _ = grouped(num_negatives=4)
+    tower, batch = model.item_tower, next(iter(train_data))
+    tower.have_last(tower.lacking([batch.group]))
+    last = features_now(model, batch.group)
+    model.train()
+    move_modules(model, seed=4)
+    for seed in (4, 6):  # from what was computed, and from what was carried on
+        move_modules(model, seed=seed)
+        encoded, before = batch.items[::2], tower.encoder.items_encoded
+        with tower.window(batch.items, batch.group, None, encoded):
+            assert tower.encoder.items_encoded - before == len(encoded)
+            now = tower.encoder.encode(encoded, tower.module_of(batch.group)).detach()
+            expected = carried_by_hand(last, encoded, now)
+            torch.testing.assert_close(
+                tower.features(batch.items, batch.group), expected[batch.items], rtol=1e-3, atol=1e-4
+            )
+        last = expected.half().float()
+
+
+def carried_by_hand(last, rows, now):
+    """All rows, by least squares with a row for each direction that asks for no slope in it."""
+    x, moved, d = last[rows].double(), (now - last[rows]).double(), last.shape[1]
+    centred = x - x.mean(dim=0)
+    ridge = 0.03 * centred.pow(2).sum() / d
+    design = torch.cat([centred, ridge.sqrt() * torch.eye(d)])
+    slopes = torch.linalg.pinv(design) @ torch.cat([moved - moved.mean(dim=0), torch.zeros(d, d)])
+    found = (last.double() + moved.mean(dim=0) + (last.double() - x.mean(dim=0)) @ slopes).float()
+    found[rows] = now
+    return found
+
+
+def test_modules_that_are_alike_are_asked_once_what_they_see(prepare):
+    _, trainer, train_data, *_ = prepare()
+    model, tower = trainer.model, trainer.model.item_tower
+    users = np.fromiter(train_data.histories, dtype=np.int64)
+    model.personalise(users, np.arange(len(users)) % 3)
+    tower.forget()
+    before = tower.encoder.items_encoded
+    assert tower.lacking([0, 2]) == [0, 2]
+    tower.have_last([0, 1, 2])
+    assert tower.encoder.items_encoded - before == model.n_items - 1
+    assert tower.lacking([0, 1, 2]) == []
+    move_modules(model, seed=4)
+    tower.forget()
+    tower.have_last([0, 1, 2])
+    assert tower.encoder.items_encoded - before == 4 * (model.n_items - 1)

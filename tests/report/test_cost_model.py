@@ -131,7 +131,7 @@ def test_batches_are_of_one_group_and_no_more_than_it_has_are_encoded_together()
     assert (tiny.number, tiny.users) == (64, 2)
 
 
-def test_an_epoch_of_many_batches_encodes_the_catalogue_five_times_in_the_memory_of_eight_batches():
+def test_an_epoch_of_many_batches_encodes_the_catalogue_five_times_at_most_in_the_memory_of_eight_batches():
     paper = sizes(items=15_701, users=25_363)
     whole, grouped = (paper.batches(groups) for groups in (1, 8))
     eight = sizes(items=15_701, users=25_363, batches_per_encoding=8).batches(1)
@@ -139,10 +139,28 @@ def test_an_epoch_of_many_batches_encodes_the_catalogue_five_times_in_the_memory
     assert 4.5 < whole.number / whole.together * whole.encoded / 15_701 <= 5
     assert eight.number / eight.together * eight.encoded / 15_701 > 13
     assert (grouped.number, grouped.together) == (400, 50)  # all of a group
+    assert 2.7 < grouped.number / grouped.together * grouped.encoded / 15_701 <= 3
+    assert whole.share == 1 > 2 * grouped.share
     assert whole.kept == grouped.kept == eight.encoded
     assert eight.kept is None
     assert sizes(items=15_701, users=25_363, encoding_batch_size=512).batches(1).kept == 512
     assert sizes().batches(1).kept is None
+
+
+def test_what_was_last_computed_is_in_memory_where_a_share_of_the_items_is_encoded_and_not_if_it_is_too_large():
+    def of(items, users, **settings):
+        sized = sizes(items, users, **settings)
+        return sized.batches(8).share, parts_of(costs(sized, RATES))["Memory/features as last computed"].memory
+
+    width = sizes().compared_width
+    share, memory = of(15_701, 25_363)
+    assert share < 0.8
+    assert memory == 2 * 15_701 * width * 8
+    assert of(15_701, 25_363, personalised_by="group_projector") == (share, memory / 8)
+    for settings in ({"batches_per_encoding": 50}, {"eval_step": 0}):
+        assert of(15_701, 25_363, **settings)[1] == 0
+    assert of(20_000, 500) == (1, 0)
+    assert of(1_500_000, 3_000_000)[1] == 0
 
 
 def test_searches_read_every_so_many_th_user():

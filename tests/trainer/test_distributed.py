@@ -17,7 +17,8 @@ GRAPH = {  # without the terms, for which ranks decide that rounding may change
     "content_term": False, "purchase_term": False,
 }  # fmt: skip
 TWO_GROUPS = {**PLAIN, **SHORT, "num_groups": 2, "soft_groups": False}  # a batch of validation for each process
-QUICK = {"lora": SASREC, "two groups": TWO_GROUPS, "graph": GRAPH}
+SAMPLED = {**PLAIN, **SHORT, "passes": 1.5, "encoding_batch_size": 5}  # half of the items are encoded in stage 3
+QUICK = {"lora": SASREC, "two groups": TWO_GROUPS, "graph": GRAPH, "some are encoded": SAMPLED}
 SLOW = {
     "portions, averages and regrouping": {
         **PLAIN, "encoding_batch_size": 4, "averaging_epochs": 1.0, "regroup_epochs": 1,
@@ -111,9 +112,10 @@ def test_a_checkpoint_of_one_process_goes_on_in_two_and_back(two, alone, place):
     agree(in_one(place, **SASREC, resumed=two["runs"]["killed"]["file"]), alone("lora"))
 
 
-def test_gradients_are_those_of_one_process_and_other_groups_have_none(two, place):
-    group, found = two["gradients"]
-    own, expected = together.gradients_of_a_step(place)
+@pytest.mark.parametrize("passes", [3, 1.5])
+def test_gradients_are_those_of_one_process_and_other_groups_have_none(two, place, passes):
+    group, found = two["gradients"][passes]
+    own, expected = together.gradients_of_a_step(place, passes)
     assert group == own
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -136,9 +138,10 @@ def test_dropout_differs_between_processes_and_follows_from_the_seed(two):
 
 
 @pytest.mark.slow
-def test_two_processes_that_go_on_end_exactly_where_they_would_have(place):
+@pytest.mark.parametrize("how", [{"batches_per_encoding": 2}, {"passes": 1.5}])
+def test_two_processes_that_go_on_end_exactly_where_they_would_have(place, how):
     """With dropout, which each draws for itself."""
-    settings = {**SHORT, "batches_per_encoding": 2, "averaging_epochs": 1.0}
+    settings = {**SHORT, **how, "averaging_epochs": 1.0}
     runs = [settings, {**settings, "stop_after": 1}]
     whole, killed = together.in_processes(2, "trained", root=place, runs=runs)
     [again] = together.in_processes(2, "trained", root=place, runs=[{**settings, "resumed": killed["file"]}])

@@ -5,7 +5,7 @@ import pytest
 from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.stage import Stage
 from tests.matrix import slow
-from tests.training import COHERENCE, FAST, KMEANS, Killed, resume, same
+from tests.training import COHERENCE, FAST, KMEANS, Killed, allow_passes, record, resume, same
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,31 @@ def test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, settin
     assert trainer.start_epoch == 1
     trainer.fit(train_data, None, verbose=False)
     assert same(trainer.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"averaging_epochs": 2},
+        slow({"eval_step": 2, "epochs": 6}),
+        slow({"averaging_epochs": 2, "num_negatives": None}),
+        slow({"averaging_epochs": 2, "regroup_epochs": 1, "eval_step": 2, "epochs": 6, "group_negatives": False}),
+        slow({"averaging_epochs": 2, "personalised_by": "group_vector"}),
+    ],
+)
+def test_a_run_that_encodes_some_of_the_items_resumes_exactly_where_it_was_killed(
+    prepare, tmp_path, monkeypatch, settings
+):
+    allow_passes(monkeypatch, 0.6)  # three groups would take nearly three
+    whole = record(prepare, tmp_path / "whole", **settings)
+    assert 0.5 * 29 < whole.trainer._items_encoded <= 0.6 * 29 + 2
+    assert whole.validated[-2] > 1  # two are of stage 3
+    for epoch in whole.validated[:-1]:
+        again, result = resume(prepare, whole.checkpoint(epoch), **settings)
+        assert result == whole.result
+        assert same(again.model.state_dict(), whole.trainer.model.state_dict())
+
+
+def test_a_run_that_encodes_some_of_the_items_resumes_exactly_without_validation(prepare, monkeypatch):
+    allow_passes(monkeypatch, 0.6)
+    test_a_run_killed_without_validation_resumes_to_the_same_end(prepare, {"averaging_epochs": 2})

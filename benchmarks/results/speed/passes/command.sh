@@ -16,3 +16,10 @@ $on_shop --epochs=20 --eval_step=5 --batches_per_encoding=8
 for rates in "--batches_per_encoding=8" "--encoding_batch_size=100000"; do
   $on_shop --num_groups=1 --epochs=15 --eval_step=3 --seed=2021 $rates # stopped after nine epochs
 done
+python benchmarks/passes.py --timed demo --stage 3 --turns 3
+for encoded in "" "--batches_per_encoding=8"; do # a share of the items, and all
+  python run_recbole_perpeft.py $encoded
+  python run_recbole_perpeft.py --seed=2021 $encoded
+  python run_recbole_perpeft.py --epochs=30 --global_epochs=10 --content_term=False --purchase_term=False $encoded
+  python run_recbole_perpeft.py --model=PerPEFTLightGCN --epochs=30 --global_epochs=10 $encoded
+done
