@@ -5,8 +5,8 @@ import torch
 DEVIATION = 0.4  # of the numbers of ids under their prior; tried on three data sets (docs/results.md)
 
 
-def norm_weight(table: torch.Tensor, purchases: int) -> float:
-    """What the norm of the ID ``table`` weighs in the mean loss of a purchase, if ids have one prior in all data sets.
+def norm_weight(numbers: int, purchases: int) -> float:
+    """What the norm of the ID table weighs in the mean loss of a purchase, if ids have one prior in all data sets.
 
     Where ids are as far from zero as a normal distribution of standard deviation :data:`DEVIATION` has them, the norm
     pulls them back as that prior does beside the sum of all losses. So the more purchases there are of each item, the
@@ -14,10 +14,12 @@ def norm_weight(table: torch.Tensor, purchases: int) -> float:
 
     Parameters
     ----------
+    numbers
+        Of the table that training moves: items that it does not see have no id.
     purchases
         That are trained on.
     """
-    return table.numel() ** 0.5 / (DEVIATION * max(purchases, 1))
+    return numbers**0.5 / (DEVIATION * max(purchases, 1))
 
 
 class _RowsAndNorm(torch.autograd.Function):

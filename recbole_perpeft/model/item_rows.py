@@ -80,6 +80,11 @@ class ItemRows(nn.Module):
         return self.id_embedding.embedding_dim
 
     @property
+    def id_numbers(self) -> int:
+        """Numbers in the ID table, but those of untrained items."""
+        return int(self._in_training.sum()) * self.embedding_dim
+
+    @property
     def device(self) -> torch.device:
         """Where the tables are."""
         return self.id_embedding.weight.device

@@ -90,7 +90,7 @@ class PerPEFTMixin(LearnsContent, CountsPurchases, GroupedUsersMixin):
         for name in columns:
             setattr(self, name, ItemTable(self.item_tower, columns[name]))
         own = config["l2_emb"]
-        self.l2_emb = norm_weight(merged.weight, len(dataset.inter_feat)) if own is None else own
+        self.l2_emb = norm_weight(self.item_tower.id_numbers, len(dataset.inter_feat)) if own is None else own
         self._learn_content(config, dataset.num(self.USER_ID))
         self._count_purchases(config, dataset)
         self._have_groups(config, dataset.num(self.USER_ID))

@@ -4,6 +4,7 @@ import torch
 
 # Of the mean variance of the rows: what few rows say about many directions is held back.
 _RIDGE = 0.03
+_ROUNDING = 1e-6  # of their mean square: rows that differ by less, as one alone or equal ones, say of no direction
 
 
 def extrapolate(before: torch.Tensor, rows: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
@@ -32,9 +33,10 @@ def extrapolate(before: torch.Tensor, rows: torch.Tensor, now: torch.Tensor) -> 
         known = before.index_select(0, rows)  # [m, d]
         moved = now - known  # [m, d]
         centre, mean = known.detach().mean(dim=0), moved.mean(dim=0)  # [d]
+        least = _ROUNDING * known.detach().double().square().sum(dim=0).mean() + torch.finfo(torch.double).tiny
         known = (known.detach() - centre).double()  # products of them have twice the digits
         gram = known.T @ known  # [d, d]
-        gram.diagonal().add_((_RIDGE * gram.diagonal().mean()).clamp(min=torch.finfo(gram.dtype).tiny))
+        gram.diagonal().add_((_RIDGE * gram.diagonal().mean()).clamp(min=least))
         # solve would wait for the GPU to hear whether it could; with the ridge it can
         slopes = torch.linalg.solve_ex(gram, known.T @ (moved - mean).double()).result.float()  # [d, d]
         others = before + mean + (before.detach() - centre) @ slopes  # [n, d]

@@ -1,5 +1,8 @@
 """Rows of the id table and its norm have the gradient that torch gives, and the norm weighs as a prior does."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -33,7 +36,7 @@ def test_the_norm_pulls_as_a_normal_prior_of_the_ids_does(items, purchases):
     table = (table * DEVIATION * table.numel() ** 0.5 / table.norm()).requires_grad_()
     prior = -torch.distributions.Normal(0.0, DEVIATION).log_prob(table).sum() / purchases  # beside a mean loss
     (expected,) = torch.autograd.grad(prior, table)
-    (pull,) = torch.autograd.grad(norm_weight(table, purchases) * table.norm(), table)
+    (pull,) = torch.autograd.grad(norm_weight(table.numel(), purchases) * table.norm(), table)
     torch.testing.assert_close(pull, expected)
 
 
@@ -44,3 +47,15 @@ def test_a_model_takes_the_weight_of_its_data_unless_one_is_set(prepare):
     assert trainer.model.l2_emb == pytest.approx(table.numel() ** 0.5 / (DEVIATION * n))
     _, trainer, _, _, _ = prepare(l2_emb=0.02)
     assert trainer.model.l2_emb == 0.02
+
+
+def test_items_that_nobody_buys_in_training_have_no_id_that_would_weigh(prepare, tiny_root, tmp_path):
+    place = Path(shutil.copytree(tiny_root / "tiny", tmp_path / "tiny"))
+    with (place / "tiny.item").open("a") as items:
+        items.writelines(f"new{number}\tred bag\t1\n" for number in range(200))
+    for number in range(200):
+        shutil.copy(place / "images" / "i0.png", place / "images" / f"new{number}.png")
+    _, trainer, *_ = prepare()
+    _, grown, *_ = prepare(data_path=str(tmp_path), unbought_items=True)
+    assert grown.model.n_items == trainer.model.n_items + 200
+    assert grown.model.l2_emb == pytest.approx(trainer.model.l2_emb)

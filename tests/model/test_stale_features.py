@@ -59,3 +59,15 @@ def test_half_precision_around_it_changes_nothing():
     expected = extrapolate(before, rows, now)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(extrapolate(before, rows, now), expected)
+
+
+@pytest.mark.parametrize("rows", [[3], [3, 9], [3, 9, 12]])
+def test_rows_that_do_not_differ_move_all_others_by_their_mean_and_have_its_gradient(rows):
+    before, rows = table(), torch.tensor(rows)
+    before[rows] = before[3].clone()
+    now, weights = table(4)[rows].requires_grad_(), table(5)
+    found = extrapolate(before, rows, now)
+    expected = (before + (now - before[rows]).mean(dim=0)).index_copy(0, rows, now)
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+    gradient, of_mean = (torch.autograd.grad((weights * table).sum(), now)[0] for table in (found, expected))
+    torch.testing.assert_close(gradient, of_mean, rtol=1e-2, atol=1e-2)
