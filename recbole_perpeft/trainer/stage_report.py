@@ -39,7 +39,7 @@ def stage_report(number: int, start: int, end: int, model, config) -> str:
         "the foundation model",
         f"    projector: {projector:,} parameters a group, {projector * projectors:,} in all",
         *([f"    likeness: {bend:,} parameters a group, {bend * modules:,} in all"] if bend and number == 3 else []),
-        f"    shared (backbone and item ids): {shared:,} parameters",
+        f"    shared (backbone and item ids): {shared:,} parameters; l2_emb: {model.l2_emb:.3g}",
     ]
     return "\n".join(lines)
 

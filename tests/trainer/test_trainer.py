@@ -39,6 +39,7 @@ def test_three_stages_train_group_and_personalise(prepare, caplog, settings):
     adapter = sum(p.numel() for _, p in model.item_tower.encoder.adapter_parameters(0))
     assert f"{adapter:,} parameters a group, {3 * adapter:,} in all" in log
     assert f"{100 * adapter / 22513:.3f} % and {300 * adapter / 22513:.3f} % of the foundation model" in log
+    assert log.count(f"l2_emb: {model.l2_emb:.3g}\n") == 2  # ~ finds it
 
 
 def test_the_log_gives_seconds_and_items_per_epoch(prepare, caplog):
