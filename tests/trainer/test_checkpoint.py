@@ -113,7 +113,7 @@ def test_a_full_disk_says_which_file_and_keeps_the_one_before(tmp_path, monkeypa
 
 
 def test_resuming_through_a_setting(tiny, tmp_path):
-    short = {"num_groups": 2, "epochs": 2, "global_epochs": 1, "content_term": False}
+    short = {"num_groups": 2, "epochs": 2, "global_epochs": 1, "content_term": False, "l2_emb": 0.1}  # whose groups pay
     first = run(config_dict=tiny(**short).settings())
     file = next(path for path in (tmp_path / "saved").iterdir() if path.suffix == ".pth")
     again = run(config_dict=tiny(**short, resume=str(file)).settings())
