@@ -2,7 +2,7 @@
 
 import torch
 
-DEVIATION = 0.4  # of the numbers of ids under their prior; tried on three data sets (docs/results.md)
+DEVIATION = 0.4  # of the numbers of ids under their prior; tried on three data sets (docs/method.md)
 
 
 def norm_weight(numbers: int, purchases: int) -> float:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 
 _DTYPE = torch.float16  # features have length 1; half the memory of all modules' tables
-_BYTES = 2
 
 
 class LastFeatures:
@@ -24,7 +23,7 @@ class LastFeatures:
     @staticmethod
     def size(n_items: int, content_size: int, modules: int) -> int:
         """Bytes of those of so many modules."""
-        return _BYTES * n_items * content_size * modules
+        return _DTYPE.itemsize * n_items * content_size * modules
 
     def has(self, module: int) -> bool:
         """Whether those of ``module`` are known."""

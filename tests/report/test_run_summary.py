@@ -22,11 +22,8 @@ from recbole_perpeft.utils.stopwatch import Stopwatch, in_words
 from tests.tiny_data import WORDS, random_sequences
 from tests.training import by_predict
 
-GROUPS_PAY = {
-    "seed": 5,
-    "batches_per_encoding": 4,
-    "l2_emb": 0.1,
-}  # with which stage 3 beats stage 1 on random purchases
+# with which stage 3 beats stage 1 on random purchases
+GROUPS_PAY = {"seed": 5, "batches_per_encoding": 4, "l2_emb": 0.1}
 SAMPLED = {"mode": "uni20", "split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 
 
