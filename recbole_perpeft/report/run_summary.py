@@ -16,8 +16,6 @@ from recbole_perpeft.report.progress import Progress
 def training_summary(trainer, progress: Progress) -> dict[str, Any]:
     """Best epochs and validation scores, of each stage where there are stages.
 
-    Of a run that was resumed in stage 3, what stage 3 reached before is known only if it is the best.
-
     Parameters
     ----------
     trainer
@@ -47,9 +45,10 @@ def training_summary(trainer, progress: Progress) -> dict[str, Any]:
     summary["best_stage"] = 1 if best < trainer.global_epochs and trainer.global_epochs else 3
     if "stage_1" in trainer.notes:
         summary["stages"][1] = dict(trainer.notes["stage_1"])
-    of_stage_3 = (best, trainer.best_valid_score) if summary["best_stage"] == 3 else progress.bests.get("stage 3")
-    if of_stage_3:
-        summary["stages"][3] = {"best_epoch": of_stage_3[0], "best_valid_score": float(of_stage_3[1])}
+    if summary["best_stage"] == 3:  # with groups' shares, which are found at the end
+        summary["stages"][3] = {"best_epoch": best, "best_valid_score": float(trainer.best_valid_score)}
+    elif "stage_3" in trainer.notes:
+        summary["stages"][3] = dict(trainer.notes["stage_3"])
     return summary
 
 

@@ -149,6 +149,16 @@ def test_a_run_with_groups_says_whether_they_paid(tiny, capfd):
     assert "global model: not known" in capfd.readouterr().err
 
 
+def test_a_resumed_run_knows_what_stage_3_reached(tiny):
+    settings = {**GROUPS_PAY, "peft_learning_rate": 3.0, "learning_rate": 0.5, "epochs": 6, "global_epochs": 2}
+    result = run(config_dict=tiny(**settings).settings())
+    assert result["best_stage"] == 1
+    assert result["stages"][3]["best_epoch"] >= 2
+    assert result["stages"][3]["best_valid_score"] < result["best_valid_score"]
+    again = run(config_dict=tiny(**settings, resume=result["checkpoint"]).settings())
+    assert again["stages"] == result["stages"]
+
+
 def test_each_group_is_told_what_single_modules_would_score(tiny):
     """Scores by modules are those of evaluations in which all users are in one group."""
     result = run(config_dict=tiny(**GROUPS_PAY, soft_groups=False).settings())
