@@ -128,6 +128,10 @@ class ItemEncoder(nn.Module):
         """
         return None
 
+    def frozen_features(self) -> torch.Tensor | None:
+        """Where :meth:`fixed_features` gives None: the foundation model's without any module, ``[n_items, d]``."""
+        return None
+
     @contextlib.contextmanager
     def activate(self, group: int) -> Iterator[None]:
         """Make a group the active one for a while. Encoders that treat groups alike have nothing to do."""

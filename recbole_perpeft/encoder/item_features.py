@@ -83,8 +83,11 @@ class ItemFeatures:
             return run_side_by_side([partial(self._in_buckets, m, items) for m in trained], list(trained.values()))
         return self._by_modality(items)
 
-    def frozen_features(self) -> StateStore:
-        """Features of all items from the model as it is now, computed once ever: states ``[1, feature_dim]`` each."""
+    def frozen_features(self, beside_modules: bool = False) -> StateStore:
+        """Features of all items from the model as it is now, computed once ever: states ``[1, feature_dim]`` each.
+
+        With ``beside_modules`` its modules rest now and run later, so that the content is read on.
+        """
         self._arrive()
         self.content.place(self._device)
         lengths = np.ones(self.content.n_items, dtype=np.int64)
@@ -92,8 +95,10 @@ class ItemFeatures:
         def compute(items: torch.Tensor) -> torch.Tensor:
             return self._by_modality(items)[:, None]
 
-        store = self._store("Content features", self.content.modalities, lengths, compute, torch.float32)
-        self.content.rest()  # who reads these reads nothing else of it any more
+        name = f"Content features{' without modules' * beside_modules}"  # which differ by rounding
+        store = self._store(name, self.content.modalities, lengths, compute, torch.float32)
+        if not beside_modules:
+            self.content.rest()  # who reads these reads nothing else of it any more
         return store
 
     def hidden_states(self, towers: dict[str, "TowerStates"], number: int) -> dict[str, StateStore]:

@@ -33,6 +33,9 @@ class ContentTerm(nn.Module):
     ----------
     weight, decay : torch.Tensor
         a, and what a purchase weighs, as a share of the one after it.
+    by_modules : torch.Tensor
+        Where modules move the features: 1 if items are compared as modules see them, 0 if as the foundation model does
+        without any. What modules learn of likeness can be what does not hold for purchases to come.
     likeness : torch.FloatTensor or None
         Where modules learn from the term: the map that all their features go through (:class:`LikenessMap`), of which
         the first row is the mean, the others are the factor, ``[d + 1, d]``. It is fitted once, before anything has
@@ -51,6 +54,7 @@ class ContentTerm(nn.Module):
         self._folder = folder
         self.register_buffer("weight", torch.zeros(()))
         self.register_buffer("decay", torch.ones(()))
+        self.register_buffer("by_modules", torch.ones(()))
         for name in LEARNT:
             self.register_buffer(name, None)
         self.up, self.down = nn.ParameterList(), nn.ParameterList()
@@ -59,6 +63,8 @@ class ContentTerm(nn.Module):
         self._tables: dict[int, torch.Tensor] = {}  # of each of the encoder's modules, [n_items, d]
         self._fixed: torch.Tensor | None = None  # one for all of them, which no training moves, before any bend
         self._fixed_map: LikenessMap | None = None  # of that
+        self._frozen: torch.Tensor | None = None  # where modules learn, one for all of them without any
+        self._frozen_map: LikenessMap | None = None  # of that
         self._table: torch.Tensor | None = None  # the one in use
         self._maps: dict[int, LikenessMap] = {}  # of each table; that of the one for all is module 0's
 
@@ -124,8 +130,22 @@ class ContentTerm(nn.Module):
 
     @property
     def table(self) -> torch.Tensor:
-        """The unit vectors in use, ``[n_items, d]``."""
+        """The unit vectors that scores are made of, ``[n_items, d]``."""
+        return self._frozen if self._is_frozen else self._table
+
+    @property
+    def learnt_table(self) -> torch.Tensor:
+        """The unit vectors as the module in use sees them, ``[n_items, d]``."""
         return self._table
+
+    @property
+    def can_be_frozen(self) -> bool:
+        """Whether items can be compared as modules see them or as the foundation model does without any."""
+        return self.is_learnt and not len(self.up)
+
+    @property
+    def _is_frozen(self) -> bool:
+        return self._frozen is not None and not self.by_modules
 
     def use(self, module: int) -> None:
         """Let items be as the encoder's ``module`` sees them, which :meth:`read` has been told."""
@@ -138,13 +158,21 @@ class ContentTerm(nn.Module):
         return self._fixed is not None and not len(self.up)
 
     def read_fixed(self, encoder: nn.Module) -> None:
-        """Take the features of all items that no training moves, once for all modules, where ``encoder`` has any."""
+        """Take the features of all items that no training moves, once for all modules.
+
+        Those of ``encoder`` that items are compared by, or, where modules move these, what they are without modules.
+        """
         fixed = encoder.fixed_features() if self._fixed is None else None
         if fixed is not None:
             likeness = self._likeness_of(rows_from(fixed, 1))
             self._fixed, self._fixed_map = self._compared(likeness, fixed), likeness
             if self._is_one_for_all:
                 self._maps = {0: likeness}
+        if self.can_be_frozen and self._frozen is None:
+            frozen = encoder.frozen_features()
+            if frozen is not None:
+                self._frozen_map = LikenessMap.fitted(rows_from(frozen, 1))
+                self._frozen = self._compared(self._frozen_map, frozen)
 
     @property
     def reads_features(self) -> bool:
@@ -173,13 +201,15 @@ class ContentTerm(nn.Module):
 
     @property
     def tables(self) -> dict[int, torch.Tensor]:
-        """What was read as each module sees it, ``[n_items, d]``; that of module 0 alone, if it is one for all."""
+        """What scores are made of for each module, ``[n_items, d]``; that of module 0 alone, if it is one for all."""
+        if self._is_frozen:
+            return {0: self._frozen}
         return {0: self._fixed} if self._is_one_for_all else self._tables
 
     @property
     def maps(self) -> dict[int, LikenessMap]:
         """What each of :attr:`tables` was made of the features by."""
-        return self._maps
+        return {0: self._frozen_map} if self._is_frozen else self._maps
 
     def keep(self, tables: dict[int, torch.Tensor], maps: dict[int, LikenessMap]) -> None:
         """Take :attr:`tables` and :attr:`maps` of a term that has read the features; one alone is for all modules."""
@@ -203,19 +233,19 @@ class ContentTerm(nn.Module):
 
     def of_all(self, histories: torch.Tensor) -> torch.Tensor:
         """The cosines of all items, ``[n, n_items]``, to what users bought: ``histories [n, length]``, padded."""
-        return profiles(self._table, histories, self.decay) @ self._table.T
+        return profiles(self.table, histories, self.decay) @ self.table.T
 
     def add_to(self, scores: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """``scores [n, n_items]`` of the backbone, in their place with the weighted cosines of :meth:`of_all`."""
-        return scores.addmm_(self.queries(histories), self._table.T)  # without a pass of its own, or as much memory
+        return scores.addmm_(self.queries(histories), self.table.T)  # without a pass of its own, or as much memory
 
     def queries(self, histories: torch.Tensor) -> torch.Tensor:
         """What the rows of :attr:`table` are multiplied with for the weighted cosines, ``[n, d]``."""
-        return self.weight * profiles(self._table, histories, self.decay)
+        return self.weight * profiles(self.table, histories, self.decay)
 
     def of_pairs(self, histories: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The same of one item for each row, ``items [n]``: ``[n]``."""
-        return (profiles(self._table, histories, self.decay) * self._table[items]).sum(dim=1)
+        return (profiles(self.table, histories, self.decay) * self.table[items]).sum(dim=1)
 
 
 def _have_learnt(term: ContentTerm, state_dict: dict, prefix: str, *others) -> None:
@@ -224,6 +254,7 @@ def _have_learnt(term: ContentTerm, state_dict: dict, prefix: str, *others) -> N
         value = state_dict.get(prefix + name)
         setattr(term, name, None if value is None else torch.empty_like(value, device=term.weight.device))
     term._fixed = term._fixed_map = None  # of another map
+    state_dict.setdefault(prefix + "by_modules", torch.ones(()))  # of before there was a choice
     own = {f"{prefix}{name}": value.detach() for name, value in term.named_parameters()}
     if term.pace is not None:
         own[prefix + "pace"] = term.pace

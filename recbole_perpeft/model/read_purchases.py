@@ -135,7 +135,7 @@ class ReadsPurchases:
 
     def _content_losses(self, prefixes: Interaction, drawn: torch.Tensor) -> torch.Tensor:
         """The same of the content term as in training, with its table in use, ``[n]``."""
-        table, (temperature, decay) = self.item_tower.content_term.table, self.item_tower.content_term.softness
+        table, (temperature, decay) = self.item_tower.content_term.learnt_table, self.item_tower.content_term.softness
         queries = profiles(table, self._histories(prefixes), decay) / temperature  # [n, d]
         return self._among(queries, table, prefixes[self.ITEM_ID], drawn)
 

@@ -57,12 +57,15 @@ class NewItems:
         What each module sees of them, ``[n, content_size]``.
     fixed : torch.Tensor or None
         What they are compared by where no module moves it, ``[n, d]``.
+    frozen : torch.Tensor or None
+        What they are compared by where it is moved, but compared without modules, ``[n, d]``.
     """
 
     file: Path
     tokens: list[str]
     features: dict[int, torch.Tensor]
     fixed: torch.Tensor | None
+    frozen: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,9 @@ def read_new_items(config: Config, file: Path, tokens: list[str], source: Encode
     for module in range(encoder.num_groups):
         with encoder.activate(module):
             features[module] = encoder.encode(items, module).to(config["device"])  # [n, content_size]
-    fixed = encoder.fixed_features()
-    return NewItems(file, tokens, features, None if fixed is None else fixed[1:].to(config["device"]))
+    compared = encoder.fixed_features(), encoder.frozen_features()
+    fixed, frozen = (None if each is None else each[1:].to(config["device"]) for each in compared)
+    return NewItems(file, tokens, features, fixed, frozen)
 
 
 @torch.no_grad()
@@ -152,7 +156,8 @@ def _rows_of(model: PerPEFTMixin, new: NewItems) -> NewRows:
     of_groups = {group: tower.rows_of(features[tower.module_of(group)], group) for group in range(model.num_groups)}
     of_term, term = {}, tower.content_term
     for module, likeness in {} if term is None else term.maps.items():
-        of_term[module] = likeness(features[module] if new.fixed is None else new.fixed)
+        moved = features[module] if term.by_modules else new.frozen
+        of_term[module] = likeness(moved if new.fixed is None else new.fixed)
     return NewRows(of_groups, of_term)
 
 

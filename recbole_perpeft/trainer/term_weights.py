@@ -1,5 +1,6 @@
 """How much the terms beside the backbone weigh in a model's scores: found in validation, among a few weights."""
 
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -23,10 +24,8 @@ _FORMS = {
     Part.CONTENT: tuple({"decay": decay} for decay in (0.65, 0.8, 1.0)),
     Part.PURCHASES: tuple({"decay": decay, "damping": damping} for decay, damping in product((0.8, 1.0), (0.0, 0.5))),
 }
-CANDIDATES = {
-    Part.CONTENT: tuple(product(_SHARES, range(len(_FORMS[Part.CONTENT])))),
-    Part.PURCHASES: tuple(product(_SHARES[:1] + _SHARES[1::2], range(len(_FORMS[Part.PURCHASES])))),
-}
+_SHARES_OF = {Part.CONTENT: _SHARES, Part.PURCHASES: _SHARES[:1] + _SHARES[1::2]}
+CANDIDATES = {part: tuple(product(_SHARES_OF[part], range(len(forms)))) for part, forms in _FORMS.items()}
 FACTORS = tuple(2 ** (step / 2) for step in range(-4, 7))  # that both weights are tried with, to 8
 
 
@@ -54,16 +53,30 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     if hasattr(model, "encode_catalogues"):  # all processes together, before each has batches of its own
         model.encode_catalogues()
     terms = {part: term for part, term in model.score_terms.items() if term is not None}
+    by_modules = _goes_by_modules(terms)
     for term in terms.values():
         term.weight.zero_()
     k, of_rounds = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
-    for rows in of_rounds if len(terms) > 1 else of_rounds[-1:]:
+    for number, rows in enumerate(of_rounds if len(terms) > 1 else of_rounds[-1:]):
         with torch.no_grad(), model_scorer(trainer, valid_data) as score:
             search = _Round(model, terms, score, valid_data, rows, k)
-            for part in terms:
-                search.find(part)
+            for part, term in terms.items():
+                forms = _FORMS[part]
+                if number == 0 and part is Part.CONTENT and term.can_be_frozen:
+                    forms = tuple({**form, "by_modules": own} for own, form in product((1.0, 0.0), forms))
+                search.find(part, forms)
             if len(terms) > 1:
                 search.scale()
+    if _goes_by_modules(terms) != by_modules:
+        trainer.logger.info(
+            f"Content term: items are compared {'without' if by_modules else 'as seen through'} the PEFT modules from "
+            "here on, which ranks the validation purchases better"
+        )
+
+
+def _goes_by_modules(terms: dict[Part, nn.Module]) -> bool:
+    term = terms.get(Part.CONTENT)
+    return term is None or bool(term.by_modules)
 
 
 class _Round:
@@ -90,11 +103,11 @@ class _Round:
         self._keeps = min(most, len(valid_data.rows_in_order())) * model.n_items <= KEPT
         self._backbone: dict[int, tuple[torch.Tensor, tuple]] = {}  # of each batch, where all together are few
 
-    def find(self, part: Part) -> None:
-        """Give one term the weight and form that are best beside all the rest."""
-        term, forms, candidates = self._terms[part], _FORMS[part], CANDIDATES[part]
+    def find(self, part: Part, forms: Sequence[dict[str, float]]) -> None:
+        """Give one term the weight and the one of ``forms`` that are best beside all the rest."""
+        term, candidates = self._terms[part], list(product(_SHARES_OF[part], range(len(forms))))
         term.weight.zero_()
-        units, gains = self._units(part), torch.zeros(len(candidates), dtype=torch.float64)
+        units, gains = self._units(part, forms), torch.zeros(len(candidates), dtype=torch.float64)
         for number, batch in enumerate(self._batches):
             if not processes.is_own(number):
                 continue
@@ -108,12 +121,12 @@ class _Round:
         _take(term, forms[form])
         term.weight.fill_(share * units[form])
 
-    def _units(self, part: Part) -> list[float]:
+    def _units(self, part: Part, forms: Sequence[dict[str, float]]) -> list[float]:
         """The weight with which each form of a term spreads a user's scores as far as all the rest do.
 
         Of some users whatever the size of a batch, and the same ones in each process.
         """
-        term, forms = self._terms[part], _FORMS[part]
+        term = self._terms[part]
         of_others, of_forms = [], [[] for _ in forms]
         for batch in self._measured:
             others, _ = self._sum(batch, self._scores(batch, Part.BACKBONE))

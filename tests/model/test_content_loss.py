@@ -8,6 +8,7 @@ from recbole_perpeft.model import content_loss
 from recbole_perpeft.model.content_term import LEARNT
 from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.quick_start import load, run
+from recbole_perpeft.trainer.term_weights import find_term_weights
 from tests.training import NO_DROPOUT, PEFTS, move_modules, record, resume, same, scatter_groups
 
 STILL = {**NO_DROPOUT, "peft_config": PEFTS["LORA"]}
@@ -260,3 +261,62 @@ def test_a_resumed_training_of_groups_likeness_ends_as_it_would_have(prepare, tm
     trainer, result = resume(prepare, whole.checkpoint(2), **settings)
     assert result == whole.result
     assert same(trainer.model.state_dict(), whole.trainer.model.state_dict())
+
+
+def frozen_white(prepare):
+    """Unit vectors of all items, whitened, as an encoder without modules sees them."""
+    _, trainer, *_ = prepare(**{**STILL, "peft_type": "NONE", "peft_config": {}, "peft_layers": 3})
+    features = trainer.model.item_tower.encoder.fixed_features()
+    mean, matrix = whitening(features)
+    return unit((features.double().numpy() - mean) @ matrix)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_groups": 1}], ids=["groups", "one for all"])
+def test_items_can_be_compared_as_the_foundation_model_sees_them_without_modules(prepare, settings):
+    model, train_data, *_ = scattered(prepare, **settings)
+    term, white = model.item_tower.content_term, frozen_white(prepare)
+    rows = train_data.purchases[:12]
+    of_modules = [compared(model, group, rows) for group in range(model.num_groups)]
+    term.by_modules.zero_()
+    term.decay.fill_(0.7)
+    expected = np.stack([white @ profile(white, history, 0.7) for history in rows["item_id_list"].numpy()])
+    for group in range(model.num_groups):
+        found = compared(model, group, rows)
+        assert np.allclose(found[:, 1:], expected[:, 1:], atol=1e-4)
+        assert not np.allclose(found, of_modules[group], atol=0.05)
+    losses = model.losses_by_group(rows)  # which tell groups apart go by the modules all the same
+    term.by_modules.fill_(1)
+    model.invalidate()
+    assert torch.equal(model.losses_by_group(rows), losses)
+
+
+@torch.no_grad()
+def compared(model, group, rows):
+    """Cosines of all items to what each of ``rows`` has before its target, as the term sees them for ``group``."""
+    model.eval()
+    with model.item_tower.catalogue(group):
+        return model.item_tower.content_term.of_all(rows["item_id_list"]).numpy()
+
+
+@pytest.mark.parametrize("good", ["modules", "foundation model"])
+def test_a_validation_says_by_which_features_items_are_compared(prepare, monkeypatch, good):
+    """Features of one of the two are noise; those of the other tell what the validation's users buy."""
+    _, trainer, train_data, valid_data, _ = prepare(**STILL, num_groups=1)
+    model = trainer.model
+    histories = {int(user): items for user, items in train_data.histories.items()}
+    telling = torch.zeros(model.n_items, model.item_tower.encoder.feature_dim)
+    rows = valid_data._dataset.inter_feat
+    for user, item in zip(rows["user_id"].tolist(), rows["item_id"].tolist(), strict=True):
+        telling[[item, *histories[user].tolist()], user % telling.shape[1]] += 1
+    telling = telling + 0.01 * torch.randn(telling.shape, generator=torch.Generator().manual_seed(2))
+    noise = torch.randn(telling.shape, generator=torch.Generator().manual_seed(3))
+    of_modules, frozen = (telling, noise) if good == "modules" else (noise, telling)
+    encoder = type(model.item_tower.encoder)
+    monkeypatch.setattr(encoder, "encode", lambda self, items, group: of_modules[items])
+    monkeypatch.setattr(encoder, "frozen_features", lambda self: frozen)
+    model.fix_likeness(train_data.purchases)
+    model.eval()
+    find_term_weights(trainer, valid_data)
+    term = model.item_tower.content_term
+    assert term.weight > 0
+    assert bool(term.by_modules) == (good == "modules")

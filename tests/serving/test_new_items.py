@@ -15,6 +15,7 @@ from tests.training import COHERENCE
 
 CASES = {
     "soft groups, content term": {},
+    "compared without modules": {"without_modules": True},
     "side networks": {"peft_type": "IISAN", "peft_config": {}},
     "frozen, one group": {"peft_type": "NONE", "num_groups": 1},
     "without content term": {"content_term": False, "soft_groups": False},
@@ -40,6 +41,7 @@ def shop(tiny_root, tmp_path):
 
 CELLS = [(source, case) for source in ("checkpoint", "bundle") for case in CASES]
 QUICK = [("bundle", "soft groups, content term"), ("bundle", "side networks"), ("bundle", "a mask token"),
+         ("bundle", "compared without modules"), ("checkpoint", "compared without modules"),
          ("checkpoint", "frozen, one group"), ("checkpoint", "group vectors")]  # fmt: skip
 
 

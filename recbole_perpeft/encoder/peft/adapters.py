@@ -175,6 +175,19 @@ class PeftItemEncoder(ItemEncoder):
                 layer.merged_adapters.clear()  # peft's unmerge would subtract, and leave rounding errors
             self._merged = False
 
+    def frozen_features(self) -> torch.Tensor:
+        """The foundation model's without any module, ``[n_items, d]``, computed once ever."""
+        training = self.training
+        self.eval()
+        for layer in self._layers:  # peft's own switch would also freeze the modules of all groups
+            layer._disable_adapters = True
+        try:
+            return self.item_features.frozen_features(beside_modules=True).whole()
+        finally:
+            for layer in self._layers:
+                layer._disable_adapters = False
+            self.train(training)
+
     def adapter_parameters(self, group: int) -> list[tuple[str, nn.Parameter]]:
         """Return names and trainable parameters of a group's own module."""
         self._check_group(group)

@@ -31,6 +31,21 @@ def test_fresh_modules_change_nothing(peft_type, source, build):
         torch.testing.assert_close(encoder.encode(ITEMS, group), expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("peft_layers", [None, 1])
+@pytest.mark.parametrize("peft_type", ["LORA", "IA3", "OFT", "LN_TUNING"])
+def test_without_modules_the_foundation_model_is_the_frozen_one_whatever_they_learnt(peft_type, peft_layers, build):
+    expected = build("NONE").encode(ITEMS, 0)
+    encoder = build(peft_type, peft_layers=peft_layers).train()
+    with torch.no_grad():
+        for parameter in all_parameters(encoder):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    torch.testing.assert_close(encoder.frozen_features()[ITEMS], expected, atol=1e-5, rtol=1e-4)
+    assert encoder.training
+    assert all(parameter.requires_grad for parameter in all_parameters(encoder))
+    encoder.eval()
+    assert not torch.allclose(encoder.encode(ITEMS, 1), expected, atol=1e-2)
+
+
 @pytest.mark.parametrize("source", ["clip", "pair"])
 @pytest.mark.parametrize("peft_type", ["LORA", "IA3"])
 def test_only_the_module_of_the_batchs_group_moves(peft_type, source, build):
