@@ -115,6 +115,8 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
         disk = n * (kept * tower.width * sizes.value_bytes + features)
         found.append(Cost(f"{modality} states, {lower} layers", seconds, disk=disk))
     fixed = n * rates.vectors * (sizes.is_frozen and _has_content(sizes))
+    if _can_be_frozen(sizes):
+        fixed += n * (_encoding(sizes, rates.forward) + rates.vectors)
     found.append(Cost("vectors of the content term", fixed, disk=_split(_vectors(sizes), _modules(sizes))[1]))
     if sizes.groups > 1:
         found.append(Cost("the grouping", n * _GROUPED + _likeness(sizes, rates)))
@@ -137,9 +139,14 @@ def _is_soft(sizes: Sizes) -> bool:
 def _modules(sizes: Sizes) -> int:
     """In how many ways items are compared: where no module moves the features, as they are, and as groups learn."""
     if not sizes.is_frozen:
-        return sizes.groups
+        return sizes.groups + _can_be_frozen(sizes)
     learns = sizes.groups > 1 and _has_content(sizes) and sizes.settings["loss_type"] == "CE"
     return 1 + sizes.groups * (learns and sizes.groups * _vectors(sizes) <= TABLES)
+
+
+def _can_be_frozen(sizes: Sizes) -> bool:
+    """Whether a validation says if items are compared as modules see them or without any."""
+    return not sizes.is_frozen and _has_content(sizes) and sizes.settings["loss_type"] == "CE"
 
 
 def _vectors(sizes: Sizes) -> int:
@@ -198,16 +205,19 @@ def _searched(sizes: Sizes, most: int) -> float:
 
 def _searches(sizes: Sizes, rates: Rates) -> float:
     """Seconds of the searches for the terms' weights: scores of the backbone and of each form, and all mixtures."""
-    terms = [candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]]
+    of_terms = {part: candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]}
+    terms = list(of_terms.values())
+    twice = Part.CONTENT if _can_be_frozen(sizes) else None  # in the first round: with modules and without
     measured = min(MEASURED, sizes.users)  # whose scores give the units
     of_rounds, seconds = rounds(sizes.items), 0.0
     for most in of_rounds if len(terms) > 1 else of_rounds[-1:]:
         rows, both = _searched(sizes, most), len(terms) > 1
         passes = 1 if rows * sizes.items <= KEPT else len(terms) + both
         scores = passes * rates.score
-        for candidates in terms:
-            forms = len({form for _, form in candidates})
-            scores += (forms + both) * rates.score + len(candidates) * rates.weighed  # with the other term
+        for part, candidates in of_terms.items():
+            times = 1 + (part is twice and most == of_rounds[-len(terms)])
+            forms = times * len({form for _, form in candidates})
+            scores += (forms + both) * rates.score + times * len(candidates) * rates.weighed  # with the other term
             seconds += measured * (rates.user + sizes.items * (1 + forms + both) * (rates.score + rates.height))
         if both:
             scores += len(terms) * rates.score + len(FACTORS) * rates.weighed
