@@ -204,7 +204,7 @@ def test_state_leaves_the_foundation_out_and_comes_back(prepare):
     trained = sum(p.numel() for p in model.trainable_parameters())
     groups = model.user_groups.numel() + model.regroupings.numel()
     soft = model.group_losses.numel() + 2  # and softness and temperature
-    terms = 2 + 3  # weight and decay of the content term; those of the purchase term, and its damping
+    terms = 3 + 3  # weight and decay of the content term, by_modules; those of the purchase term, and its damping
     assert sum(value.numel() for value in state.values()) == trained + groups + soft + terms
     _, other, other_data, _, _ = prepare(seed=7)
     other.model.load_state_dict(state)
