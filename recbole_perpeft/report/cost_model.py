@@ -207,7 +207,7 @@ def _searches(sizes: Sizes, rates: Rates) -> float:
     """Seconds of the searches for the terms' weights: scores of the backbone and of each form, and all mixtures."""
     of_terms = {part: candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]}
     terms = list(of_terms.values())
-    twice = Part.CONTENT if _can_be_frozen(sizes) else None  # in the first round: with modules and without
+    twice = Part.CONTENT if _can_be_frozen(sizes) else None  # in the last round: with modules and without
     measured = min(MEASURED, sizes.users)  # whose scores give the units
     of_rounds, seconds = rounds(sizes.items), 0.0
     for most in of_rounds if len(terms) > 1 else of_rounds[-1:]:
@@ -215,7 +215,7 @@ def _searches(sizes: Sizes, rates: Rates) -> float:
         passes = 1 if rows * sizes.items <= KEPT else len(terms) + both
         scores = passes * rates.score
         for part, candidates in of_terms.items():
-            times = 1 + (part is twice and most == of_rounds[-len(terms)])
+            times = 1 + (part is twice and most == of_rounds[-1])
             forms = times * len({form for _, form in candidates})
             scores += (forms + both) * rates.score + times * len(candidates) * rates.weighed  # with the other term
             seconds += measured * (rates.user + sizes.items * (1 + forms + both) * (rates.score + rates.height))

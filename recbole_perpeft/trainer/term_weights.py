@@ -57,12 +57,12 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     for term in terms.values():
         term.weight.zero_()
     k, of_rounds = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
-    for number, rows in enumerate(of_rounds if len(terms) > 1 else of_rounds[-1:]):
+    for rows in of_rounds if len(terms) > 1 else of_rounds[-1:]:
         with torch.no_grad(), model_scorer(trainer, valid_data) as score:
             search = _Round(model, terms, score, valid_data, rows, k)
             for part, term in terms.items():
                 forms = _FORMS[part]
-                if number == 0 and part is Part.CONTENT and term.can_be_frozen:
+                if rows == of_rounds[-1] and part is Part.CONTENT and term.can_be_frozen:
                     forms = tuple({**form, "by_modules": own} for own, form in product((1.0, 0.0), forms))
                 search.find(part, forms)
             if len(terms) > 1:

@@ -82,12 +82,12 @@ def test_the_total_is_the_sum_of_its_parts():
     first, third = (seconds(found, f"a validation in stage {stage}") for stage in (1, 3))
     once = sum(cost.seconds for cost in found["Once"])
     # the test is a validation without the searches: each ranks, and scores in each form and with each candidate, and
-    # with both terms together; the first with the content as modules see it and without any
+    # with both terms together; the last with the content as modules see it and without any
     search = 1000 * sum(
-        1e-4 + 10_000 * 1e-9 * (1 + (forms + 1) + 14 * forms + (4 + 1) + 8 * 4 + 2 + 11) for forms in (6, 3)
+        1e-4 + 10_000 * 1e-9 * (1 + (forms + 1) + 14 * forms + (4 + 1) + 8 * 4 + 2 + 11) for forms in (3, 6)
     )
     # 64 users give the units of both terms, in both rounds: the rest, of backbone and other term, and each form
-    search += 64 * sum(2 * 1e-4 + 10_000 * (1e-9 + 2e-9) * (2 + forms + 2 + 4) for forms in (6, 3))
+    search += 64 * sum(2 * 1e-4 + 10_000 * (1e-9 + 2e-9) * (2 + forms + 2 + 4) for forms in (3, 6))
     assert seconds(found, "In all") == pytest.approx(once + 3 * (steps[0] + first) + steps[1] + 2 * third - search)
     assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(
         sum(cost.memory for cost in found["Memory"])
@@ -182,7 +182,7 @@ def test_a_validation_weighs_all_candidates_of_both_terms():
     fast, slow = (seconds(costs(sizes(), replace(RATES, weighed=weighed)), "in stage 1") for weighed in (1e-9, 3e-9))
     assert slow - fast == pytest.approx(
         2e-9 * 1000 * 10_000 * (14 * 6 + 14 * 3 + 2 * (8 * 4 + 11))
-    )  # shares and decays, first with and without modules; dampings; factors
+    )  # shares and decays, last with and without modules; dampings; factors
 
 
 def test_portions_take_time_for_memory():
