@@ -117,7 +117,9 @@ def own_encoder(model: PerPEFTMixin, config: Config) -> EncoderSource:
 
 
 @torch.no_grad()
-def read_new_items(config: Config, file: Path, tokens: list[str], source: EncoderSource) -> NewItems:
+def read_new_items(
+    config: Config, file: Path, tokens: list[str], source: EncoderSource, model: PerPEFTMixin
+) -> NewItems:
     """Read the pictures and texts of new items as each module sees them; the model is not touched.
 
     Parameters
@@ -129,6 +131,8 @@ def read_new_items(config: Config, file: Path, tokens: list[str], source: Encode
         Their ids.
     source
         Of the encoder.
+    model
+        Whose content term says whether it compares items without modules.
 
     Raises
     ------
@@ -144,7 +148,9 @@ def read_new_items(config: Config, file: Path, tokens: list[str], source: Encode
     for module in range(encoder.num_groups):
         with encoder.activate(module):
             features[module] = encoder.encode(items, module).to(config["device"])  # [n, content_size]
-    compared = encoder.fixed_features(), encoder.frozen_features()
+    term = model.item_tower.content_term
+    without_modules = term is not None and not term.by_modules  # else they are not read a second time
+    compared = encoder.fixed_features(), encoder.frozen_features() if without_modules else None
     fixed, frozen = (None if each is None else each[1:].to(config["device"]) for each in compared)
     return NewItems(file, tokens, features, fixed, frozen)
 
