@@ -13,6 +13,7 @@ from recbole_perpeft.likeness.similarity import LikenessMap, bent, profiles
 from recbole_perpeft.utils.mapped_rows import blocks, empty_rows, fill, release, rows_from
 
 LEARNT = ("likeness", "softness")  # what a term has once something learns from it
+FROZEN = "frozen"  # the key of what is as the foundation model sees it without any module
 _RANK = 64
 _CHUNK = 16_384  # items at a time
 
@@ -200,24 +201,25 @@ class ContentTerm(nn.Module):
         return fill(table, chain([features.new_zeros(1, features.shape[1])], likeness.in_blocks(items)))
 
     @property
-    def tables(self) -> dict[int, torch.Tensor]:
-        """What scores are made of for each module, ``[n_items, d]``; that of module 0 alone, if it is one for all."""
-        if self._is_frozen:
-            return {0: self._frozen}
-        return {0: self._fixed} if self._is_one_for_all else self._tables
+    def tables(self) -> dict[int | str, torch.Tensor]:
+        """What was read as each module sees it, ``[n_items, d]``; that of module 0 alone, if it is one for all.
+
+        Where scores are made of another, it is there as :data:`FROZEN`: what tells groups apart goes by the modules'.
+        """
+        read = {0: self._fixed} if self._is_one_for_all else self._tables
+        return {**read, FROZEN: self._frozen} if self._is_frozen else read
 
     @property
-    def maps(self) -> dict[int, LikenessMap]:
+    def maps(self) -> dict[int | str, LikenessMap]:
         """What each of :attr:`tables` was made of the features by."""
-        return {0: self._frozen_map} if self._is_frozen else self._maps
+        return {**self._maps, FROZEN: self._frozen_map} if self._is_frozen else self._maps
 
-    def keep(self, tables: dict[int, torch.Tensor], maps: dict[int, LikenessMap]) -> None:
+    def keep(self, tables: dict[int | str, torch.Tensor], maps: dict[int | str, LikenessMap]) -> None:
         """Take :attr:`tables` and :attr:`maps` of a term that has read the features; one alone is for all modules."""
-        if len(tables) == 1:
-            self._fixed = tables[0]
-        else:
-            self._tables = dict(tables)
-        self._maps = dict(maps)
+        self._tables, self._maps = dict(tables), dict(maps)
+        self._frozen, self._frozen_map = self._tables.pop(FROZEN, None), self._maps.pop(FROZEN, None)
+        if len(self._tables) == 1:
+            self._fixed = self._tables.pop(0)
 
     def share(self, modules: int) -> None:
         """Let so many modules see items as the first does, if it has been read; before stage 3 none bends any."""

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from logging import getLogger
 from pathlib import Path, PurePath
@@ -20,6 +20,7 @@ from recbole_perpeft.config.table import as_they_were
 from recbole_perpeft.data.dataset import GeneralDataset, SequenceDataset, SequencePurchases, dataset_class
 from recbole_perpeft.encoder.foundation.precision import PRECISIONS
 from recbole_perpeft.likeness.similarity import LikenessMap
+from recbole_perpeft.model.content_term import FROZEN
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
 from recbole_perpeft.serving.bundle_card import card
 from recbole_perpeft.serving.bundle_data import read_data, write_data
@@ -276,11 +277,12 @@ def _keep_tables(model: nn.Module, bundle: Bundle) -> None:
     """Let the item tower have what it had computed, so that it needs no encoder."""
     tower, there = model.item_tower, bundle.names(f"{_TABLES}/")
 
-    def tables(kind: str, numbers: int) -> dict[int, torch.Tensor]:
-        files = {number: f"{_TABLES}/{kind}_{number}.npy" for number in range(numbers)}
-        return {number: _tensor(bundle, file, model.device) for number, file in files.items() if file in there}
+    def tables(kind: str, keys: Iterable[int | str]) -> dict[int | str, torch.Tensor]:
+        files = {key: f"{_TABLES}/{kind}_{key}.npy" for key in keys}
+        return {key: _tensor(bundle, file, model.device) for key, file in files.items() if file in there}
 
-    of_groups, of_term = tables("group", model.num_groups), tables("content", tower.encoder.num_groups)
+    of_groups = tables("group", range(model.num_groups))
+    of_term = tables("content", [*range(tower.encoder.num_groups), FROZEN])
     if tower.by_user:
         of_groups = {group: of_groups[0] for group in range(model.num_groups) if of_groups}
     width = tower.encoder.feature_dim if tower.by_user else tower.embedding_dim
@@ -289,12 +291,12 @@ def _keep_tables(model: nn.Module, bundle: Bundle) -> None:
             raise BundleError(f"{bundle.folder / _TABLES} lacks a table of width {width} for group {group}.")
     tower.keep(of_groups)
     if of_term:
-        bends = {module: both.chunk(2) for module, both in tables("bend", len(of_term)).items()}
+        bends = {module: both.chunk(2) for module, both in tables("bend", of_term).items()}
         maps = {
             module: LikenessMap(
                 whole[0], whole[1:], (bends[module][0].T, bends[module][1]) if module in bends else None
             )
-            for module, whole in tables("likeness", len(of_term)).items()
+            for module, whole in tables("likeness", of_term).items()
         }
         tower.content_term.keep(of_term, maps)
     else:

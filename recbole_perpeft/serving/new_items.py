@@ -13,6 +13,7 @@ from torch import nn
 
 from recbole_perpeft.config import Config
 from recbole_perpeft.data.more_ids import with_more_ids
+from recbole_perpeft.model.content_term import FROZEN
 from recbole_perpeft.model.perpeft import PerPEFTMixin
 from recbole_perpeft.model.tower_factory import adapted_encoder, content_of, foundation_of
 from recbole_perpeft.serving.absent_encoder import AbsentItemEncoder
@@ -76,12 +77,12 @@ class NewRows:
     ----------
     of_groups : dict of int to torch.Tensor
         ``[n, embedding_dim]`` for each group.
-    of_term : dict of int to torch.Tensor
+    of_term : dict of int or str to torch.Tensor
         The vectors of the content term, ``[n, d]``, for each of its tables.
     """
 
     of_groups: dict[int, torch.Tensor]
-    of_term: dict[int, torch.Tensor]
+    of_term: dict[int | str, torch.Tensor]
 
 
 def check_takes_items(config: Config, model: nn.Module) -> None:
@@ -116,7 +117,9 @@ def own_encoder(model: PerPEFTMixin, config: Config) -> EncoderSource:
 
 
 @torch.no_grad()
-def read_new_items(config: Config, file: Path, tokens: list[str], source: EncoderSource) -> NewItems:
+def read_new_items(
+    config: Config, file: Path, tokens: list[str], source: EncoderSource, model: PerPEFTMixin
+) -> NewItems:
     """Read the pictures and texts of new items as each module sees them; the model is not touched.
 
     Parameters
@@ -128,6 +131,8 @@ def read_new_items(config: Config, file: Path, tokens: list[str], source: Encode
         Their ids.
     source
         Of the encoder.
+    model
+        Whose content term says whether it compares items without modules.
 
     Raises
     ------
@@ -143,7 +148,9 @@ def read_new_items(config: Config, file: Path, tokens: list[str], source: Encode
     for module in range(encoder.num_groups):
         with encoder.activate(module):
             features[module] = encoder.encode(items, module).to(config["device"])  # [n, content_size]
-    compared = encoder.fixed_features(), encoder.frozen_features()
+    term = model.item_tower.content_term
+    without_modules = term is not None and not term.by_modules  # else they are not read a second time
+    compared = encoder.fixed_features(), encoder.frozen_features() if without_modules else None
     fixed, frozen = (None if each is None else each[1:].to(config["device"]) for each in compared)
     return NewItems(file, tokens, features, fixed, frozen)
 
@@ -156,7 +163,7 @@ def _rows_of(model: PerPEFTMixin, new: NewItems) -> NewRows:
     of_groups = {group: tower.rows_of(features[tower.module_of(group)], group) for group in range(model.num_groups)}
     of_term, term = {}, tower.content_term
     for module, likeness in {} if term is None else term.maps.items():
-        moved = features[module] if term.by_modules else new.frozen
+        moved = new.frozen if module == FROZEN else features[module]
         of_term[module] = likeness(moved if new.fixed is None else new.fixed)
     return NewRows(of_groups, of_term)
 

@@ -143,7 +143,7 @@ class Recommender:
         tokens = new_items_in(Path(file), self.catalogue, self.config)
         config = copy.copy(self.config)
         config.final_config_dict = {**self.config.final_config_dict, **(settings or {})}
-        return read_new_items(config, Path(file), tokens, self._encoder)
+        return read_new_items(config, Path(file), tokens, self._encoder, self.model)
 
     def take_items(self, items: NewItems) -> list[str]:
         """The quick part of :meth:`add_items`: put items that :meth:`read_items` has read into the catalogue."""

@@ -14,6 +14,7 @@ _IDS = "item_tower.id_embedding.weight"
 _RULE = "group_rule."
 _CONTENT = "item_tower.content_term."
 LEARNT = tuple(_CONTENT + name for name in content_term.LEARNT)  # not in a model's state before it has learnt
+BY_MODULES = f"{_CONTENT}by_modules"  # not in states of before there was a choice, which are by modules
 _TERMS = (_CONTENT, "purchase_term.")  # parts of scores, by weights that a validation finds
 
 

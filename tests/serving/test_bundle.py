@@ -66,6 +66,23 @@ def test_lists_are_those_of_the_checkpoint_with_all_that_is_known(exported, tiny
     assert of_bundle.recommend_new(new, group=True).equals(of_checkpoint.recommend_new(new, group=True))
 
 
+@pytest.mark.parametrize("groups", [3, 1])
+def test_compared_without_modules_new_users_are_told_apart_by_the_modules_all_the_same(checkpoint, tmp_path, groups):
+    _, loaders, file = checkpoint(without_modules=True, num_groups=groups)
+    write_bundle(file, tmp_path / "bundle")
+    of_checkpoint, of_bundle = Recommender.load(file), Recommender.load(tmp_path / "bundle", AWAY)
+    term = of_bundle.model.item_tower.content_term
+    assert term.is_used
+    assert not term.by_modules
+    rows = loaders[0].purchases
+    losses = of_checkpoint.model.losses_by_group(rows)
+    assert torch.equal(of_bundle.model.losses_by_group(rows), losses)
+    assert groups == 1 or (losses.amax(dim=1) > losses.amin(dim=1) + 0.01).any()
+    new = [["i1", "i2", "i3"], ["i7"], ["i4", "i9", "i2", "i6"]]
+    of_groups = {"group": True} if groups > 1 else {}
+    assert of_bundle.recommend_new(new, **of_groups).equals(of_checkpoint.recommend_new(new, **of_groups))
+
+
 def test_users_are_known_as_they_were_in_the_test_from_a_bundle_too(exported):
     _, file, folder = exported
     of_checkpoint, of_bundle = (Recommender.load(place, before_test=True) for place in (file, folder))

@@ -47,7 +47,7 @@ QUICK = [("bundle", "soft groups, content term"), ("bundle", "side networks"), (
 
 @pytest.mark.parametrize(("source", "case"), quickly(CELLS, QUICK))
 def test_a_new_item_is_its_content_and_all_others_score_as_before(checkpoint, shop, tiny_root, tmp_path, case, source):
-    trainer, _, file = checkpoint(**CASES[case])
+    trainer, (train_data, *_), file = checkpoint(**CASES[case])
     if source == "bundle":
         write_bundle(file, tmp_path / "bundle")
         settings = {"data_path": str(tiny_root)}  # where the encoder is
@@ -56,10 +56,16 @@ def test_a_new_item_is_its_content_and_all_others_score_as_before(checkpoint, sh
         recommender = Recommender.load(file)
     users = recommender.users
     before, old_model = recommender.scores(users), recommender.model
-    assert recommender.add_items(shop) == ["twin3", "twin8", "other"]
+    items = recommender.read_items(shop)
+    assert (items.frozen is not None) == (case == "compared without modules")  # else nothing is read a second time
+    assert recommender.take_items(items) == ["twin3", "twin8", "other"]
     model, tower = recommender.model, recommender.model.item_tower
     after = recommender.scores(users)
     n = old_model.n_items
+    if case == "compared without modules":  # what tells groups apart goes by the modules all the same
+        rows = train_data.purchases[:20]
+        losses = model.losses_by_group(rows)
+        assert (losses.amax(dim=1) > losses.amin(dim=1) + 0.01).any()
     assert torch.equal(after[:, :n], before)
     assert after.shape[1] == n + 3
     twins = {"twin3": "i3", "twin8": "i8"}
