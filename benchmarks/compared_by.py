@@ -27,8 +27,10 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     _, trainer, _, valid_data, test_data = load(parser.parse_args().checkpoint)
     trainer.restore_best()
-    if not trainer.model.item_tower.content_term.can_be_frozen:
+    tower = trainer.model.item_tower
+    if not tower.content_term.can_be_frozen:
         raise SystemExit("checkpoint: its modules have not learnt from the content term. Take one whose modules have.")
+    tower.content_term.read_frozen(tower.encoder)
     found, lines = term_weights._Round.find, []
     for name, by_modules in WAYS.items():
 

@@ -18,11 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for dataset.m
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from recbole.utils import init_seed  # noqa: E402
 from sklearn.metrics import adjusted_rand_score  # noqa: E402
 from torch import nn  # noqa: E402
 
-from benchmarks.new_users import chosen_users, hold_out  # noqa: E402
+from benchmarks.new_users import prepare_without  # noqa: E402
 from dataset.make.catalogue import make_catalogue  # noqa: E402
 from dataset.make.demo import N_ITEMS, N_USERS, SEED  # noqa: E402
 from dataset.make.purchases import GROUPS, make_purchases  # noqa: E402
@@ -30,11 +29,9 @@ from recbole_perpeft import quick_start  # noqa: E402
 from recbole_perpeft.config import Config  # noqa: E402
 from recbole_perpeft.config.settings import settings_of  # noqa: E402
 from recbole_perpeft.data.item_lists import last_items  # noqa: E402
-from recbole_perpeft.data.preparation import create_dataset, data_preparation  # noqa: E402
 from recbole_perpeft.experiments.tables import cell, over_seeds, pipes  # noqa: E402
 from recbole_perpeft.experiments.worker import gain, ranks_of_targets  # noqa: E402
 from recbole_perpeft.grouping.methods import GROUPINGS, RandomGroups, best_predicted  # noqa: E402
-from recbole_perpeft.trainer.trainer import PerPEFTTrainer  # noqa: E402
 
 METRIC = "ndcg@20"
 
@@ -66,19 +63,13 @@ def of_all(config: Config) -> dict[str, float]:
 
 def of_held_out(config: Config, share: float) -> dict[str, float]:
     """NDCG@20 of users who did not train, in the groups drawn for them and in those that modules tell."""
-    init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
+    held, trainer, train_data, valid_data, test_data = prepare_without(config, share)
+    model, dataset = trainer.model, test_data._dataset
     DrawnGroups.tokens = tokens = dataset.field2id_token[dataset.uid_field]
-    held = chosen_users(dataset, share, config["seed"])
-    hold_out(dataset, held)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
-    init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
-    trainer = PerPEFTTrainer(config, model)
     score, _ = trainer.fit(train_data, valid_data, verbose=False, saved=False)
     trainer.restore_best()
     model.eval()
-    known = last_items([test_data._dataset.sequences[user][:-1] for user in held], model.max_seq_length)
+    known = last_items([dataset.sequences[user][:-1] for user in held], model.max_seq_length)
     told = best_predicted(model, torch.from_numpy(held).to(model.device), known.to(model.device)).cpu().numpy()
     drawn = np.array([drawn_groups()[token] for token in tokens[held]])
     names = set(tokens[held])

@@ -77,20 +77,30 @@ def hold_out(dataset, held: np.ndarray) -> None:
     dataset.build = build_without
 
 
-def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file: Path, trained: bool) -> dict:
-    """Train on all but the held-out users, on these too if ``trained``, and rank their last purchases."""
-    config = Config(model, dataset, config_dict={**settings, "show_progress": False})
+def prepare_without(config: Config, share: float, trained: bool = False) -> tuple:
+    """Ids of ``share`` of the users, a trainer, and its loaders, which are without them but for the test's.
+
+    With ``trained`` they are in all loaders.
+    """
     init_seed(config["seed"], config["reproducibility"])
     data = create_dataset(config)
     inputs = data_identity(config, data)
     held = chosen_users(data, share, config["seed"])
     if not trained:
         hold_out(data, held)
-    train_data, valid_data, test_data = data_preparation(config, data)
+    loaders = data_preparation(config, data)
     init_seed(config["seed"], config["reproducibility"])
-    net = config.model_class(config, train_data._dataset).to(config["device"])
+    net = config.model_class(config, loaders[0]._dataset).to(config["device"])
     trainer = PerPEFTTrainer(config, net)
     trainer.checkpoint.identity = inputs | encoder_identity(net.item_tower.encoder)
+    return held, trainer, *loaders
+
+
+def measure(model: str, dataset: str, settings: dict, share: float, stage_1_file: Path, trained: bool) -> dict:
+    """Train on all but the held-out users, on these too if ``trained``, and rank their last purchases."""
+    config = Config(model, dataset, config_dict={**settings, "show_progress": False})
+    held, trainer, train_data, valid_data, test_data = prepare_without(config, share, trained)
+    net, data = trainer.model, test_data._dataset
     stage_1_cache.share(trainer, stage_1_file)
     score, _ = trainer.fit(train_data, valid_data, saved=False)
     trainer.restore_best()

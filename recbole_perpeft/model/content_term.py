@@ -161,7 +161,8 @@ class ContentTerm(nn.Module):
     def read_fixed(self, encoder: nn.Module) -> None:
         """Take the features of all items that no training moves, once for all modules.
 
-        Those of ``encoder`` that items are compared by, or, where modules move these, what they are without modules.
+        Those of ``encoder`` that items are compared by, or, where modules move these, those of before if scores are
+        made of them.
         """
         fixed = encoder.fixed_features() if self._fixed is None else None
         if fixed is not None:
@@ -169,6 +170,11 @@ class ContentTerm(nn.Module):
             self._fixed, self._fixed_map = self._compared(likeness, fixed), likeness
             if self._is_one_for_all:
                 self._maps = {0: likeness}
+        if not self.by_modules:
+            self.read_frozen(encoder)
+
+    def read_frozen(self, encoder: nn.Module) -> None:
+        """Take the features of all items as ``encoder`` has them without modules, where there is a choice."""
         if self.can_be_frozen and self._frozen is None:
             frozen = encoder.frozen_features()
             if frozen is not None:

@@ -140,13 +140,18 @@ def _modules(sizes: Sizes) -> int:
     """In how many ways items are compared: where no module moves the features, as they are, and as groups learn."""
     if not sizes.is_frozen:
         return sizes.groups + _can_be_frozen(sizes)
-    learns = sizes.groups > 1 and _has_content(sizes) and sizes.settings["loss_type"] == "CE"
+    learns = sizes.groups > 1 and _learns_content(sizes)
     return 1 + sizes.groups * (learns and sizes.groups * _vectors(sizes) <= TABLES)
+
+
+def _learns_content(sizes: Sizes) -> bool:
+    """Whether modules, or groups where no module can, learn what is alike."""
+    return _has_content(sizes) and sizes.settings["loss_type"] == "CE"
 
 
 def _can_be_frozen(sizes: Sizes) -> bool:
     """Whether a validation says if items are compared as modules see them or without any."""
-    return not sizes.is_frozen and _has_content(sizes) and sizes.settings["loss_type"] == "CE"
+    return not sizes.is_frozen and _learns_content(sizes)
 
 
 def _vectors(sizes: Sizes) -> int:

@@ -25,7 +25,8 @@ class Progress:
     Attributes
     ----------
     bests : dict[str, tuple[int, float]]
-        Best epoch and validation score of each part of the training in this process.
+        Best epoch and validation score of each part of the training: where the trainer has notes they are among them,
+        and a resumed run knows those of before; else of this process.
     """
 
     def __init__(self, trainer: Trainer, watch: Stopwatch):
@@ -33,11 +34,15 @@ class Progress:
         self._epoch = -1
         self._training: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))  # of a part, by epoch
         self._validations: dict[str, list[float]] = defaultdict(list)
-        self.bests: dict[str, tuple[int, float]] = {}
+        self._notes: dict = {}
         self._train, self._validate = trainer._train_epoch, trainer._valid_epoch
         self._line = trainer._generate_train_loss_output
         trainer._train_epoch, trainer._valid_epoch = self._timed_training, self._timed_validation
         trainer._generate_train_loss_output = self._line_with_time_left
+
+    @property
+    def bests(self) -> dict[str, tuple[int, float]]:
+        return getattr(self._trainer, "notes", self._notes).setdefault("bests", {})
 
     @property
     def _part(self) -> str:

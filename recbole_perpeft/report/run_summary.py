@@ -47,8 +47,9 @@ def training_summary(trainer, progress: Progress) -> dict[str, Any]:
         summary["stages"][1] = dict(trainer.notes["stage_1"])
     if summary["best_stage"] == 3:  # with groups' shares, which are found at the end
         summary["stages"][3] = {"best_epoch": best, "best_valid_score": float(trainer.best_valid_score)}
-    elif "stage_3" in trainer.notes:
-        summary["stages"][3] = dict(trainer.notes["stage_3"])
+    elif "stage 3" in progress.bests:
+        epoch, score = progress.bests["stage 3"]
+        summary["stages"][3] = {"best_epoch": epoch, "best_valid_score": score}
     return summary
 
 

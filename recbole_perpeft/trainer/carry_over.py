@@ -14,7 +14,6 @@ _IDS = "item_tower.id_embedding.weight"
 _RULE = "group_rule."
 _CONTENT = "item_tower.content_term."
 LEARNT = tuple(_CONTENT + name for name in content_term.LEARNT)  # not in a model's state before it has learnt
-BY_MODULES = f"{_CONTENT}by_modules"  # not in states of before there was a choice, which are by modules
 _TERMS = (_CONTENT, "purchase_term.")  # parts of scores, by weights that a validation finds
 
 
@@ -134,7 +133,7 @@ def carry_over(
     if odd := sorted(key for key in present.keys() ^ state.keys() if not key.startswith((_RULE, *_TERMS))):
         raise MisfitError(f"only one of the two has {', '.join(odd[:3])}")
     of_rule = {_RULE + model.group_rule.name_of(key): value for key, value in present.items()}
-    carried = {key: present[key] for key in new_terms(state, model)}
+    carried = {key: value for key, value in present.items() if key.startswith(_TERMS) and key not in state}
     for key, value in state.items():
         learnt = key in LEARNT and model.item_tower.content_term is not None
         if key.startswith(_TERMS) and key not in present and not learnt:
@@ -148,9 +147,10 @@ def carry_over(
     return carried
 
 
-def new_terms(state: Mapping[str, torch.Tensor], model: nn.Module) -> list[str]:
-    """Keys of the terms of ``model``'s scores that ``state`` is without."""
-    return [key for key in model.state_dict() if key.startswith(_TERMS) and key not in state]
+def has_new_terms(state: Mapping[str, torch.Tensor], model: nn.Module) -> bool:
+    """Whether ``model``'s scores have a term of which ``state`` has no weight."""
+    weights = {f"{term}weight" for term in _TERMS}
+    return bool(weights & model.state_dict().keys() - state.keys())
 
 
 def untrained_now(ids: Mapping[str, Sequence[str]], model: nn.Module, dataset) -> list[int]:

@@ -63,6 +63,7 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
             for part, term in terms.items():
                 forms = _FORMS[part]
                 if rows == of_rounds[-1] and part is Part.CONTENT and term.can_be_frozen:
+                    term.read_frozen(model.item_tower.encoder)
                     forms = tuple({**form, "by_modules": own} for own, form in product((1.0, 0.0), forms))
                 search.find(part, forms)
             if len(terms) > 1:

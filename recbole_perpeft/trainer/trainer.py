@@ -118,8 +118,6 @@ class PerPEFTTrainer(TellingTrainer):
         self._train_data = train_data
 
         def after_validation(epoch, score):
-            if self.stage is Stage.PERSONALISED:
-                self._note_best(epoch, float(score))
             self._write(epoch)
             if callback_fn:
                 callback_fn(epoch, score)
@@ -259,12 +257,6 @@ class PerPEFTTrainer(TellingTrainer):
         result = processes.of_first(result)  # of equal ones, which early stopping compares
         check_result(result)
         return result
-
-    def _note_best(self, epoch: int, score: float) -> None:
-        """Note the best validation of stage 3, which need not be the best of all."""
-        best = self.notes.get("stage_3", {}).get("best_valid_score", score)
-        if score >= best if self.valid_metric_bigger else score <= best:  # of equal ones the last, as RecBole
-            self.notes["stage_3"] = {"best_epoch": epoch, "best_valid_score": score}
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 

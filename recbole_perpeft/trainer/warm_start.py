@@ -12,7 +12,7 @@ from recbole_perpeft.config.identity import differing
 from recbole_perpeft.config.settings import shown
 from recbole_perpeft.model.catalogue_axes import ITEMS, USERS
 from recbole_perpeft.trainer import checkpoint_file
-from recbole_perpeft.trainer.carry_over import BY_MODULES, carry_over, new_terms, places_of, untrained_now
+from recbole_perpeft.trainer.carry_over import carry_over, has_new_terms, places_of, untrained_now
 from recbole_perpeft.trainer.checkpoint_settings import config_of
 from recbole_perpeft.trainer.recbole_checkpoint import is_recbole_checkpoint, model_named_in
 from recbole_perpeft.trainer.stage import Stage
@@ -124,7 +124,7 @@ def start_from(trainer: Trainer, file: str | Path, train_data, valid_data) -> No
     if grouped and (new := model.group_new(train_data.histories)):
         getLogger().info(f"{new} users who have no group yet got theirs by the rule of the groups.")
     trainer.begin_stage(Stage.PERSONALISED if grouped else Stage.GLOBAL)
-    if config["eval_step"] and set(new_terms(state["state_dict"], model)) - {BY_MODULES}:
+    if config["eval_step"] and has_new_terms(state["state_dict"], model):
         find_term_weights(trainer, valid_data)
     trainer.checkpoint.keep_best()
 

@@ -279,6 +279,7 @@ def test_items_can_be_compared_as_the_foundation_model_sees_them_without_modules
     of_modules = [compared(model, group, rows) for group in range(model.num_groups)]
     term.by_modules.zero_()
     term.decay.fill_(0.7)
+    model.invalidate()
     expected = np.stack([white @ profile(white, history, 0.7) for history in rows["item_id_list"].numpy()])
     for group in range(model.num_groups):
         found = compared(model, group, rows)

@@ -11,7 +11,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.quick_start import load, run
 from recbole_perpeft.serving.bundle import write_bundle
 from recbole_perpeft.serving.recommender import Recommender
-from recbole_perpeft.trainer import checkpoint_file, warm_start
+from recbole_perpeft.trainer import checkpoint_file
 from recbole_perpeft.trainer.warm_start import start_from, starting_config, take_start
 from recbole_perpeft.utils.errors import (
     CheckpointError,
@@ -181,14 +181,14 @@ def test_the_start_is_kept_where_no_epoch_beats_it(then, today):
     assert same(before, trainer.model.state_dict())
 
 
-def test_a_start_of_before_items_were_compared_without_modules_keeps_its_weights(then, today, monkeypatch):
+def test_a_start_of_before_items_were_compared_without_modules_keeps_its_weights(then, today):
     _, file = then(**GLOBAL)
-    state = warm_start._read(file)
+    state = checkpoint_file.read(file)
     weights = {key: value for key, value in state["state_dict"].items() if key.endswith("_term.weight")}
     for value in weights.values():
         value.fill_(0.123)
     del state["state_dict"]["item_tower.content_term.by_modules"]
-    monkeypatch.setattr(warm_start, "_read", lambda file: state)
+    checkpoint_file.write(file, state)
     _, trainer, train, valid, _ = quick_start.prepare(
         starting_config(file, {"warm_start": file, **settings_of_today(today)})
     )
