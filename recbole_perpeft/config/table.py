@@ -181,7 +181,7 @@ SETTINGS: dict[str, Setting] = {
     "peft_config": Setting(dict),
     "iisan_form": Setting(str, ("normalised", "authors")),
     "peft_layers": Setting(int, Range(1, whole=True), none=True),
-    "compile_encoder": Setting(bool),
+    "compile_encoder": Setting(bool, none=True),
     "content_weight": Setting(float, Range(0)),
     "projector_size": _from(1),
     "content_term": Setting(bool),

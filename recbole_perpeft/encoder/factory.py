@@ -31,7 +31,7 @@ def build_item_encoder(
     dtype: torch.dtype = torch.float32,
     show_progress: bool = False,
     iisan_form: str = "authors",
-    compile_encoder: bool = False,
+    compile_encoder: bool | None = False,
 ) -> ItemEncoder:
     """Build the item encoder that ``peft_type`` names.
 
@@ -56,8 +56,8 @@ def build_item_encoder(
         Whether work on the whole catalogue shows a bar.
     iisan_form : {"normalised", "authors"}, optional
         How IISAN's networks are built, see :class:`~recbole_perpeft.encoder.iisan.side_network.SideNetworks`.
-    compile_encoder : bool, optional
-        Whether training steps run the foundation model compiled.
+    compile_encoder : bool or None, optional
+        Whether training steps run the foundation model compiled; None: from when that pays on a GPU.
 
     Returns
     -------

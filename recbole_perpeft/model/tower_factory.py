@@ -74,8 +74,13 @@ def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent
             dtype=encoders.compute_dtype(config["precision"], torch.device(config["device"])),
             show_progress=config["show_progress"],
             iisan_form=config["iisan_form"],
-            compile_encoder=config["compile_encoder"],
+            compile_encoder=is_compiled(config["compile_encoder"], torch.device(config["device"])),
         )
+
+
+def is_compiled(asked: bool | None, device: torch.device) -> bool | None:
+    """``asked``, or whether to at all: on a CPU it buys nothing (docs/speed.md)."""
+    return False if asked is None and device.type != "cuda" else asked
 
 
 def load_encoder(config, dataset) -> "ItemEncoder":

@@ -21,7 +21,7 @@ from recbole_perpeft.encoder.foundation.last_layer import trim_towers
 from recbole_perpeft.encoder.foundation.layer_cut import cut_towers
 from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.peft.adapter_checks import check_merged, check_trains
-from recbole_perpeft.encoder.peft.compiled import CompiledEncode
+from recbole_perpeft.encoder.peft.compiled import PAYS_AFTER, CompiledEncode
 from recbole_perpeft.encoder.peft.dropout import Masks
 from recbole_perpeft.encoder.peft.methods import method_settings
 from recbole_perpeft.encoder.peft.targets import make_peft_config
@@ -56,8 +56,9 @@ class PeftItemEncoder(ItemEncoder):
         Fields of the method's configuration, which replace the paper's values.
     peft_layers : int or None
         Top layers of each tower that may be adapted; what is below is computed once per item. None adapts all.
-    compile_encoder : bool
-        Whether training steps run the foundation model compiled; for LORA and IA3.
+    compile_encoder : bool or None
+        Whether training steps run the foundation model compiled; for LORA and IA3. None waits until that pays, and
+        leaves other methods as they are.
 
     Attributes
     ----------
@@ -83,7 +84,7 @@ class PeftItemEncoder(ItemEncoder):
         peft_type: str,
         peft_config: Mapping[str, Any] | None,
         peft_layers: int | None,
-        compile_encoder: bool = False,
+        compile_encoder: bool | None = False,
     ) -> None:
         if peft_layers is not None:
             cut_towers(foundation, peft_layers)
@@ -107,8 +108,13 @@ class PeftItemEncoder(ItemEncoder):
             layer.cast_input_dtype_enabled = dtype == torch.float32  # else autocast does it, once and not twice
         self.register_load_state_dict_post_hook(_find_trainable_again)
         self.copy_adapter(0)
-        if compile_encoder:
-            self._compile(config.peft_type)
+        if compile_encoder and not self._mergeable:
+            raise EncoderError(
+                f"compile_encoder: True is for LORA and IA3, and peft_type is {config.peft_type.value}. Set False."
+            )
+        # of other methods it is not known that their parameters are all that groups have of their own
+        if self._mergeable and compile_encoder is not False:
+            self._compile(0 if compile_encoder else PAYS_AFTER)
 
     @staticmethod
     def check_settings(peft_type: str | None, peft_config: Mapping[str, Any] | None) -> None:
@@ -238,14 +244,12 @@ class PeftItemEncoder(ItemEncoder):
             layer._active_adapter = [f"group_{group}"]
         self._active = group
 
-    def _compile(self, peft_type: PeftType) -> None:
-        if not self._mergeable:  # of others it is not known that their parameters are all that groups have of their own
-            raise EncoderError(
-                f"compile_encoder: True is for LORA and IA3, and peft_type is {peft_type.value}. Set False."
-            )
-        compiled = CompiledEncode(self.foundation)
+    def _compile(self, after: int) -> None:
+        compiled = CompiledEncode(self.foundation, after)
 
         def run(modality: str, batch: dict[str, torch.Tensor], states: torch.Tensor | None) -> torch.Tensor:
+            if not compiled.serves(batch, states):
+                return self.foundation.encode(modality, batch, states)
             group = self._active
             own = {_rename(name, group, 0): tensor for name, tensor in self.adapter_parameters(group)}
             self._switch(0)

@@ -1,6 +1,6 @@
 """The foundation model compiled by torch.compile, one compiled function for the modules of all groups."""
 
-import logging
+from logging import getLogger
 
 import torch
 from torch import nn
@@ -8,6 +8,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from recbole_perpeft.encoder.foundation.foundation_model import FoundationModel
 from recbole_perpeft.utils.errors import first_line
+
+PAYS_AFTER = 2**21  # pictures and texts of all training steps: a short run would spend longer compiling than it saves
 
 
 class CompiledEncode(nn.Module):
@@ -24,20 +26,26 @@ class CompiledEncode(nn.Module):
     ----------
     foundation
         A model with adapters.
+    after
+        Items that run as they are before anything is compiled.
     """
 
-    def __init__(self, foundation: FoundationModel):
+    def __init__(self, foundation: FoundationModel, after: int = 0):
         super().__init__()
         self.foundation = foundation
+        self._left = after
         self._compiled = torch.compile(foundation.encode, fullgraph=True, dynamic=False)
         self._tried: set[str] = set()
         self._fails = False
 
+    def serves(self, batch: dict[str, torch.Tensor], states: torch.Tensor | None) -> bool:
+        """Whether items of a training step are to run compiled; they count among those that have run."""
+        number = len(next(iter(batch.values())) if states is None else states)
+        self._left -= min(self._left, number)
+        return not self._left and not self._fails and number > 1  # one would be compiled by itself
+
     def forward(self, modality: str, batch: dict[str, torch.Tensor], states: torch.Tensor | None) -> torch.Tensor:
         """Features of items ``[n, d]``; parameters as of :meth:`FoundationModel.encode`."""
-        number = len(next(iter(batch.values())) if states is None else states)
-        if self._fails or number == 1:  # which torch.compile would compile by itself
-            return self.foundation.encode(modality, batch, states)
         inputs = dict(batch)
         if states is not None:  # copied, for of a view torch.compile would hold on to the size of its base
             inputs["states"] = states = states.to(torch.float32, copy=True)
@@ -46,6 +54,7 @@ class CompiledEncode(nn.Module):
                 torch._dynamo.maybe_mark_dynamic(tensor, dimension)
         try:
             if modality not in self._tried:
+                getLogger().info(f"compile_encoder: torch.compile compiles steps of {modality}s; it takes a while")
                 self._try(modality, batch, states)
                 self._tried.add(modality)
             return self._compiled(modality, batch, states)
@@ -53,7 +62,7 @@ class CompiledEncode(nn.Module):
             raise
         except Exception as error:  # each part of the compiler fails in its own way
             self._fails = True
-            logging.getLogger().warning(
+            getLogger().warning(
                 f"compile_encoder: torch.compile fails ({type(error).__name__}: {first_line(error)}). The foundation "
                 "model runs as it is. Install what is missing (on a CPU a C++ compiler), or set compile_encoder: False."
             )

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from recbole_perpeft.encoder.peft import adapters
 from recbole_perpeft.model.gradient_cache import encode_in_portions
+from recbole_perpeft.model.tower_factory import is_compiled
 from recbole_perpeft.utils.errors import EncoderError
 from tests.encoder.conftest import ITEMS, all_parameters, train, trained
 from tests.training import portions_of
@@ -98,3 +100,29 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_the_log_says_so_once(build, c
 def test_methods_of_which_it_is_not_known_are_refused(build):
     with pytest.raises(EncoderError, match="compile_encoder: True is for LORA and IA3, and peft_type is LOHA"):
         build("LOHA", compile_encoder=True)
+
+
+@pytest.mark.slow
+def test_by_default_it_is_compiled_once_so_many_items_have_run_as_they_are(build, monkeypatch, caplog):
+    monkeypatch.setattr(adapters, "PAYS_AFTER", 3 * len(ITEMS))  # a tower sees each of the items
+    caplog.set_level("INFO")
+    plain, waits = (build("LORA", peft_config=WITHOUT_DROPOUT, compile_encoder=on).train() for on in (False, None))
+    waits.load_state_dict(trained(plain).state_dict())
+    expected = features_and_gradients(plain, 1)
+    first = features_and_gradients(waits, 1)
+    assert all(torch.equal(*pair) for pair in zip(first, expected, strict=True))
+    assert not counters["stats"]["unique_graphs"]
+    assert "compile_encoder" not in caplog.text
+    for own, other in zip(features_and_gradients(waits, 1), expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-5)
+    assert counters["stats"]["unique_graphs"]
+    assert "compile_encoder: torch.compile compiles" in caplog.text
+
+
+def test_methods_of_which_it_is_not_known_run_as_they_are_by_default(build):
+    assert build("LOHA", compile_encoder=None).item_features.compiled is None
+
+
+def test_the_default_leaves_a_cpu_alone():
+    assert [is_compiled(asked, torch.device("cpu")) for asked in (None, True, False)] == [False, True, False]
+    assert is_compiled(None, torch.device("cuda")) is None
