@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from peft import PeftModel, PeftType, get_peft_model
+from peft import PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -23,12 +23,10 @@ from recbole_perpeft.encoder.item_encoder import ItemEncoder
 from recbole_perpeft.encoder.peft.adapter_checks import check_merged, check_trains
 from recbole_perpeft.encoder.peft.compiled import PAYS_AFTER, CompiledEncode
 from recbole_perpeft.encoder.peft.dropout import Masks
+from recbole_perpeft.encoder.peft.merging import MERGEABLE, merged
 from recbole_perpeft.encoder.peft.methods import method_settings
 from recbole_perpeft.encoder.peft.targets import make_peft_config
 from recbole_perpeft.utils.errors import EncoderError, first_line
-
-# Methods whose modules peft adds to (or scales) the weights of a layer, so that they can be put back untouched.
-_MERGEABLE = {PeftType.LORA, PeftType.IA3}
 
 
 class PeftItemEncoder(ItemEncoder):
@@ -98,7 +96,7 @@ class PeftItemEncoder(ItemEncoder):
         self._layers = [
             module for module in foundation.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
         ]
-        self._mergeable = config.peft_type in _MERGEABLE
+        self._mergeable = config.peft_type in MERGEABLE
         self._adapted = [layer for layer in self._layers if isinstance(layer, BaseTunerLayer)]
         self._enable_gradients()
         self._check()
@@ -160,25 +158,11 @@ class PeftItemEncoder(ItemEncoder):
 
     @contextlib.contextmanager
     def _merge(self, dtype: torch.dtype) -> Iterator[None]:
-        weights = [
-            (parameter, parameter.data)
-            for layer in self._adapted
-            for parameter in layer.get_base_layer().parameters(recurse=False)
-        ]
         self._merged = True
         try:
-            for parameter, exact in weights:
-                parameter.data = exact.clone()
-            for layer in self._adapted:
-                layer.merge(adapter_names=[f"group_{self._active}"])
-            for parameter, _ in weights:
-                parameter.data = parameter.data.to(dtype)
-            yield
+            with merged(self._adapted, f"group_{self._active}", dtype):
+                yield
         finally:
-            for parameter, exact in weights:
-                parameter.data = exact
-            for layer in self._adapted:
-                layer.merged_adapters.clear()  # peft's unmerge would subtract, and leave rounding errors
             self._merged = False
 
     def frozen_features(self) -> torch.Tensor:
