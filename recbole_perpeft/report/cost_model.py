@@ -13,7 +13,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
-from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, KEPT, MEASURED, rounds
+from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, KEPT, MEASURED, NEAR, rounds
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -211,23 +211,24 @@ def _searched(sizes: Sizes, most: int) -> float:
 def _searches(sizes: Sizes, rates: Rates) -> float:
     """Seconds of the searches for the terms' weights: scores of the backbone and of each form, and all mixtures."""
     of_terms = {part: candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]}
-    terms = list(of_terms.values())
-    twice = Part.CONTENT if _can_be_frozen(sizes) else None  # in the last round: with modules and without
+    if not of_terms:
+        return 0.0
     measured = min(MEASURED, sizes.users)  # whose scores give the units
-    of_rounds, seconds = rounds(sizes.items), 0.0
-    for most in of_rounds if len(terms) > 1 else of_rounds[-1:]:
-        rows, both = _searched(sizes, most), len(terms) > 1
-        passes = 1 if rows * sizes.items <= KEPT else len(terms) + both
-        scores = passes * rates.score
-        for part, candidates in of_terms.items():
-            times = 1 + (part is twice and most == of_rounds[-1])
-            forms = times * len({form for _, form in candidates})
-            scores += (forms + both) * rates.score + times * len(candidates) * rates.weighed  # with the other term
-            seconds += measured * (rates.user + sizes.items * (1 + forms + both) * (rates.score + rates.height))
-        if both:
-            scores += len(terms) * rates.score + len(FACTORS) * rates.weighed
-        seconds += rows * (passes * rates.user + sizes.items * scores)
-    return seconds
+    both, (first, second) = len(of_terms) > 1, rounds(sizes.items)
+    rows, seconds = _searched(sizes, first if both else second), 0.0
+    passes = 1 if rows * sizes.items <= KEPT else 3  # the backbone's: for each term, and for both together
+    scores = passes * rates.score
+    for part, candidates in of_terms.items():
+        views = 2 if part is Part.CONTENT and _can_be_frozen(sizes) and not both else 1  # with modules and without
+        forms = views * len({form for _, form in candidates})
+        scores += (forms + both) * rates.score + views * len(candidates) * rates.weighed  # with the other term
+        seconds += measured * (rates.user + sizes.items * (1 + forms + both) * (rates.score + rates.height))
+    if both:
+        scores += len(of_terms) * rates.score + len(FACTORS) * rates.weighed
+        views = 1 + _can_be_frozen(sizes)
+        of_second = (2 + views) * rates.score + views * len(NEAR) ** 2 * rates.weighed
+        seconds += _searched(sizes, second) * (rates.user + sizes.items * of_second)
+    return seconds + rows * (passes * rates.user + sizes.items * scores)
 
 
 def _carries_on(sizes: Sizes) -> bool:

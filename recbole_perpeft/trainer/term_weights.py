@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import product
 
+import numpy as np
 import torch
 from recbole.trainer import Trainer
 from torch import nn
@@ -27,6 +28,7 @@ _FORMS = {
 _SHARES_OF = {Part.CONTENT: _SHARES, Part.PURCHASES: _SHARES[:1] + _SHARES[1::2]}
 CANDIDATES = {part: tuple(product(_SHARES_OF[part], range(len(forms)))) for part, forms in _FORMS.items()}
 FACTORS = tuple(2 ** (step / 2) for step in range(-4, 7))  # that both weights are tried with, to 8
+NEAR = tuple(2 ** (step / 2) for step in range(-3, 4))  # that each is tried with beside each of the other's
 
 
 def rounds(n_items: int) -> tuple[int, int]:
@@ -39,8 +41,9 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     """Give the terms of a model's scores the weights and forms that rank the validation purchases best.
 
     Best is the largest gain (:mod:`~recbole_perpeft.evaluation.rank_gain`). The content term is weighed beside the
-    backbone, the purchase term beside both, and then both together beside the backbone, over some of the users; then
-    each beside all the rest, and both together again, over more.
+    backbone, the purchase term beside both, and then both together beside the backbone, over some of the users, which
+    gives the forms too; then each weight near its own with each near the other's, over more users, whose scores are
+    computed once. A term alone is weighed over these.
 
     Parameters
     ----------
@@ -53,26 +56,38 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     if hasattr(model, "encode_catalogues"):  # all processes together, before each has batches of its own
         model.encode_catalogues()
     terms = {part: term for part, term in model.score_terms.items() if term is not None}
+    if not terms:
+        return
     by_modules = _goes_by_modules(terms)
     for term in terms.values():
         term.weight.zero_()
-    k, of_rounds = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
-    for rows in of_rounds if len(terms) > 1 else of_rounds[-1:]:
-        with torch.no_grad(), model_scorer(trainer, valid_data) as score:
-            search = _Round(model, terms, score, valid_data, rows, k)
-            for part, term in terms.items():
-                forms = _FORMS[part]
-                if rows == of_rounds[-1] and part is Part.CONTENT and term.can_be_frozen:
-                    term.read_frozen(model.item_tower.encoder)
-                    forms = tuple({**form, "by_modules": own} for own, form in product((1.0, 0.0), forms))
-                search.find(part, forms)
-            if len(terms) > 1:
-                search.scale()
+    k, (first, second) = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
+    with torch.no_grad(), model_scorer(trainer, valid_data) as score:
+        if len(terms) > 1:
+            search = _Round(model, terms, score, valid_data, first, k)
+            for part in terms:
+                search.find(part, _FORMS[part])
+            search.scale()
+        search = _Round(model, terms, score, valid_data, second, k)
+        views = _views(terms.get(Part.CONTENT), model)
+        if len(terms) > 1:
+            search.together(views)
+        else:
+            (part,) = terms
+            search.find(part, [{**view, **form} for view, form in product(views, _FORMS[part])])
     if _goes_by_modules(terms) != by_modules:
         trainer.logger.info(
             f"Content term: items are compared {'without' if by_modules else 'as seen through'} the PEFT modules from "
             "here on, which ranks the validation purchases better"
         )
+
+
+def _views(term: nn.Module | None, model: nn.Module) -> Sequence[dict[str, float]]:
+    """Through what the content term may compare items: the modules, and nothing where these learn from it."""
+    if term is None or not term.can_be_frozen:
+        return ({},)
+    term.read_frozen(model.item_tower.encoder)
+    return tuple({"by_modules": own} for own in (1.0, 0.0))
 
 
 def _goes_by_modules(terms: dict[Part, nn.Module]) -> bool:
@@ -152,6 +167,37 @@ class _Round:
         factor = FACTORS[_best(gains)]
         for term in self._terms.values():
             term.weight.mul_(factor)
+
+    def together(self, views: Sequence[dict[str, float]]) -> None:
+        """Give both terms the weights, near those that they have, that are best with each other, and the best view."""
+        (of_content, content), (of_purchases, purchases) = self._terms.items()
+        of_views, (others,) = self._near(of_content, views), self._near(of_purchases, ({},))
+        gains = torch.zeros(len(views), len(of_views[0]), len(others), dtype=torch.float64)
+        for number, batch in enumerate(self._batches):
+            if not processes.is_own(number):
+                continue
+            backbone, positives = self._of_backbone(number)
+            bought, _ = self._scores(batch, of_purchases)
+            for view, setting in enumerate(views):
+                _take(content, setting)
+                alike, _ = self._scores(batch, of_content)
+                for own, weight in enumerate(of_views[view]):
+                    both = torch.add(backbone, alike, alpha=weight)
+                    gains[view, own] += rank_gains(both, bought, others, *positives, self._k)
+        view, own, other = np.unravel_index(_best(gains.flatten()), gains.shape)
+        _take(content, {**views[view], "weight": of_views[view][own]})
+        _take(purchases, {"weight": others[other]})
+
+    def _near(self, part: Part, views: Sequence[dict[str, float]]) -> list[list[float]]:
+        """Weights to try under each view: near the term's own, or, if it has none yet, all that are tried alone."""
+        term = self._terms[part]
+        weight, now = float(term.weight), {name: float(getattr(term, name)) for name in views[0]}
+        if weight and len(views) == 1:
+            return [[factor * weight for factor in NEAR]]
+        units = self._units(part, views)
+        if not weight:
+            return [[share * unit for share in _SHARES_OF[part]] for unit in units]
+        return [[factor * weight * unit / units[views.index(now)] for factor in NEAR] for unit in units]
 
     def _sum(self, batch: tuple, backbone: tuple[torch.Tensor, tuple]) -> tuple[torch.Tensor, tuple]:
         """Scores of a batch with the terms as they weigh now, ``[rows, n_items]``, and its positives."""

@@ -108,7 +108,8 @@ def test_its_table_follows_the_module(prepare):
 
 @pytest.mark.parametrize("mode", ["full", "uni7"])
 def test_no_other_weight_and_decay_of_those_tried_is_better(prepare, monkeypatch, mode):
-    monkeypatch.setattr(term_weights, "FACTORS", (1.0,))
+    for together in ("FACTORS", "NEAR"):
+        monkeypatch.setattr(term_weights, together, (1.0,))
     evaluation = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": mode}
     _, trainer, _, valid_data, _ = prepare(eval_args=evaluation)
     term = trainer.model.item_tower.content_term

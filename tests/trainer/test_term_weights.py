@@ -1,14 +1,39 @@
 """The weights of both terms together, against trying them all."""
 
+from itertools import product
+
 import pytest
 
 from recbole_perpeft.trainer import term_weights
-from recbole_perpeft.trainer.term_weights import FACTORS, _Round, find_term_weights
+from recbole_perpeft.trainer.term_weights import FACTORS, NEAR, _Round, find_term_weights
 from tests.training import by_predict, mean_gain, scatter_groups
 
 
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
-def test_both_weights_together_are_the_best_of_their_multiples(prepare, monkeypatch, model):
+def test_both_weights_together_are_the_best_of_those_near(prepare, monkeypatch, model):
+    _, trainer, _, valid_data, _ = prepare(model=model)
+    terms, before = list(trainer.model.score_terms.values()), (0.7, 0.2)
+
+    def found_first(search):
+        for term, weight in zip(terms, before, strict=True):
+            term.weight.fill_(weight)
+
+    monkeypatch.setattr(_Round, "scale", found_first)
+    find_term_weights(trainer, valid_data)
+    found, gain = [float(term.weight) for term in terms], mean_gain(trainer, valid_data)
+    gains = {}
+    for factors in product(NEAR, NEAR):
+        weights = [factor * weight for factor, weight in zip(factors, before, strict=True)]
+        for term, weight in zip(terms, weights, strict=True):
+            term.weight.fill_(weight)
+        gains[tuple(weights)] = mean_gain(trainer, valid_data)
+    assert len(set(gains.values())) > 1
+    assert gain == pytest.approx(max(gains.values()), abs=1e-6)
+    assert any(found == pytest.approx(tried) for tried in gains)
+
+
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
+def test_the_first_round_multiplies_both_weights_by_what_is_best(prepare, monkeypatch, model):
     _, trainer, _, valid_data, _ = prepare(model=model)
     scale, before = _Round.scale, []
 
@@ -17,25 +42,40 @@ def test_both_weights_together_are_the_best_of_their_multiples(prepare, monkeypa
         scale(search)
 
     monkeypatch.setattr(_Round, "scale", watched)
+    monkeypatch.setattr(term_weights, "NEAR", (1.0,))
     find_term_weights(trainer, valid_data)
     terms = list(trainer.model.score_terms.values())
-    found, gain = [float(term.weight) for term in terms], mean_gain(trainer, valid_data)
-    assert len(before) == 2  # after each round
-    assert any(before[-1])
-    gains = {}
+    gain, gains = mean_gain(trainer, valid_data), []
     for factor in FACTORS:
-        for term, weight in zip(terms, before[-1], strict=True):
+        for term, weight in zip(terms, before[0], strict=True):
             term.weight.fill_(factor * weight)
-        gains[factor] = mean_gain(trainer, valid_data)
-    assert len(set(gains.values())) > 1
-    assert gain == pytest.approx(max(gains.values()), abs=1e-6)
-    weights = [[factor * weight for weight in before[-1]] for factor in FACTORS]
-    assert any(found == pytest.approx(tried) for tried in weights)
+        gains.append(mean_gain(trainer, valid_data))
+    assert len(before) == 1
+    assert gain == pytest.approx(max(gains), abs=1e-6)
+
+
+def test_a_term_that_has_no_weight_yet_is_tried_with_all(prepare, monkeypatch):
+    """Some users see no use in a term that more do see."""
+    _, trainer, _, valid_data, _ = prepare()
+    terms = list(trainer.model.score_terms.values())
+    scale = _Round.scale
+
+    def without(search):
+        scale(search)
+        terms[0].weight.zero_()
+
+    monkeypatch.setattr(_Round, "scale", without)
+    find_term_weights(trainer, valid_data)
+    gain = mean_gain(trainer, valid_data)
+    assert terms[0].weight > 0
+    terms[0].weight.zero_()
+    assert gain > mean_gain(trainer, valid_data)
 
 
 def test_one_term_alone_is_not_scaled(prepare, monkeypatch):
     _, trainer, _, valid_data, _ = prepare(purchase_term=False)
-    monkeypatch.setattr(_Round, "scale", None)
+    for together in ("scale", "together"):
+        monkeypatch.setattr(_Round, together, None)
     find_term_weights(trainer, valid_data)
     assert trainer.model.score_terms
 
