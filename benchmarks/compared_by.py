@@ -13,7 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for benchmarks, which is not installed
 
 from recbole_perpeft.experiments.tables import pipes  # noqa: E402
-from recbole_perpeft.model.score_parts import Part  # noqa: E402
 from recbole_perpeft.quick_start import load  # noqa: E402
 from recbole_perpeft.trainer import term_weights  # noqa: E402
 
@@ -31,14 +30,10 @@ def main() -> None:
     if not tower.content_term.can_be_frozen:
         raise SystemExit("checkpoint: its modules have not learnt from the content term. Take one whose modules have.")
     tower.content_term.read_frozen(tower.encoder)
-    found, lines = term_weights._Round.find, []
+    lines = []
     for name, by_modules in WAYS.items():
-
-        def find(search, part, forms, by_modules=by_modules):
-            own = {"by_modules": by_modules} if part is Part.CONTENT else {}
-            found(search, part, [{**form, **own} for form in forms])
-
-        term_weights._Round.find = find
+        tower.content_term.by_modules.fill_(by_modules)
+        term_weights.views_of = lambda *_, by_modules=by_modules: ({"by_modules": by_modules},)
         term_weights.find_term_weights(trainer, valid_data)
         results = [trainer.evaluate(data, load_best_model=False)[METRIC] for data in (valid_data, test_data)]
         lines.append([name, *(f"{result:.4f}" for result in results)])

@@ -69,7 +69,7 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
                 search.find(part, _FORMS[part])
             search.scale()
         search = _Round(model, terms, score, valid_data, second, k)
-        views = _views(terms.get(Part.CONTENT), model)
+        views = views_of(terms.get(Part.CONTENT), model)
         if len(terms) > 1:
             search.together(views)
         else:
@@ -82,7 +82,7 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
         )
 
 
-def _views(term: nn.Module | None, model: nn.Module) -> Sequence[dict[str, float]]:
+def views_of(term: nn.Module | None, model: nn.Module) -> Sequence[dict[str, float]]:
     """Through what the content term may compare items: the modules, and nothing where these learn from it."""
     if term is None or not term.can_be_frozen:
         return ({},)

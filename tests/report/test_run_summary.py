@@ -150,7 +150,14 @@ def test_a_run_with_groups_says_whether_they_paid(tiny, capfd):
 
 
 def test_a_resumed_run_knows_what_stage_3_reached(tiny):
-    settings = {**GROUPS_PAY, "seed": 2, "peft_learning_rate": 3.0, "learning_rate": 0.5, "epochs": 6, "global_epochs": 2}
+    settings = {
+        **GROUPS_PAY,
+        "seed": 2,
+        "peft_learning_rate": 3.0,
+        "learning_rate": 0.5,
+        "epochs": 6,
+        "global_epochs": 2,
+    }
     result = run(config_dict=tiny(**settings).settings())
     assert result["best_stage"] == 1
     assert result["stages"][3]["best_epoch"] >= 2
