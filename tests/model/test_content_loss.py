@@ -299,10 +299,11 @@ def compared(model, group, rows):
         return model.item_tower.content_term.of_all(rows["item_id_list"]).numpy()
 
 
+@pytest.mark.parametrize("purchases", [True, False])
 @pytest.mark.parametrize("good", ["modules", "foundation model"])
-def test_a_validation_says_by_which_features_items_are_compared(prepare, monkeypatch, good):
+def test_a_validation_says_by_which_features_items_are_compared(prepare, monkeypatch, good, purchases):
     """Features of one of the two are noise; those of the other tell what the validation's users buy."""
-    _, trainer, train_data, valid_data, _ = prepare(**STILL, num_groups=1)
+    _, trainer, train_data, valid_data, _ = prepare(**STILL, num_groups=1, purchase_term=purchases)
     model = trainer.model
     histories = {int(user): items for user, items in train_data.histories.items()}
     telling = torch.zeros(model.n_items, model.item_tower.encoder.feature_dim)
