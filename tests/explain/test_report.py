@@ -190,7 +190,7 @@ def test_features_that_are_given(subject, tiny_root, tmp_path):
 
 @pytest.fixture
 def file(recorded):
-    run = recorded(seed=6, l2_emb=0.1)  # whose groups pay
+    run = recorded(seed=1, l2_emb=0.1)  # whose groups pay
     return str(run.checkpoint(run.validated[-1]))
 
 
