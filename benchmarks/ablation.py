@@ -33,12 +33,10 @@ WAYS = {
     "top three layers only": {"peft_layers": 3},
     "2 batches per encoding": {"batches_per_encoding": 2},
     "4 batches per encoding": {"batches_per_encoding": 4},
-    "8 batches per encoding": {"batches_per_encoding": 8},
     "defaults": {"peft_layers": 3, "batches_per_encoding": None},
     "128 users per batch": {"users_per_batch": 128},
     "256 users per batch": {"users_per_batch": 256},
     "32 negatives": {"num_negatives": 32},
-    "512 negatives": {"num_negatives": 512},
     "fp32": {"precision": "fp32"},
 }
 

@@ -62,6 +62,7 @@ def make_tower(config, dataset, id_embedding: nn.Embedding, biases: int) -> Mult
 def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent") -> "ItemEncoder":
     """``foundation`` with the modules that the settings ask for, untrained, to read ``content``."""
     num_modules, _ = modules_of(config["personalised_by"], config["num_groups"])
+    device = torch.device(config["device"])
     # What follows is drawn alike for any method and number of groups: rows of a comparison start from the same weights.
     with torch.random.fork_rng(devices=[]):
         return encoders.build_item_encoder(
@@ -71,10 +72,10 @@ def adapted_encoder(config, foundation: "FoundationModel", content: "ItemContent
             config["peft_config"],
             num_modules,
             peft_layers=config["peft_layers"],
-            dtype=encoders.compute_dtype(config["precision"], torch.device(config["device"])),
+            dtype=encoders.compute_dtype(config["precision"], device),
             show_progress=config["show_progress"],
             iisan_form=config["iisan_form"],
-            compile_encoder=is_compiled(config["compile_encoder"], torch.device(config["device"])),
+            compile_encoder=is_compiled(config["compile_encoder"], device),
         )
 
 

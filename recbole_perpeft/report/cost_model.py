@@ -216,16 +216,15 @@ def _searches(sizes: Sizes, rates: Rates) -> float:
     measured = min(MEASURED, sizes.users)  # whose scores give the units
     both, (first, second) = len(of_terms) > 1, rounds(sizes.items)
     rows, seconds = _searched(sizes, first if both else second), 0.0
-    passes = 1 if rows * sizes.items <= KEPT else 3  # the backbone's: for each term, and for both together
-    scores = passes * rates.score
+    passes = 3 if both and rows * sizes.items > KEPT else 1  # the backbone's: for each term, and for both together
+    scores, views = passes * rates.score, 1 + _can_be_frozen(sizes)  # with modules and without, in the last round
     for part, candidates in of_terms.items():
-        views = 2 if part is Part.CONTENT and _can_be_frozen(sizes) and not both else 1  # with modules and without
-        forms = views * len({form for _, form in candidates})
-        scores += (forms + both) * rates.score + views * len(candidates) * rates.weighed  # with the other term
+        times = views if part is Part.CONTENT and not both else 1
+        forms = times * len({form for _, form in candidates})
+        scores += (forms + both) * rates.score + times * len(candidates) * rates.weighed  # with the other term
         seconds += measured * (rates.user + sizes.items * (1 + forms + both) * (rates.score + rates.height))
     if both:
         scores += len(of_terms) * rates.score + len(FACTORS) * rates.weighed
-        views = 1 + _can_be_frozen(sizes)
         of_second = (2 + views) * rates.score + views * len(NEAR) ** 2 * rates.weighed
         seconds += _searched(sizes, second) * (rates.user + sizes.items * of_second)
     return seconds + rows * (passes * rates.user + sizes.items * scores)

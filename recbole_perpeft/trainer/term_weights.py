@@ -63,18 +63,17 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
         term.weight.zero_()
     k, (first, second) = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
     with torch.no_grad(), model_scorer(trainer, valid_data) as score:
+        views = views_of(terms.get(Part.CONTENT), model)
         if len(terms) > 1:
             search = _Round(model, terms, score, valid_data, first, k)
             for part in terms:
                 search.find(part, _FORMS[part])
             search.scale()
-        search = _Round(model, terms, score, valid_data, second, k)
-        views = views_of(terms.get(Part.CONTENT), model)
-        if len(terms) > 1:
-            search.together(views)
+            _Round(model, terms, score, valid_data, second, k).together(views)
         else:
             (part,) = terms
-            search.find(part, [{**view, **form} for view, form in product(views, _FORMS[part])])
+            forms = [{**view, **form} for view, form in product(views, _FORMS[part])]
+            _Round(model, terms, score, valid_data, second, k).find(part, forms)
     if _goes_by_modules(terms) != by_modules:
         trainer.logger.info(
             f"Content term: items are compared {'without' if by_modules else 'as seen through'} the PEFT modules from "
@@ -171,12 +170,13 @@ class _Round:
     def together(self, views: Sequence[dict[str, float]]) -> None:
         """Give both terms the weights, near those that they have, that are best with each other, and the best view."""
         (of_content, content), (of_purchases, purchases) = self._terms.items()
-        of_views, (others,) = self._near(of_content, views), self._near(of_purchases, ({},))
+        (others,) = self._near(of_purchases, ({},))  # first, beside the content as it is seen now
+        of_views = self._near(of_content, views)
         gains = torch.zeros(len(views), len(of_views[0]), len(others), dtype=torch.float64)
         for number, batch in enumerate(self._batches):
             if not processes.is_own(number):
                 continue
-            backbone, positives = self._of_backbone(number)
+            backbone, positives = self._scores(batch, Part.BACKBONE)  # once: nothing is to be kept
             bought, _ = self._scores(batch, of_purchases)
             for view, setting in enumerate(views):
                 _take(content, setting)

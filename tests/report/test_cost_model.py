@@ -186,6 +186,15 @@ def test_a_validation_weighs_all_candidates_of_both_terms():
     )  # shares and decays; dampings; factors; of both together, with and without modules
 
 
+def test_a_term_alone_has_the_backbone_scored_once():
+    """Which a search over few users, whose scores are kept, has too."""
+    alone = {"items": 1_000_000, "users": 100_000, "purchase_term": False}
+    fast, slow = (
+        seconds(costs(sizes(**alone), replace(RATES, user=user)), "a validation in stage 1") for user in (1e-4, 2e-4)
+    )
+    assert slow - fast == pytest.approx(1e-4 * (100_000 + 100_000 / 67 + 64))  # ranked, searched, for the units
+
+
 def test_portions_take_time_for_memory():
     (whole, in_portions) = (costs(sizes(encoding_batch_size=size), RATES) for size in (None, 64))
     assert seconds(in_portions, "steps in stage 3") > seconds(whole, "steps in stage 3")

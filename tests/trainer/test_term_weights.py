@@ -42,16 +42,21 @@ def test_the_first_round_multiplies_both_weights_by_what_is_best(prepare, monkey
         scale(search)
 
     monkeypatch.setattr(_Round, "scale", watched)
-    monkeypatch.setattr(term_weights, "NEAR", (1.0,))
+    monkeypatch.setattr(_Round, "together", lambda *_: None)
     find_term_weights(trainer, valid_data)
     terms = list(trainer.model.score_terms.values())
-    gain, gains = mean_gain(trainer, valid_data), []
+    found, gain = [float(term.weight) for term in terms], mean_gain(trainer, valid_data)
+    assert len(before) == 1
+    assert any(before[0])
+    gains = {}
     for factor in FACTORS:
         for term, weight in zip(terms, before[0], strict=True):
             term.weight.fill_(factor * weight)
-        gains.append(mean_gain(trainer, valid_data))
-    assert len(before) == 1
-    assert gain == pytest.approx(max(gains), abs=1e-6)
+        gains[factor] = mean_gain(trainer, valid_data)
+    assert len(set(gains.values())) > 1
+    assert gain == pytest.approx(max(gains.values()), abs=1e-6)
+    weights = [[factor * weight for weight in before[0]] for factor in FACTORS]
+    assert any(found == pytest.approx(tried) for tried in weights)
 
 
 def test_a_term_that_has_no_weight_yet_is_tried_with_all(prepare, monkeypatch):

@@ -1,5 +1,7 @@
 """The foundation model compiled by torch.compile, one compiled function for the modules of all groups."""
 
+from collections.abc import Callable
+from functools import cached_property
 from logging import getLogger
 
 import torch
@@ -34,14 +36,18 @@ class CompiledEncode(nn.Module):
         super().__init__()
         self.foundation = foundation
         self._left = after
-        self._compiled = torch.compile(foundation.encode, fullgraph=True, dynamic=False)
         self._tried: set[str] = set()
         self._fails = False
+
+    @cached_property
+    def _compiled(self) -> Callable[..., torch.Tensor]:
+        """Made when it is first called: torch's compiler takes long to import."""
+        return torch.compile(self.foundation.encode, fullgraph=True, dynamic=False)
 
     def serves(self, batch: dict[str, torch.Tensor], states: torch.Tensor | None) -> bool:
         """Whether items of a training step are to run compiled; they count among those that have run."""
         number = len(next(iter(batch.values())) if states is None else states)
-        self._left -= min(self._left, number)
+        self._left = max(self._left - number, 0)
         return not self._left and not self._fails and number > 1  # one would be compiled by itself
 
     def forward(self, modality: str, batch: dict[str, torch.Tensor], states: torch.Tensor | None) -> torch.Tensor:
