@@ -28,7 +28,8 @@ _FORMS = {
 _SHARES_OF = {Part.CONTENT: _SHARES, Part.PURCHASES: _SHARES[:1] + _SHARES[1::2]}
 CANDIDATES = {part: tuple(product(_SHARES_OF[part], range(len(forms)))) for part, forms in _FORMS.items()}
 FACTORS = tuple(2 ** (step / 2) for step in range(-4, 7))  # that both weights are tried with, to 8
-NEAR = tuple(2 ** (step / 2) for step in range(-3, 4))  # that each is tried with beside each of the other's
+NEAR = tuple(2 ** (step / 2) for step in range(-2, 3))  # that each is tried with beside each of the other's
+AGAIN = (0.5**0.5, 2**0.5)  # that each form of the purchase term is tried with
 
 
 def rounds(n_items: int) -> tuple[int, int]:
@@ -40,10 +41,10 @@ def rounds(n_items: int) -> tuple[int, int]:
 def find_term_weights(trainer: Trainer, valid_data) -> None:
     """Give the terms of a model's scores the weights and forms that rank the validation purchases best.
 
-    Best is the largest gain (:mod:`~recbole_perpeft.evaluation.rank_gain`). The content term is weighed beside the
-    backbone, the purchase term beside both, and then both together beside the backbone, over some of the users, which
-    gives the forms too; then each weight near its own with each near the other's, over more users, whose scores are
-    computed once. A term alone is weighed over these.
+    Best is the largest gain (:mod:`~recbole_perpeft.evaluation.rank_gain`). The first time the content term is weighed
+    beside the backbone, the purchase term beside both, and then both together beside the backbone, over some of the
+    users. Each time follow, over more users, the forms of one with those of the other, and each weight near its own
+    with each near the other's. A term alone is weighed over these.
 
     Parameters
     ----------
@@ -59,17 +60,21 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     if not terms:
         return
     by_modules = _goes_by_modules(terms)
-    for term in terms.values():
-        term.weight.zero_()
     k, (first, second) = length_of(trainer.config["valid_metric"], model.n_items), rounds(model.n_items)
     with torch.no_grad(), model_scorer(trainer, valid_data) as score:
         views = views_of(terms.get(Part.CONTENT), model)
         if len(terms) > 1:
-            search = _Round(model, terms, score, valid_data, first, k)
-            for part in terms:
-                search.find(part, _FORMS[part])
-            search.scale()
-            _Round(model, terms, score, valid_data, second, k).together(views)
+            is_first = not all(term.weight for term in terms.values())
+            if is_first:  # else the weights of the validation before are near
+                for term in terms.values():
+                    term.weight.zero_()
+                search = _Round(model, terms, score, valid_data, first, k)
+                for part in terms:
+                    search.find(part, _FORMS[part])
+                search.scale()
+            for _ in range(2 if is_first else 1):  # so few users can be wrong
+                _Round(model, terms, score, valid_data, -(-second // 2), k).forms_together()
+                _Round(model, terms, score, valid_data, second, k).together(views)
         else:
             (part,) = terms
             forms = [{**view, **form} for view, form in product(views, _FORMS[part])]
@@ -120,31 +125,29 @@ class _Round:
 
     def find(self, part: Part, forms: Sequence[dict[str, float]]) -> None:
         """Give one term the weight and the one of ``forms`` that are best beside all the rest."""
-        term, candidates = self._terms[part], list(product(_SHARES_OF[part], range(len(forms))))
-        term.weight.zero_()
-        units, gains = self._units(part, forms), torch.zeros(len(candidates), dtype=torch.float64)
+        term = self._terms[part]
+        weights = [[share * unit for share in _SHARES_OF[part]] for unit in self._units(part, forms)]
+        gains = torch.zeros(len(_SHARES_OF[part]), len(forms), dtype=torch.float64)
         for number, batch in enumerate(self._batches):
             if not processes.is_own(number):
                 continue
-            others, positives = self._sum(batch, self._of_backbone(number))
+            others, positives = self._sum(batch, self._of_backbone(number), without=part)
             for form, setting in enumerate(forms):
                 _take(term, setting)
                 of_form, _ = self._scores(batch, part)
-                weights = [share * units[form] for share, own in candidates if own == form]
-                gains[form :: len(forms)] += rank_gains(others, of_form, weights, *positives, self._k)
-        share, form = candidates[_best(gains)]
-        _take(term, forms[form])
-        term.weight.fill_(share * units[form])
+                gains[:, form] += rank_gains(others, of_form, weights[form], *positives, self._k)
+        share, form = np.unravel_index(_best(gains.flatten()), gains.shape)
+        _take(term, {**forms[form], "weight": weights[form][share]})
 
     def _units(self, part: Part, forms: Sequence[dict[str, float]]) -> list[float]:
-        """The weight with which each form of a term spreads a user's scores as far as all the rest do.
+        """The weight with which each form of a term spreads a user's scores as far as the rest does.
 
         Of some users whatever the size of a batch, and the same ones in each process.
         """
         term = self._terms[part]
         of_others, of_forms = [], [[] for _ in forms]
         for batch in self._measured:
-            others, _ = self._sum(batch, self._scores(batch, Part.BACKBONE))
+            others, _ = self._sum(batch, self._scores(batch, Part.BACKBONE), without=part)
             of_others.append(heights(others))
             for found, form in zip(of_forms, forms, strict=True):
                 _take(term, form)
@@ -167,43 +170,67 @@ class _Round:
         for term in self._terms.values():
             term.weight.mul_(factor)
 
+    def forms_together(self) -> None:
+        """Give both terms the forms that are best with each other, the purchase term a weight near its own."""
+        (of_content, _), (of_purchases, _) = self._terms.items()
+        alike = self._near(of_content, _FORMS[of_content], (1.0,))
+        bought = self._near(of_purchases, _FORMS[of_purchases], AGAIN)
+        self._weigh_both(_FORMS[of_content], alike, _FORMS[of_purchases], bought)
+
     def together(self, views: Sequence[dict[str, float]]) -> None:
         """Give both terms the weights, near those that they have, that are best with each other, and the best view."""
+        of_content, of_purchases = self._terms
+        bought = self._near(of_purchases, ({},), NEAR)  # first, beside the content as it is seen now
+        self._weigh_both(views, self._near(of_content, views, NEAR), ({},), bought)
+
+    def _weigh_both(
+        self,
+        forms: Sequence[dict[str, float]],
+        weights: list[list[float]],
+        forms_of_purchases: Sequence[dict[str, float]],
+        weights_of_purchases: list[list[float]],
+    ) -> None:
+        """Give both terms what is best together of their forms, and of the weights of each form, ``[forms][n]``."""
         (of_content, content), (of_purchases, purchases) = self._terms.items()
-        (others,) = self._near(of_purchases, ({},))  # first, beside the content as it is seen now
-        of_views = self._near(of_content, views)
-        gains = torch.zeros(len(views), len(of_views[0]), len(others), dtype=torch.float64)
+        shape = len(forms), len(weights[0]), len(forms_of_purchases), len(weights_of_purchases[0])
+        gains = torch.zeros(shape, dtype=torch.float64)
         for number, batch in enumerate(self._batches):
             if not processes.is_own(number):
                 continue
             backbone, positives = self._scores(batch, Part.BACKBONE)  # once: nothing is to be kept
-            bought, _ = self._scores(batch, of_purchases)
-            for view, setting in enumerate(views):
+            bought = []
+            for form in forms_of_purchases:
+                _take(purchases, form)
+                bought.append(self._scores(batch, of_purchases)[0])
+            for form, setting in enumerate(forms):
                 _take(content, setting)
                 alike, _ = self._scores(batch, of_content)
-                for own, weight in enumerate(of_views[view]):
+                for own, weight in enumerate(weights[form]):
                     both = torch.add(backbone, alike, alpha=weight)
-                    gains[view, own] += rank_gains(both, bought, others, *positives, self._k)
-        view, own, other = np.unravel_index(_best(gains.flatten()), gains.shape)
-        _take(content, {**views[view], "weight": of_views[view][own]})
-        _take(purchases, {"weight": others[other]})
+                    for other, tried in enumerate(weights_of_purchases):
+                        gains[form, own, other] += rank_gains(both, bought[other], tried, *positives, self._k)
+        form, own, other, tried = np.unravel_index(_best(gains.flatten()), shape)
+        _take(content, {**forms[form], "weight": weights[form][own]})
+        _take(purchases, {**forms_of_purchases[other], "weight": weights_of_purchases[other][tried]})
 
-    def _near(self, part: Part, views: Sequence[dict[str, float]]) -> list[list[float]]:
-        """Weights to try under each view: near the term's own, or, if it has none yet, all that are tried alone."""
-        term = self._terms[part]
-        weight, now = float(term.weight), {name: float(getattr(term, name)) for name in views[0]}
-        if weight and len(views) == 1:
-            return [[factor * weight for factor in NEAR]]
-        units = self._units(part, views)
+    def _near(self, part: Part, forms: Sequence[dict[str, float]], factors: Sequence[float]) -> list[list[float]]:
+        """Weights to try of each form: near the term's own, or, if it has none yet, all that are tried alone."""
+        weight = float(self._terms[part].weight)
+        if weight and len(forms) == 1:
+            return [[factor * weight for factor in factors]]
+        (own,) = self._units(part, ({},))  # of the form that it has
+        units = self._units(part, forms)
         if not weight:
             return [[share * unit for share in _SHARES_OF[part]] for unit in units]
-        return [[factor * weight * unit / units[views.index(now)] for factor in NEAR] for unit in units]
+        return [[factor * weight * unit / own for factor in factors] for unit in units]
 
-    def _sum(self, batch: tuple, backbone: tuple[torch.Tensor, tuple]) -> tuple[torch.Tensor, tuple]:
+    def _sum(
+        self, batch: tuple, backbone: tuple[torch.Tensor, tuple], without: Part | None = None
+    ) -> tuple[torch.Tensor, tuple]:
         """Scores of a batch with the terms as they weigh now, ``[rows, n_items]``, and its positives."""
         scores, positives = backbone
         for part, term in self._terms.items():
-            if term.weight:
+            if term.weight and part is not without:
                 scores = torch.addcmul(scores, self._scores(batch, part)[0], term.weight)
         return scores, positives
 

@@ -4,8 +4,9 @@ from itertools import product
 
 import pytest
 
+from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.trainer import term_weights
-from recbole_perpeft.trainer.term_weights import FACTORS, NEAR, _Round, find_term_weights
+from recbole_perpeft.trainer.term_weights import AGAIN, FACTORS, NEAR, _Round, find_term_weights
 from tests.training import by_predict, mean_gain, scatter_groups
 
 
@@ -14,11 +15,9 @@ def test_both_weights_together_are_the_best_of_those_near(prepare, monkeypatch, 
     _, trainer, _, valid_data, _ = prepare(model=model)
     terms, before = list(trainer.model.score_terms.values()), (0.7, 0.2)
 
-    def found_first(search):
-        for term, weight in zip(terms, before, strict=True):
-            term.weight.fill_(weight)
-
-    monkeypatch.setattr(_Round, "scale", found_first)
+    for term, weight in zip(terms, before, strict=True):
+        term.weight.fill_(weight)
+    monkeypatch.setattr(_Round, "forms_together", lambda *_: None)
     find_term_weights(trainer, valid_data)
     found, gain = [float(term.weight) for term in terms], mean_gain(trainer, valid_data)
     gains = {}
@@ -42,7 +41,8 @@ def test_the_first_round_multiplies_both_weights_by_what_is_best(prepare, monkey
         scale(search)
 
     monkeypatch.setattr(_Round, "scale", watched)
-    monkeypatch.setattr(_Round, "together", lambda *_: None)
+    for later in ("forms_together", "together"):
+        monkeypatch.setattr(_Round, later, lambda *_: None)
     find_term_weights(trainer, valid_data)
     terms = list(trainer.model.score_terms.values())
     found, gain = [float(term.weight) for term in terms], mean_gain(trainer, valid_data)
@@ -79,7 +79,7 @@ def test_a_term_that_has_no_weight_yet_is_tried_with_all(prepare, monkeypatch):
 
 def test_one_term_alone_is_not_scaled(prepare, monkeypatch):
     _, trainer, _, valid_data, _ = prepare(purchase_term=False)
-    for together in ("scale", "together"):
+    for together in ("scale", "forms_together", "together"):
         monkeypatch.setattr(_Round, together, None)
     find_term_weights(trainer, valid_data)
     assert trainer.model.score_terms
@@ -90,6 +90,7 @@ def test_weights_are_the_same_whether_scores_of_the_backbone_are_kept_or_not(pre
     found = []
     for kept in (term_weights.KEPT, 0):
         monkeypatch.setattr(term_weights, "KEPT", kept)
+        trainer.model.score_terms[Part.CONTENT].weight.zero_()  # all anew
         find_term_weights(trainer, valid_data)
         found.append([(float(term.weight), float(term.decay)) for term in trainer.model.score_terms.values()])
     assert found[0] == found[1]
@@ -99,7 +100,7 @@ def test_weights_are_the_same_whether_scores_of_the_backbone_are_kept_or_not(pre
 @pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
 def test_weights_are_the_same_whatever_the_size_of_a_batch(prepare, monkeypatch, model, scored):
     monkeypatch.setattr(term_weights, "_FIRST", 13)  # every fourth of the 40 users, then every second
-    monkeypatch.setattr(term_weights, "_SECOND", (20, 20))
+    monkeypatch.setattr(term_weights, "_SECOND", (40, 40))
     monkeypatch.setattr(term_weights, "MEASURED", 7)
     mode = "full" if scored == "all items" else "uni7"
     evaluation = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": mode}
