@@ -13,7 +13,7 @@ from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
-from recbole_perpeft.trainer.term_weights import CANDIDATES, FACTORS, KEPT, MEASURED, NEAR, rounds
+from recbole_perpeft.trainer.term_weights import AGAIN, FACTORS, FORMS, KEPT, MEASURED, NEAR, SHARES_OF, rounds
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -118,6 +118,7 @@ def _once(sizes: Sizes, rates: Rates) -> list[Cost]:
     if _can_be_frozen(sizes):
         fixed += n * (_encoding(sizes, rates.forward) + rates.vectors)
     found.append(Cost("vectors of the content term", fixed, disk=_split(_vectors(sizes), _modules(sizes))[1]))
+    found.append(Cost("the first search for the terms' weights", _first_search(sizes, rates)))
     if sizes.groups > 1:
         found.append(Cost("the grouping", n * _GROUPED + _likeness(sizes, rates)))
     if _is_soft(sizes):
@@ -209,25 +210,45 @@ def _searched(sizes: Sizes, most: int) -> float:
 
 
 def _searches(sizes: Sizes, rates: Rates) -> float:
-    """Seconds of the searches for the terms' weights: scores of the backbone and of each form, and all mixtures."""
-    of_terms = {part: candidates for part, candidates in CANDIDATES.items() if sizes.settings[_SETTINGS[part]]}
+    """Seconds of a validation's search for the terms' weights: scores of parts, and all mixtures of them."""
+    of_terms, views = _forms(sizes), 1 + _can_be_frozen(sizes)  # with modules and without
     if not of_terms:
         return 0.0
-    measured = min(MEASURED, sizes.users)  # whose scores give the units
-    both, (first, second) = len(of_terms) > 1, rounds(sizes.items)
-    rows, seconds = _searched(sizes, first if both else second), 0.0
-    passes = 3 if both and rows * sizes.items > KEPT else 1  # the backbone's: for each term, and for both together
-    scores, views = passes * rates.score, 1 + _can_be_frozen(sizes)  # with modules and without, in the last round
-    for part, candidates in of_terms.items():
-        times = views if part is Part.CONTENT and not both else 1
-        forms = times * len({form for _, form in candidates})
-        scores += (forms + both) * rates.score + times * len(candidates) * rates.weighed  # with the other term
-        seconds += measured * (rates.user + sizes.items * (1 + forms + both) * (rates.score + rates.height))
-    if both:
-        scores += len(of_terms) * rates.score + len(FACTORS) * rates.weighed
-        of_second = (2 + views) * rates.score + views * len(NEAR) ** 2 * rates.weighed
-        seconds += _searched(sizes, second) * (rates.user + sizes.items * of_second)
-    return seconds + rows * (passes * rates.user + sizes.items * scores)
+    _, second = rounds(sizes.items)
+    if len(of_terms) == 1:
+        ((part, forms),) = of_terms.items()
+        forms *= views if part is Part.CONTENT else 1
+        mixed = forms * len(SHARES_OF[part])
+        return _of_search(sizes, rates, second, 1 + forms, mixed) + _of_search(sizes, rates, MEASURED, 1 + forms, 0)
+    pairs = math.prod(of_terms.values())
+    seconds = _of_search(sizes, rates, -(-second // 2), 1 + sum(of_terms.values()), pairs * len(AGAIN))
+    seconds += _of_search(sizes, rates, second, 2 + views, views * len(NEAR) ** 2)
+    units = 10 + sum(of_terms.values()) + (5 + views if views > 1 else 0)  # of the form in use too, beside the others
+    return seconds + _of_search(sizes, rates, MEASURED, units, 0)
+
+
+def _first_search(sizes: Sizes, rates: Rates) -> float:
+    """Seconds that the first search takes more: a round before it, and all of it once more."""
+    of_terms, (first, _) = _forms(sizes), rounds(sizes.items)
+    if len(of_terms) < 2:
+        return 0.0
+    kept = _searched(sizes, first) * sizes.items <= KEPT
+    mixed = sum(forms * len(SHARES_OF[part]) for part, forms in of_terms.items()) + len(FACTORS)
+    scored = (1 if kept else 3) + sum(of_terms.values()) + 2 * len(of_terms)  # the others beside each, and together
+    seconds = _of_search(sizes, rates, first, scored, mixed)
+    seconds += _of_search(sizes, rates, MEASURED, 2 * len(of_terms) + sum(of_terms.values()), 0)
+    return seconds + _searches(sizes, rates)
+
+
+def _forms(sizes: Sizes) -> dict[Part, int]:
+    """How many forms each term has that scores have."""
+    return {part: len(forms) for part, forms in FORMS.items() if sizes.settings[_SETTINGS[part]]}
+
+
+def _of_search(sizes: Sizes, rates: Rates, users: int, scored: int, mixed: int) -> float:
+    """Seconds in which parts of some users' scores are computed, and mixed so many times or, if never, measured."""
+    of_an_item = scored * rates.score + (mixed * rates.weighed if mixed else scored * rates.height)
+    return _searched(sizes, users) * (rates.user + sizes.items * of_an_item)
 
 
 def _carries_on(sizes: Sizes) -> bool:

@@ -21,12 +21,11 @@ KEPT = 2**25  # scores of the backbone that are kept for the whole of a round
 # How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
 # What is tried beside the weight, by the term's buffers.
-_FORMS = {
+FORMS = {
     Part.CONTENT: tuple({"decay": decay} for decay in (0.65, 0.8, 1.0)),
     Part.PURCHASES: tuple({"decay": decay, "damping": damping} for decay, damping in product((0.8, 1.0), (0.0, 0.5))),
 }
-_SHARES_OF = {Part.CONTENT: _SHARES, Part.PURCHASES: _SHARES[:1] + _SHARES[1::2]}
-CANDIDATES = {part: tuple(product(_SHARES_OF[part], range(len(forms)))) for part, forms in _FORMS.items()}
+SHARES_OF = {Part.CONTENT: _SHARES, Part.PURCHASES: _SHARES[:1] + _SHARES[1::2]}
 FACTORS = tuple(2 ** (step / 2) for step in range(-4, 7))  # that both weights are tried with, to 8
 NEAR = tuple(2 ** (step / 2) for step in range(-2, 3))  # that each is tried with beside each of the other's
 AGAIN = (0.5**0.5, 2**0.5)  # that each form of the purchase term is tried with
@@ -70,14 +69,14 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
                     term.weight.zero_()
                 search = _Round(model, terms, score, valid_data, first, k)
                 for part in terms:
-                    search.find(part, _FORMS[part])
+                    search.find(part, FORMS[part])
                 search.scale()
             for _ in range(2 if is_first else 1):  # so few users can be wrong
                 _Round(model, terms, score, valid_data, -(-second // 2), k).forms_together()
                 _Round(model, terms, score, valid_data, second, k).together(views)
         else:
             (part,) = terms
-            forms = [{**view, **form} for view, form in product(views, _FORMS[part])]
+            forms = [{**view, **form} for view, form in product(views, FORMS[part])]
             _Round(model, terms, score, valid_data, second, k).find(part, forms)
     if _goes_by_modules(terms) != by_modules:
         trainer.logger.info(
@@ -126,8 +125,8 @@ class _Round:
     def find(self, part: Part, forms: Sequence[dict[str, float]]) -> None:
         """Give one term the weight and the one of ``forms`` that are best beside all the rest."""
         term = self._terms[part]
-        weights = [[share * unit for share in _SHARES_OF[part]] for unit in self._units(part, forms)]
-        gains = torch.zeros(len(_SHARES_OF[part]), len(forms), dtype=torch.float64)
+        weights = [[share * unit for share in SHARES_OF[part]] for unit in self._units(part, forms)]
+        gains = torch.zeros(len(SHARES_OF[part]), len(forms), dtype=torch.float64)
         for number, batch in enumerate(self._batches):
             if not processes.is_own(number):
                 continue
@@ -173,9 +172,9 @@ class _Round:
     def forms_together(self) -> None:
         """Give both terms the forms that are best with each other, the purchase term a weight near its own."""
         (of_content, _), (of_purchases, _) = self._terms.items()
-        alike = self._near(of_content, _FORMS[of_content], (1.0,))
-        bought = self._near(of_purchases, _FORMS[of_purchases], AGAIN)
-        self._weigh_both(_FORMS[of_content], alike, _FORMS[of_purchases], bought)
+        alike = self._near(of_content, FORMS[of_content], (1.0,))
+        bought = self._near(of_purchases, FORMS[of_purchases], AGAIN)
+        self._weigh_both(FORMS[of_content], alike, FORMS[of_purchases], bought)
 
     def together(self, views: Sequence[dict[str, float]]) -> None:
         """Give both terms the weights, near those that they have, that are best with each other, and the best view."""
@@ -221,7 +220,7 @@ class _Round:
         (own,) = self._units(part, ({},))  # of the form that it has
         units = self._units(part, forms)
         if not weight:
-            return [[share * unit for share in _SHARES_OF[part]] for unit in units]
+            return [[share * unit for share in SHARES_OF[part]] for unit in units]
         return [[factor * weight * unit / own for factor in factors] for unit in units]
 
     def _sum(

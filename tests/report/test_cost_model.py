@@ -81,12 +81,12 @@ def test_the_total_is_the_sum_of_its_parts():
     steps = [seconds(found, f"steps in stage {stage}") for stage in (1, 3)]
     first, third = (seconds(found, f"a validation in stage {stage}") for stage in (1, 3))
     once = sum(cost.seconds for cost in found["Once"])
-    # the test is a validation without the searches: the first ranks, and scores in each form and with each candidate,
-    # and with both terms together; the last scores once, content as modules see it and without any, and mixes all
-    search = 1000 * (1e-4 + 10_000 * 1e-9 * (1 + (3 + 1) + 14 * 3 + (4 + 1) + 8 * 4 + 2 + 11))
-    search += 1000 * (1e-4 + 10_000 * 1e-9 * (1 + 1 + 2 + 2 * 7 * 7))
-    # 64 users give the units of both terms, in the first: the rest, of backbone and other term, and each form
-    search += 64 * (2 * 1e-4 + 10_000 * (1e-9 + 2e-9) * (2 + 3 + 2 + 4))
+    # the test is a validation without the searches: of the forms, and of the weights with modules and without
+    search = 1000 * (1e-4 + 10_000 * 1e-9 * (1 + 3 + 4 + 3 * 4 * 2))
+    search += 1000 * (1e-4 + 10_000 * 1e-9 * (1 + 1 + 2 + 2 * 5 * 5))
+    # every 16th user gives the units: of each form, of the one in use, and of content with modules and without, beside
+    # the backbone and the other term
+    search += 1000 / 16 * (1e-4 + 10_000 * (1e-9 + 2e-9) * ((3 + 5) + (3 + 6) + (3 + 4)))
     assert seconds(found, "In all") == pytest.approx(once + 3 * (steps[0] + first) + steps[1] + 2 * third - search)
     assert parts_of(found)["In all/4 epochs, 3 of them of stage 1, and the test"].memory == pytest.approx(
         sum(cost.memory for cost in found["Memory"])
@@ -174,16 +174,23 @@ def test_searches_read_every_so_many_th_user():
         )
         return round((slow - fast) / (1e-9 * 10_000))
 
-    rounds = [(1000, 1000), (1000, 2000), (1000, 3000), (1000, 6000)]
-    expected = [first * (14 * 3 + 8 * 4 + 11) + second * 7 * 7 for first, second in rounds]
+    rounds = [(1000, 1000), (2000, 2000), (3000, 3000), (3000, 6000)]
+    expected = [of_forms * 3 * 4 * 2 + of_weights * 5 * 5 for of_forms, of_weights in rounds]
     assert [searched(users) for users in (1000, 2000, 3000, 150_000)] == expected
 
 
 def test_a_validation_weighs_all_candidates_of_both_terms():
     fast, slow = (seconds(costs(sizes(), replace(RATES, weighed=weighed)), "in stage 1") for weighed in (1e-9, 3e-9))
     assert slow - fast == pytest.approx(
-        2e-9 * 1000 * 10_000 * (14 * 3 + 8 * 4 + 11 + 2 * 7 * 7)
-    )  # shares and decays; dampings; factors; of both together, with and without modules
+        2e-9 * 1000 * 10_000 * (3 * 4 * 2 + 2 * 5 * 5)
+    )  # forms of both and two weights; weights of both, with and without modules
+
+
+def test_the_first_search_has_a_round_more_and_goes_over_all_twice():
+    fast, slow = (seconds(costs(sizes(), replace(RATES, weighed=weighed)), "first search") for weighed in (1e-9, 3e-9))
+    of_the_round = 14 * 3 + 8 * 4 + 11  # shares and decays; dampings; factors
+    assert slow - fast == pytest.approx(2e-9 * 1000 * 10_000 * (of_the_round + 3 * 4 * 2 + 2 * 5 * 5))
+    assert seconds(costs(sizes(purchase_term=False), RATES), "first search") == 0
 
 
 def test_a_term_alone_has_the_backbone_scored_once():

@@ -2,11 +2,14 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
+import torch
 
-from recbole_perpeft.model.score_parts import Part
+from recbole_perpeft.evaluation.ranked_rows import model_scorer
+from recbole_perpeft.model.score_parts import Part, only
 from recbole_perpeft.trainer import term_weights
-from recbole_perpeft.trainer.term_weights import AGAIN, FACTORS, NEAR, _Round, find_term_weights
+from recbole_perpeft.trainer.term_weights import AGAIN, FACTORS, FORMS, NEAR, _Round, find_term_weights
 from tests.training import by_predict, mean_gain, scatter_groups
 
 
@@ -57,6 +60,72 @@ def test_the_first_round_multiplies_both_weights_by_what_is_best(prepare, monkey
     assert gain == pytest.approx(max(gains.values()), abs=1e-6)
     weights = [[factor * weight for weight in before[0]] for factor in FACTORS]
     assert any(found == pytest.approx(tried) for tried in weights)
+
+
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
+def test_forms_are_those_that_are_best_with_each_other(prepare, monkeypatch, model):
+    monkeypatch.setattr(_Round, "together", lambda *_: None)
+    _, trainer, _, valid_data, _ = prepare(model=model)
+    terms = trainer.model.score_terms
+    before = dict(zip(terms, (0.7, 0.2), strict=True))
+    tried = {part: [] for part in terms}
+    for part, term in terms.items():
+        term.weight.fill_(before[part])
+        now = spread(trainer, valid_data, part)
+        was = [(name, float(getattr(term, name))) for name in FORMS[part][0]]
+        for form in FORMS[part]:
+            put(term, **form)
+            weight = before[part] * now / spread(trainer, valid_data, part)
+            factors = (1,) if part is Part.CONTENT else AGAIN
+            tried[part] += [{**form, "weight": factor * weight} for factor in factors]
+        put(term, **dict(was))
+    find_term_weights(trainer, valid_data)
+    gain = mean_gain(trainer, valid_data)
+    gains = []
+    for forms in product(*tried.values()):
+        for term, form in zip(terms.values(), forms, strict=True):
+            put(term, **form)
+        gains.append(mean_gain(trainer, valid_data))
+    assert len(gains) == 3 * 4 * 2
+    assert len(set(gains)) > 1
+    assert gain == pytest.approx(max(gains), abs=1e-6)
+
+
+def put(term, **values):
+    for name, value in values.items():
+        getattr(term, name).fill_(value)
+
+
+@torch.no_grad()
+def spread(trainer, loader, part):
+    """How far the best ranked item is above the mean by a part of the scores alone, in the mean of the users."""
+    heights = []
+    for batch in loader:
+        with model_scorer(trainer, loader) as score, only(part, trainer.model):
+            _, scores, *_ = score(batch)
+        heights += [float(row.max() - row[row.isfinite()].mean()) for row in scores]
+    return np.mean(heights)
+
+
+def test_a_search_starts_from_what_the_validation_before_has_found(prepare, monkeypatch):
+    _, trainer, _, valid_data, _ = prepare()
+    asked = []
+    monkeypatch.setattr(_Round, "find", watched(_Round.find, asked, "find"))
+    monkeypatch.setattr(_Round, "together", watched(_Round.together, asked, "together"))
+    find_term_weights(trainer, valid_data)
+    assert asked == ["find", "find", "together", "together"]
+    for term in trainer.model.score_terms.values():
+        term.weight.fill_(0.3)
+    find_term_weights(trainer, valid_data)
+    assert asked[4:] == ["together"]
+
+
+def watched(method, asked, name):
+    def call(*arguments):
+        asked.append(name)
+        return method(*arguments)
+
+    return call
 
 
 def test_a_term_that_has_no_weight_yet_is_tried_with_all(prepare, monkeypatch):
