@@ -2,9 +2,9 @@
 
     python benchmarks/weight_search.py saved/<checkpoint>.pth --turns 4
 
-Finds the weights of one and the same model several times, each time by other users: in the first round alone, and as
-the package does, in both. Prints the processor's seconds, and NDCG@20 of all users with what was found, in validation
-and in the test.
+Finds the weights of one and the same model several times, each time by other users: anew, as in a training's first
+validation, and from those of the turn before, as in the next ones. Prints the processor's seconds, and NDCG@20 of all
+users with what was found, in validation and in the test.
 """
 
 import argparse
@@ -36,14 +36,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=4)
     arguments = parser.parse_args()
     _, trainer, _, valid_data, test_data = load(arguments.checkpoint, config_dict={"show_progress": False})
-    first, second = term_weights.rounds(trainer.model.n_items)
-    ways = {"the first round": (1, (1.0,)), "both rounds": (second, term_weights.NEAR)}
     print("| | turn | content: weight, decay | purchases: weight, decay, damping | validation | test | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, (rows, near) in ways.items():
-        term_weights.rounds, term_weights.NEAR = lambda n_items, rows=rows: (first, rows), near
+    for name in ("anew", "from the turn before"):
         for turn in range(arguments.turns):
             term_weights.some_batches = users_from(turn)
+            if name == "anew":
+                for term in trainer.model.score_terms.values():
+                    term.weight.zero_()
             start = time.process_time()
             term_weights.find_term_weights(trainer, valid_data)
             seconds = time.process_time() - start

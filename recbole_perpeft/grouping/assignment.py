@@ -1,6 +1,7 @@
 """Which group each user who trains belongs to, from the model and the training purchases alone."""
 
 import numpy as np
+import torch
 
 from recbole_perpeft.grouping.clustering import regroup_users
 from recbole_perpeft.utils import processes
@@ -34,17 +35,22 @@ def best_groups(model, train_data) -> tuple[np.ndarray, np.ndarray]:
     return users, regroup_users(sums / numbers[:, None])
 
 
-def losses_of_users(model, train_data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def losses_of_users(model, train_data, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How well each group's module predicts the training purchases of each user.
 
     Of several processes, which all call it, each asks some of the modules.
+
+    Parameters
+    ----------
+    rows
+        Of the loader's purchases those that are looked at, of whole users; None: all.
 
     Returns
     -------
     tuple
         User ids ``[n]``, the sums of their purchases' losses ``[n, num_groups]``, and of how many purchases ``[n]``.
     """
-    prefixes = train_data.purchases
+    prefixes = train_data.purchases if rows is None else train_data.purchases[torch.from_numpy(rows)]
     users, row_of = np.unique(prefixes[train_data._dataset.uid_field].numpy(), return_inverse=True)
     model.encode_catalogues()
     own = [group for group in range(model.num_groups) if processes.is_own(group)]

@@ -2,6 +2,7 @@
 
 import torch
 
+DRAWN_AT = 2.0  # temperature of the posterior that groups are drawn from in training (docs/method.md)
 _NEGLIGIBLE = 0.02  # a smaller share moves no item, and costs as much to compute as any
 
 
@@ -38,3 +39,10 @@ def soft_shares(own: torch.Tensor, posterior: torch.Tensor, softness: float | to
     least = shares.max(dim=1, keepdim=True).values.clamp(max=_NEGLIGIBLE)
     shares = shares.masked_fill(shares < least, 0)
     return shares / shares.sum(dim=1, keepdim=True)
+
+
+def drawn(posterior: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A group for each user, each as likely as ``posterior [n, num_groups]`` says, ``[n]``, on the CPU."""
+    shares = posterior.cpu()
+    chances = torch.rand(len(shares), 1, generator=generator)
+    return (shares.cumsum(dim=1) < chances).sum(dim=1).clamp(max=shares.shape[1] - 1)

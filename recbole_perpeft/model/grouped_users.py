@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import BY_USER
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
-from recbole_perpeft.grouping.posterior import posteriors, soft_shares
+from recbole_perpeft.grouping.posterior import DRAWN_AT, drawn, posteriors, soft_shares
 from recbole_perpeft.model.read_purchases import ReadsPurchases
 
 
@@ -28,7 +28,7 @@ class GroupedUsersMixin(ReadsPurchases):
         How often users were moved to the group that predicts them best; from the first time on new users are too.
     group_losses : torch.FloatTensor
         With ``soft_groups``: sum of the losses of each user's training purchases under each group's module,
-        ``[n_users, num_groups]``.
+        ``[n_users, num_groups]``; zeros until they are known.
     group_softness, group_temperature : torch.FloatTensor
         With ``soft_groups``: see :mod:`~recbole_perpeft.grouping.posterior`; ``group_softness`` is 0 until it is found.
     only_group : int or None
@@ -172,8 +172,27 @@ class GroupedUsersMixin(ReadsPurchases):
     def personalise(self, users: np.ndarray, groups: np.ndarray) -> None:
         """Put ``users [n]`` into ``groups [n]``; every group starts from a copy of the global module and projector."""
         self.user_groups.fill_(-1)
+        if hasattr(self, "group_losses"):
+            self.group_losses.zero_()
         self.move(users, groups)
         self.item_tower.personalise(self.num_groups)
+
+    def posteriors_in_training(self, losses: torch.Tensor) -> torch.Tensor:
+        """How likely each group is to be that of users with such ``losses [n, num_groups]``, ``[n, num_groups]``."""
+        return posteriors(losses, self.group_sizes().to(losses.device), DRAWN_AT)
+
+    def follow(self, users: np.ndarray, losses: torch.Tensor) -> None:
+        """Put ``users [n]`` into the groups that are likeliest by ``losses [n, num_groups]``, which are kept."""
+        self.group_losses[torch.from_numpy(users).to(self.device)] = losses.to(self.group_losses)
+        self.move(users, self.posteriors_in_training(losses).argmax(dim=1).cpu().numpy())
+        self.regroupings += 1
+
+    def drawn_groups(self, generator: torch.Generator) -> np.ndarray:
+        """A group for every user id, ``[n_users]``: drawn, or the user's own as long as no losses are known."""
+        groups, losses = self.user_groups.cpu().clone(), self.group_losses.cpu()
+        known = losses.any(dim=1) & (groups >= 0)
+        groups[known] = drawn(self.posteriors_in_training(losses[known]), generator)
+        return groups.numpy()
 
     def regroup(self, users: np.ndarray, groups: np.ndarray) -> int:
         """Put ``users [n]`` into ``groups [n]`` that follow from how well each predicts them; gives how many moved."""

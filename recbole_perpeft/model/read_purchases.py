@@ -79,6 +79,12 @@ class ReadsPurchases:
         rows = F.embedding(items, self.item_tower.weight)  # [n, length, width], zeros for padding
         return rows.sum(dim=1) / (items > 0).sum(dim=1, keepdim=True).clamp(min=1)
 
+    @property
+    def groups_differ_by_content(self) -> bool:
+        """Whether each group's module has learnt from the content term in what items are alike."""
+        term = self.item_tower.content_term
+        return term is not None and term.is_learnt and self.item_tower.encoder.num_groups > 1
+
     @torch.no_grad()
     def losses_by_group(
         self, prefixes: Interaction, batch_size: int = 1024, groups: Iterable[int] | None = None
@@ -103,8 +109,7 @@ class ReadsPurchases:
             ``[n, num_groups]``; zeros for other groups.
         """
         self.eval()
-        term = self.item_tower.content_term
-        by_content = term is not None and term.is_learnt and self.item_tower.encoder.num_groups > 1
+        by_content = self.groups_differ_by_content
         drawn = self._drawn_items(by_content)
         batch_size = max(1, min(batch_size, _SCORES // (self.n_items if drawn is None else len(drawn))))
         losses = torch.zeros(len(prefixes), self.num_groups)

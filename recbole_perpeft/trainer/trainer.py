@@ -194,6 +194,12 @@ class PerPEFTTrainer(TellingTrainer):
         every, since = self.config["regroup_epochs"], epoch - self.global_epochs
         return self.stage is Stage.PERSONALISED and bool(every) and since > 0 and since % every == 0
 
+    @property
+    def _users_follow(self) -> bool:
+        """Whether users go by how well the modules of their groups predict what they bought."""
+        differ = self.stage is Stage.PERSONALISED and self.model.groups_differ_by_content
+        return differ and hasattr(self.model, "group_losses") and not self.config["regroup_epochs"]
+
     # -- epochs -----------------------------------------------------------------------------------------------------
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
@@ -203,6 +209,8 @@ class PerPEFTTrainer(TellingTrainer):
         self.epoch = epoch_idx
         self.stopping_step = patience(self)
         self._regroup(train_data, epoch_idx)
+        if self._users_follow:
+            self.groups.draw(train_data, epoch_idx)
         self.model.fix_likeness(train_data.purchases)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates
@@ -226,6 +234,8 @@ class PerPEFTTrainer(TellingTrainer):
     def _valid_epoch(self, valid_data, show_progress=False):
         """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
         with self.steps.averaged():
+            if self._users_follow:
+                self.groups.follow(self._train_data, self.epoch)
             find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):

@@ -3,12 +3,16 @@
 from logging import getLogger
 
 import numpy as np
+import torch
 from torch import nn
 
 from recbole_perpeft.data.dataloader import UserBatchLoader
-from recbole_perpeft.grouping.assignment import best_groups, stage_2_groups
+from recbole_perpeft.grouping.assignment import best_groups, losses_of_users, stage_2_groups
 from recbole_perpeft.trainer.stage_report import grouping_report, small_groups_report
 from recbole_perpeft.utils import processes
+
+_PURCHASES = 2**14  # by which users follow the modules, at a validation
+_TOLD = 0.5  # how likely the likeliest group is in the mean, from which on they do: likelier than all others together
 
 
 class UserGroups:
@@ -45,6 +49,33 @@ class UserGroups:
         moved = self._model.regroup(users, processes.of_first(groups))
         self.use(loader)
         getLogger().info(f"{moved} users changed their group, sizes now {self._sizes(groups)}")
+
+    def follow(self, loader: UserBatchLoader, epoch: int) -> None:
+        """Let users belong to the groups whose modules predict their purchases best, other ones of many each time.
+
+        Not as long as the modules are too alike to tell: users would be spread over the groups by chance.
+        """
+        users, sums, _ = losses_of_users(self._model, loader, self._of_some(loader, epoch))
+        losses = processes.of_first(torch.from_numpy(sums))
+        if self._model.posteriors_in_training(losses).max(dim=1).values.mean() < _TOLD:
+            return
+        before = self._model.user_groups.clone()
+        self._model.follow(users, losses)
+        moved = int((self._model.user_groups != before).sum())
+        getLogger().info(f"{moved} of {len(users)} users belong to another group than before")
+
+    def _of_some(self, loader: UserBatchLoader, epoch: int) -> np.ndarray | None:
+        """Rows of the purchases of some users, other ones in each ``epoch``; None: all, where they are few."""
+        users = loader.purchases[self._model.USER_ID].numpy()
+        turns = -(-len(users) // _PURCHASES)
+        return (
+            np.flatnonzero(users % turns == epoch // max(self._config["eval_step"], 1) % turns) if turns > 1 else None
+        )
+
+    def draw(self, loader: UserBatchLoader, epoch: int) -> None:
+        """Let ``loader`` make the batches of an epoch of groups that are drawn, each as likely as it is the user's."""
+        generator = torch.Generator().manual_seed((self._config["seed"] * 100_003 + epoch) % 2**32)
+        loader.set_groups(self._model.drawn_groups(generator), self._config["group_negatives"])
 
     def use(self, loader: UserBatchLoader) -> None:
         """Let ``loader`` make batches of the model's groups; those that are too small are named, if they are new."""
