@@ -146,6 +146,19 @@ def test_a_term_that_has_no_weight_yet_is_tried_with_all(prepare, monkeypatch):
     assert gain > mean_gain(trainer, valid_data)
 
 
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
+def test_a_term_that_has_fallen_out_of_use_comes_back_when_it_is_of_use(prepare, model):
+    """Near a weight that changes no rank all gains are equal, and of these the smallest weight would be taken."""
+    _, trainer, _, valid_data, _ = prepare(model=model)
+    content, purchases = trainer.model.score_terms.values()
+    content.weight.fill_(1e-9)
+    purchases.weight.fill_(0.01)
+    before = mean_gain(trainer, valid_data)
+    find_term_weights(trainer, valid_data)
+    assert content.weight > 0.1
+    assert mean_gain(trainer, valid_data) > before
+
+
 def test_one_term_alone_is_not_scaled(prepare, monkeypatch):
     _, trainer, _, valid_data, _ = prepare(purchase_term=False)
     for together in ("scale", "forms_together", "together"):
