@@ -36,14 +36,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=4)
     arguments = parser.parse_args()
     _, trainer, _, valid_data, test_data = load(arguments.checkpoint, config_dict={"show_progress": False})
-    first, second = term_weights.rounds(trainer.model.n_items)
-    ways = {"the first round": (1, (1.0,)), "both rounds": (second, term_weights.NEAR)}
+    search = term_weights._Round
+    second = {name: getattr(search, name) for name in ("forms_together", "together")}
+    ways = {"the first round": dict.fromkeys(second, lambda *_: None), "both rounds": second}
     print("| | turn | content: weight, decay | purchases: weight, decay, damping | validation | test | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, (rows, near) in ways.items():
-        term_weights.rounds, term_weights.NEAR = lambda n_items, rows=rows: (first, rows), near
+    for name, methods in ways.items():
+        for method, done in methods.items():
+            setattr(search, method, done)
         for turn in range(arguments.turns):
             term_weights.some_batches = users_from(turn)
+            for term in trainer.model.score_terms.values():
+                term.weight.zero_()  # else a search starts from what the one before has found
             start = time.process_time()
             term_weights.find_term_weights(trainer, valid_data)
             seconds = time.process_time() - start
