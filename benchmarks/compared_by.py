@@ -34,6 +34,9 @@ def main() -> None:
     for name, by_modules in WAYS.items():
         tower.content_term.by_modules.fill_(by_modules)
         term_weights.views_of = lambda *_, by_modules=by_modules: ({"by_modules": by_modules},)
+        for term in trainer.model.score_terms.values():
+            if term is not None:
+                term.weight.zero_()  # else the second way's search starts from what the first's has found
         term_weights.find_term_weights(trainer, valid_data)
         results = [trainer.evaluate(data, load_best_model=False)[METRIC] for data in (valid_data, test_data)]
         lines.append([name, *(f"{result:.4f}" for result in results)])

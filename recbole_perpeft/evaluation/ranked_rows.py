@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.evaluator import Evaluator
 from recbole.evaluator.collector import DataStruct
 from recbole.trainer import Trainer
+from recbole.utils import EvaluatorType
 
 from recbole_perpeft.config.metric_checks import OF_PROBABILITIES
 from recbole_perpeft.data.eval_dataloader import FullRankingLoader
@@ -76,7 +78,7 @@ def users_of_rows(users: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
 
 @contextmanager
 def model_scorer(trainer: Trainer, data) -> Iterator[Callable[[tuple], tuple]]:
-    """For a while, RecBole's way of scoring a batch of ``data`` by the trainer's model as it is.
+    """For a while, RecBole's way of scoring a batch of ``data`` by the trainer's model as it is, as rankings.
 
     The model knows the purchases that ``data`` asks it to know.
     """
@@ -84,9 +86,22 @@ def model_scorer(trainer: Trainer, data) -> Iterator[Callable[[tuple], tuple]]:
     if isinstance(data, FullRankingLoader) and hasattr(model, "user_groups"):
         data.order_by(model.user_groups.cpu().numpy())
     trainer.tot_item_num = data._dataset.item_num
-    full = isinstance(data, FullSortEvalDataLoader)
+    if isinstance(data, FullSortEvalDataLoader):
+        score = trainer._full_sort_batch_eval
+    elif trainer.config["eval_type"] == EvaluatorType.RANKING:
+        score = trainer._neg_sample_batch_eval
+    else:
+        score = partial(_ranked_values, trainer)
     with knowing(model, data):
-        yield trainer._full_sort_batch_eval if full else trainer._neg_sample_batch_eval
+        yield score
+
+
+def _ranked_values(trainer: Trainer, batch: tuple) -> tuple:
+    """What RecBole gives where metrics are of rankings, in an evaluation that judges scores one by one."""
+    interaction, values, positive_u, positive_i = trainer._neg_sample_batch_eval(batch)
+    scores = values.new_full((int(positive_u[-1]) + 1, trainer.tot_item_num), -torch.inf)
+    scores[batch[1], interaction[trainer.config["ITEM_ID_FIELD"]]] = values
+    return interaction, scores, positive_u, positive_i
 
 
 @torch.no_grad()
@@ -99,6 +114,6 @@ def check_scores(trainer: Trainer, data) -> None:
         If the scores of a batch of ``data`` are to be probabilities and are not.
     """
     if any(name.lower() in OF_PROBABILITIES for name in trainer.config["metrics"]):
-        with random_state_kept(), model_scorer(trainer, data) as score:
-            _, scores, *_ = score(next(iter(data)))
+        with random_state_kept(), knowing(trainer.model.eval(), data):
+            _, scores, *_ = trainer._neg_sample_batch_eval(next(iter(data)))  # one by one, as they judge them
         refuse_no_probabilities(trainer.config, scores)

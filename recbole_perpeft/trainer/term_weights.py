@@ -20,6 +20,7 @@ _SCORED = 2**27  # scores of one part in the second round
 KEPT = 2**25  # scores of the backbone that are kept for the whole of a round
 # How far the term's best item is above its mean, as a share of how far the best of the other scores is above theirs.
 _SHARES = (0.0, *(0.03 * 10 ** (step / 6) for step in range(13)))  # to 3, above which the others have no say
+_LEAST = 0.01  # share below which a weight is as none: it changes so few ranks that it would only fall on
 # What is tried beside the weight, by the term's buffers.
 FORMS = {
     Part.CONTENT: tuple({"decay": decay} for decay in (0.65, 0.8, 1.0)),
@@ -213,13 +214,13 @@ class _Round:
         _take(purchases, {**forms_of_purchases[other], "weight": weights_of_purchases[other][tried]})
 
     def _near(self, part: Part, forms: Sequence[dict[str, float]], factors: Sequence[float]) -> list[list[float]]:
-        """Weights to try of each form: near the term's own, or, if it has none yet, all that are tried alone."""
+        """Weights to try of each form: near the term's own, or, if it has as good as none, all that are tried alone."""
         weight = float(self._terms[part].weight)
         if weight and len(forms) == 1:
             return [[factor * weight for factor in factors]]
         (own,) = self._units(part, ({},))  # of the form that it has
         units = self._units(part, forms)
-        if not weight:
+        if weight < _LEAST * own:
             return [[share * unit for share in SHARES_OF[part]] for unit in units]
         return [[factor * weight * unit / own for factor in factors] for unit in units]
 

@@ -146,6 +146,19 @@ def test_a_term_that_has_no_weight_yet_is_tried_with_all(prepare, monkeypatch):
     assert gain > mean_gain(trainer, valid_data)
 
 
+@pytest.mark.parametrize("model", ["PerPEFTSASRec", "PerPEFTBPR"])
+def test_a_term_that_has_fallen_out_of_use_comes_back_when_it_is_of_use(prepare, model):
+    """Near a weight that changes no rank all gains are equal, and of these the smallest weight would be taken."""
+    _, trainer, _, valid_data, _ = prepare(model=model)
+    content, purchases = trainer.model.score_terms.values()
+    content.weight.fill_(1e-9)
+    purchases.weight.fill_(0.01)
+    before = mean_gain(trainer, valid_data)
+    find_term_weights(trainer, valid_data)
+    assert content.weight > 0.1
+    assert mean_gain(trainer, valid_data) > before
+
+
 def test_one_term_alone_is_not_scaled(prepare, monkeypatch):
     _, trainer, _, valid_data, _ = prepare(purchase_term=False)
     for together in ("scale", "forms_together", "together"):
@@ -183,3 +196,17 @@ def test_weights_are_the_same_whatever_the_size_of_a_batch(prepare, monkeypatch,
     assert any(found[0][::2])
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_an_evaluation_of_single_scores_finds_the_weights_that_its_rankings_would(prepare):
+    """Those of AUC over all scores, whose batches have a score for each user and candidate."""
+    settings = {"eval_args": {"mode": "uni7"}, "topk": [20]}
+    found = []
+    for metrics in ({"metrics": ["AUC"], "valid_metric": "AUC"}, {"metrics": ["GAUC"], "valid_metric": "GAUC"}):
+        _, trainer, _, valid_data, _ = prepare(**settings, **metrics)
+        find_term_weights(trainer, valid_data)
+        trainer.evaluate(valid_data, load_best_model=False)
+        terms = trainer.model.score_terms.values()
+        found.append([float(value) for term in terms for value in (term.weight, term.decay)])
+    assert any(found[0][::2])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
