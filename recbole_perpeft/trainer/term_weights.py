@@ -64,10 +64,8 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     with torch.no_grad(), model_scorer(trainer, valid_data) as score:
         views = views_of(terms.get(Part.CONTENT), model)
         if len(terms) > 1:
-            is_first = not all(term.weight for term in terms.values())
+            is_first = not any(term.weight for term in terms.values())
             if is_first:  # else the weights of the validation before are near
-                for term in terms.values():
-                    term.weight.zero_()
                 search = _Round(model, terms, score, valid_data, first, k)
                 for part in terms:
                     search.find(part, FORMS[part])
@@ -214,14 +212,14 @@ class _Round:
         _take(purchases, {**forms_of_purchases[other], "weight": weights_of_purchases[other][tried]})
 
     def _near(self, part: Part, forms: Sequence[dict[str, float]], factors: Sequence[float]) -> list[list[float]]:
-        """Weights to try of each form: near the term's own, or, if it has as good as none, all that are tried alone."""
+        """Weights to try of each form: near the term's own or, if it has as good as none, some of all."""
         weight = float(self._terms[part].weight)
         if weight and len(forms) == 1:
             return [[factor * weight for factor in factors]]
         (own,) = self._units(part, ({},))  # of the form that it has
         units = self._units(part, forms)
         if weight < _LEAST * own:
-            return [[share * unit for share in SHARES_OF[part]] for unit in units]
+            return [[share * unit for share in SHARES_OF[part][::3]] for unit in units]
         return [[factor * weight * unit / own for factor in factors] for unit in units]
 
     def _sum(
