@@ -41,6 +41,14 @@ def soft_shares(own: torch.Tensor, posterior: torch.Tensor, softness: float | to
     return shares / shares.sum(dim=1, keepdim=True)
 
 
+def posteriors_in_training(losses: torch.Tensor) -> torch.Tensor:
+    """The same of ``losses [n, num_groups]`` while modules learn, ``[n, num_groups]``.
+
+    Whatever the groups' sizes: else, of users who differ little, the largest group would take all.
+    """
+    return torch.softmax(-losses / DRAWN_AT, dim=1)
+
+
 def drawn(posterior: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A group for each user, each as likely as ``posterior [n, num_groups]`` says, ``[n]``, on the CPU."""
     shares = posterior.cpu()
