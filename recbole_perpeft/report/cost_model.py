@@ -8,12 +8,13 @@ from recbole_perpeft.evaluation.rank_gain import ROWS
 from recbole_perpeft.grouping.likeness_groups import LENGTH, PURCHASES
 from recbole_perpeft.likeness.mixture import ITEMS, predictions
 from recbole_perpeft.model.content_loss import TABLES
-from recbole_perpeft.model.read_purchases import DRAWN, MOST_COMPARED
+from recbole_perpeft.model.read_purchases import DRAWN, DRAWN_BY_CONTENT, MOST_COMPARED
 from recbole_perpeft.model.score_parts import Part
 from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
 from recbole_perpeft.trainer.term_weights import AGAIN, FACTORS, FORMS, KEPT, MEASURED, NEAR, SHARES_OF, rounds
+from recbole_perpeft.trainer.user_groups import FOLLOWED
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -195,7 +196,15 @@ def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds of a validation that ranks every item for every user."""
     added = bool(sizes.settings["purchase_term"]) * sizes.purchases * sizes.near_items * rates.added
     ranked = sizes.users * (rates.user + sizes.items * rates.score + added) + groups * _CALLS * _OF_A_CALL
-    return _encoded(sizes, rates, groups) + ranked + _searches(sizes, rates)
+    return _encoded(sizes, rates, groups) + ranked + _searches(sizes, rates) + _followed(sizes, rates, groups)
+
+
+def _followed(sizes: Sizes, rates: Rates, groups: int) -> float:
+    """Seconds in which it is found what groups' modules some users' purchases go by."""
+    if groups == 1 or not (_is_soft(sizes) and _learns_content(sizes)) or sizes.settings["regroup_epochs"]:
+        return 0.0
+    purchases = sizes.users * max(sizes.purchases - 1, 0)
+    return groups * min(purchases, FOLLOWED) * min(sizes.items, DRAWN_BY_CONTENT) * rates.loss
 
 
 def _encoded(sizes: Sizes, rates: Rates, groups: int) -> float:

@@ -12,7 +12,7 @@ from recbole_perpeft.grouping.posterior import posteriors_in_training
 from recbole_perpeft.trainer.stage_report import grouping_report, small_groups_report
 from recbole_perpeft.utils import processes
 
-_PURCHASES = 2**14  # by which users follow the modules, at a validation
+FOLLOWED = 2**14  # by which users follow the modules, at a validation
 _TOLD = 0.5  # how likely the likeliest group is in the mean, from which on they do: likelier than all others together
 
 
@@ -68,7 +68,7 @@ class UserGroups:
     def _of_some(self, loader: UserBatchLoader, epoch: int) -> np.ndarray | None:
         """Rows of the purchases of some users, other ones in each ``epoch``; None: all, where they are few."""
         users = loader.purchases[self._model.USER_ID].numpy()
-        turns = -(-len(users) // _PURCHASES)
+        turns = -(-len(users) // FOLLOWED)
         return (
             np.flatnonzero(users % turns == epoch // max(self._config["eval_step"], 1) % turns) if turns > 1 else None
         )

@@ -117,7 +117,8 @@ def test_soft_groups_have_all_items_encoded_again():
     soft, hard = (seconds(costs(sizes(soft_groups=soft), RATES), "Once/") for soft in (True, False))
     at_once = replace(RATES, forward={"image": 0.0, "text": 0.0}, projected=0.0, vectors=0.0)
     without = [seconds(costs(sizes(soft_groups=soft), at_once), "Once/") for soft in (True, False)]
-    eight, one = (seconds(costs(sizes(), RATES), f"a validation in stage {stage}") for stage in (3, 1))
+    moving = {"regroup_epochs": 1}  # else a validation also asks which group predicts what users bought
+    eight, one = (seconds(costs(sizes(**moving), RATES), f"a validation in stage {stage}") for stage in (3, 1))
     of_a_group = 8 / 7 * (eight - one)  # with what calls cost, which is little here
     assert (soft - hard) - (without[0] - without[1]) == pytest.approx(of_a_group, rel=0.02)
 
@@ -200,6 +201,22 @@ def test_a_term_alone_has_the_backbone_scored_once():
         seconds(costs(sizes(**alone), replace(RATES, user=user)), "a validation in stage 1") for user in (1e-4, 2e-4)
     )
     assert slow - fast == pytest.approx(1e-4 * (100_000 + 100_000 / 67 + 64))  # ranked, searched, for the units
+
+
+def test_a_validation_asks_every_module_for_some_users_purchases():
+    def asked(groups, users, **settings):
+        fast, slow = (
+            seconds(
+                costs(sizes(users=users, num_groups=groups, **settings), replace(RATES, loss=loss)),
+                f"a validation in stage 3, {groups} groups",
+            )
+            for loss in (1e-9, 2e-9)
+        )
+        return round((slow - fast) / (1e-9 * 4096))
+
+    assert asked(4, 1000) == 4 * 1000 * 9
+    assert asked(4, 100_000) == 4 * 2**14
+    assert asked(4, 1000, soft_groups=False) == asked(4, 1000, regroup_epochs=2) == 0
 
 
 def test_portions_take_time_for_memory():

@@ -92,7 +92,7 @@ def test_users_do_not_follow_without_soft_groups_or_where_they_move_all_at_once(
 
 
 def test_of_many_users_some_follow_at_each_validation(prepare, told, monkeypatch):
-    monkeypatch.setattr(user_groups, "_PURCHASES", 100)
+    monkeypatch.setattr(user_groups, "FOLLOWED", 100)
     trainer, _ = fit(prepare, stop_after=2, **SETTINGS)
     model, train_data = trainer.model, trainer._train_data
     turns = -(-len(train_data.purchases) // 100)
