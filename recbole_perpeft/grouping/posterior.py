@@ -41,12 +41,17 @@ def soft_shares(own: torch.Tensor, posterior: torch.Tensor, softness: float | to
     return shares / shares.sum(dim=1, keepdim=True)
 
 
-def posteriors_in_training(losses: torch.Tensor) -> torch.Tensor:
-    """The same of ``losses [n, num_groups]`` while modules learn, ``[n, num_groups]``.
+def tell_apart(losses: torch.Tensor) -> bool:
+    """Whether modules tell users apart: one group is likelier than all others together, in the mean of the users.
 
-    Whatever the groups' sizes: else, of users who differ little, the largest group would take all.
+    Whatever the groups' sizes: modules that tell nothing would leave all users to the largest.
+
+    Parameters
+    ----------
+    losses
+        As of :func:`posteriors`, ``[n, num_groups]``.
     """
-    return torch.softmax(-losses / DRAWN_AT, dim=1)
+    return bool(torch.softmax(-losses / DRAWN_AT, dim=1).max(dim=1).values.mean() > 0.5)
 
 
 def drawn(posterior: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

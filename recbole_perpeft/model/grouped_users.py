@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from recbole_perpeft.config.choices import BY_USER
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
-from recbole_perpeft.grouping.posterior import drawn, posteriors, posteriors_in_training, soft_shares
+from recbole_perpeft.grouping.posterior import DRAWN_AT, drawn, posteriors, soft_shares
 from recbole_perpeft.model.read_purchases import ReadsPurchases
 
 
@@ -180,14 +180,18 @@ class GroupedUsersMixin(ReadsPurchases):
     def follow(self, users: np.ndarray, losses: torch.Tensor) -> None:
         """Put ``users [n]`` into the groups that are likeliest by ``losses [n, num_groups]``, which are kept."""
         self.group_losses[torch.from_numpy(users).to(self.device)] = losses.to(self.group_losses)
-        self.move(users, losses.argmin(dim=1).cpu().numpy())
+        self.move(users, self._chances(losses).argmax(dim=1).numpy())
         self.regroupings += 1
+
+    def _chances(self, losses: torch.Tensor) -> torch.Tensor:
+        """How likely each group is to be that of users with such ``losses [n, num_groups]``, on the CPU, as they."""
+        return posteriors(losses.cpu(), self.group_sizes().cpu(), DRAWN_AT)
 
     def drawn_groups(self, generator: torch.Generator) -> np.ndarray:
         """A group for every user id, ``[n_users]``: drawn, or the user's own as long as no losses are known."""
         groups, losses = self.user_groups.cpu().clone(), self.group_losses.cpu()
         known = losses.any(dim=1) & (groups >= 0)
-        groups[known] = drawn(posteriors_in_training(losses[known]), generator)
+        groups[known] = drawn(self._chances(losses[known]), generator)
         return groups.numpy()
 
     def regroup(self, users: np.ndarray, groups: np.ndarray) -> int:

@@ -201,7 +201,8 @@ def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:
 
 def _followed(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds in which it is found what groups' modules some users' purchases go by."""
-    if groups == 1 or not (_is_soft(sizes) and _learns_content(sizes)) or sizes.settings["regroup_epochs"]:
+    stay = sizes.settings["regroup_epochs"] or sizes.settings["grouping"] == "random"
+    if groups == 1 or stay or not (_is_soft(sizes) and _learns_content(sizes)):
         return 0.0
     purchases = sizes.users * max(sizes.purchases - 1, 0)
     return groups * min(purchases, FOLLOWED) * min(sizes.items, DRAWN_BY_CONTENT) * rates.loss

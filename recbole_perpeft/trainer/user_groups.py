@@ -8,12 +8,11 @@ from torch import nn
 
 from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.grouping.assignment import best_groups, losses_of_users, stage_2_groups
-from recbole_perpeft.grouping.posterior import posteriors_in_training
+from recbole_perpeft.grouping.posterior import tell_apart
 from recbole_perpeft.trainer.stage_report import grouping_report, small_groups_report
 from recbole_perpeft.utils import processes
 
 FOLLOWED = 2**14  # by which users follow the modules, at a validation
-_TOLD = 0.5  # how likely the likeliest group is in the mean, from which on they do: likelier than all others together
 
 
 class UserGroups:
@@ -58,7 +57,7 @@ class UserGroups:
         """
         users, sums, _ = losses_of_users(self._model, loader, self._of_some(loader, epoch))
         losses = processes.of_first(torch.from_numpy(sums))
-        if posteriors_in_training(losses).max(dim=1).values.mean() < _TOLD:
+        if not tell_apart(losses):
             return
         before = self._model.user_groups.clone()
         self._model.follow(users, losses)
