@@ -2,12 +2,14 @@
 
     python benchmarks/drawn_groups.py --seeds 2020 2021 2022
     python benchmarks/drawn_groups.py --seeds 2020 2021 2022 --share 0.3
+    python benchmarks/drawn_groups.py --seeds 2020 2021 --found
 
 Users stay in these groups (regroup_epochs: ~). Prints NDCG@20 in validation and test, mean and standard deviation over
 the seeds. With --share so many users are held out of the training, and the test is theirs, in the group that was drawn
 for them and in the one whose module predicts their purchases before the last best: how well purchases tell at all in
-which group a user is, if the groups' modules are as good as they can be. Words such as --epochs=60 are settings of the
-runs.
+which group a user is, if the groups' modules are as good as they can be. With --found groups are
+those that a run finds by itself, and the adjusted Rand index says how like the drawn ones they are in the end. Words such
+as --epochs=60 are settings of the runs.
 """
 
 import argparse
@@ -54,11 +56,14 @@ class DrawnGroups(RandomGroups):
 
 
 def of_all(config: Config) -> dict[str, float]:
-    """NDCG@20 of a training with all users in the groups drawn for them."""
+    """NDCG@20 of a training of all users, and how like the groups drawn for them theirs are."""
     dataset, trainer, train_data, valid_data, test_data = quick_start.prepare(config)
-    DrawnGroups.tokens = dataset.field2id_token[dataset.uid_field]
+    DrawnGroups.tokens = tokens = dataset.field2id_token[dataset.uid_field]
     _, valid = trainer.fit(train_data, valid_data, verbose=False, saved=False)
-    return {"validation": valid[METRIC], "test": trainer.evaluate(test_data, load_best_model=True)[METRIC]}
+    test = trainer.evaluate(test_data, load_best_model=True)
+    drawn, groups = drawn_groups(), trainer.model.user_groups[1:].tolist()
+    index = adjusted_rand_score([drawn[token] for token in tokens[1:]], groups)
+    return {"validation": valid[METRIC], "test": test[METRIC], "adjusted Rand index": index}
 
 
 def of_held_out(config: Config, share: float) -> dict[str, float]:
@@ -93,18 +98,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--share", type=float, help="of the users, held out of the training")
+    parser.add_argument("--found", action="store_true", help="let the run find groups by itself")
     arguments, words = parser.parse_known_args()
     GROUPINGS["random"] = DrawnGroups
     found = []
     for seed in arguments.seeds:
         fixed = {"grouping": "random", "num_groups": len(GROUPS), "regroup_epochs": None}
-        if arguments.share:  # a group's share of a user is of those who train
+        if arguments.found:
+            fixed = {}
+        elif arguments.share:  # a group's share of a user is of those who train
             fixed["soft_groups"] = False
         settings = {"seed": seed, "show_progress": False, "state": "ERROR", **fixed, **settings_of(words)}
         config = Config("PerPEFTSASRec", "demo", config_dict=settings)
         found.append(of_held_out(config, arguments.share) if arguments.share else of_all(config))
     means = [cell(over_seeds([one[name] for one in found]), is_best=False) for name in found[0]]
-    print(pipes(["groups", "seeds", *found[0]], [["as drawn", str(len(found)), *means]]))
+    print(
+        pipes(["groups", "seeds", *found[0]], [["found" if arguments.found else "as drawn", str(len(found)), *means]])
+    )
 
 
 if __name__ == "__main__":
