@@ -7,9 +7,9 @@
 Users stay in these groups (regroup_epochs: ~). Prints NDCG@20 in validation and test, mean and standard deviation over
 the seeds. With --share so many users are held out of the training, and the test is theirs, in the group that was drawn
 for them and in the one whose module predicts their purchases before the last best: how well purchases tell at all in
-which group a user is, if the groups' modules are as good as they can be. With --found groups are
-those that a run finds by itself, and the adjusted Rand index says how like the drawn ones they are in the end. Words such
-as --epochs=60 are settings of the runs.
+which group a user is, if the groups' modules are as good as they can be. With --found groups are those that a run
+finds by itself, and the adjusted Rand index says how like the drawn ones they are in the end. Words such as --epochs=60
+are settings of the runs.
 """
 
 import argparse
