@@ -64,13 +64,15 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     with torch.no_grad(), model_scorer(trainer, valid_data) as score:
         views = views_of(terms.get(Part.CONTENT), model)
         if len(terms) > 1:
-            is_first = not any(term.weight for term in terms.values())
-            if is_first:  # else the weights of the validation before are near
+            weights = [bool(term.weight) for term in terms.values()]
+            if not all(weights):  # else those of the validation before are near
+                for term in terms.values():
+                    term.weight.zero_()
                 search = _Round(model, terms, score, valid_data, first, k)
                 for part in terms:
                     search.find(part, FORMS[part])
                 search.scale()
-            for _ in range(2 if is_first else 1):  # so few users can be wrong
+            for _ in range(1 if any(weights) else 2):  # the first time, for so few users can be wrong
                 _Round(model, terms, score, valid_data, -(-second // 2), k).forms_together()
                 _Round(model, terms, score, valid_data, second, k).together(views)
         else:
