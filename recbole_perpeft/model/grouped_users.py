@@ -31,6 +31,8 @@ class GroupedUsersMixin(ReadsPurchases):
         ``[n_users, num_groups]``; zeros until they are known.
     group_softness, group_temperature : torch.FloatTensor
         With ``soft_groups``: see :mod:`~recbole_perpeft.grouping.posterior`; ``group_softness`` is 0 until it is found.
+    users_follow : bool
+        Whether users go by how well groups' modules predict their purchases, where these differ by what they learn.
     only_group : int or None
         The group whose module gives all scores, where one is set.
     """
@@ -44,6 +46,8 @@ class GroupedUsersMixin(ReadsPurchases):
             self.register_buffer("group_losses", torch.zeros(n_users, self.num_groups))
             self.register_buffer("group_softness", torch.zeros(()))
             self.register_buffer("group_temperature", torch.ones(()))
+        stay = config["regroup_epochs"] or config["grouping"] == "random"
+        self.users_follow = hasattr(self, "group_losses") and not stay
         self.group_rule = GROUPINGS[config["grouping"]](self.num_groups, config["seed"])
         self.register_load_state_dict_pre_hook(_shape_rule)
         self.register_load_state_dict_post_hook(_place_rule)
@@ -68,8 +72,8 @@ class GroupedUsersMixin(ReadsPurchases):
     def groups_of_new(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
         """The groups of users who did not train, by the rule by which those who did are in theirs now.
 
-        That is the rule of ``grouping``, and from the first regrouping on how well each group's module predicts what
-        they bought. Users of whom there is nothing to go by (no purchase; one, where purchases are to be predicted from
+        That is the rule of ``grouping``, and once users have moved how well each group's module predicts what they
+        bought. Users of whom there is nothing to go by (no purchase; one, where purchases are to be predicted from
         those before) get the largest group.
 
         Parameters
@@ -91,9 +95,16 @@ class GroupedUsersMixin(ReadsPurchases):
         groups = torch.full_like(rows[:, 0], -1)
         known = (rows[:, 1:] > 0).any(dim=1)
         if known.any():
-            assign = best_predicted if self.regroupings else self.group_rule.assign
-            groups[known] = assign(self, rows[known, 0], rows[known, 1:])
+            groups[known] = self._assigned(rows[known, 0], rows[known, 1:])
         return groups.masked_fill(groups < 0, self._largest_group())[row_of]
+
+    def _assigned(self, users: torch.Tensor, histories: torch.Tensor) -> torch.Tensor:
+        if not self.regroupings:
+            return self.group_rule.assign(self, users, histories)
+        if not self.users_follow:
+            return best_predicted(self, users, histories)
+        sums, numbers = summed_losses(self, users, histories)
+        return self._chances(sums).argmax(dim=1).masked_fill(numbers == 0, -1).to(users.device)
 
     @torch.no_grad()
     def group_new(self, sequences: dict[int, np.ndarray], batch_size: int = 1024) -> int:

@@ -196,10 +196,9 @@ class PerPEFTTrainer(TellingTrainer):
 
     @property
     def _users_follow(self) -> bool:
-        """Whether users go by how well the modules of their groups predict what they bought; not from random groups."""
-        differ = self.stage is Stage.PERSONALISED and self.model.groups_differ_by_content
-        stay = self.config["regroup_epochs"] or self.config["grouping"] == "random"
-        return differ and hasattr(self.model, "group_losses") and not stay
+        """Whether users go by how well the modules of their groups predict what they bought."""
+        learns = self.stage is Stage.PERSONALISED and self.model.groups_differ_by_content
+        return learns and self.model.users_follow
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_perpeft.data.item_lists import last_items
 from recbole_perpeft.grouping.assignment import losses_of_users
 from recbole_perpeft.grouping.posterior import DRAWN_AT, tell_apart
 from recbole_perpeft.trainer import user_groups
@@ -48,6 +49,17 @@ def test_users_are_put_into_the_likeliest_groups_by_what_they_bought(prepare):
     assert len(set(expected)) > 1
     assert model.user_groups[0] == -1  # padding
     assert model.regroupings == 1  # so that users who come later are treated alike
+
+
+def test_users_who_come_later_get_the_likeliest_group_too(prepare, told):
+    trainer, _ = fit(prepare, stop_after=3, **SETTINGS)
+    model, train_data = trainer.model, trainer._train_data
+    assert model.regroupings
+    model.group_losses.zero_()
+    expected = posteriors(model, train_data)[1:].argmax(axis=1)
+    histories = last_items(train_data.histories.values(), model.max_seq_length)
+    found = model.groups_of_new(torch.arange(1, 41), histories)
+    assert found.tolist() == expected.tolist()
 
 
 def before_any_follow(prepare):
