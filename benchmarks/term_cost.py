@@ -65,16 +65,8 @@ def main() -> None:
     columns = [f"{statistics.median(of_turns):.2f}" for of_turns in seconds.values()]
     for what in ("content", "both"):
         columns.append(f"{ratios(seconds[what], seconds['without'])['median']:.2f}")
-    names = [
-        "s, without",
-        "s, content",
-        "s, both",
-        "s, finding the weights first",
-        "again",
-        "content/without",
-        "both/without",
-    ]
-    print(pipes(names, [columns]))
+    names = ["s, without", "s, content", "s, both", "s, weights first found", "s, found again"]
+    print(pipes([*names, "content/without", "both/without"], [columns]))
 
 
 if __name__ == "__main__":
