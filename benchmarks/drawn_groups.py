@@ -112,9 +112,8 @@ def main() -> None:
         config = Config("PerPEFTSASRec", "demo", config_dict=settings)
         found.append(of_held_out(config, arguments.share) if arguments.share else of_all(config))
     means = [cell(over_seeds([one[name] for one in found]), is_best=False) for name in found[0]]
-    print(
-        pipes(["groups", "seeds", *found[0]], [["found" if arguments.found else "as drawn", str(len(found)), *means]])
-    )
+    name = "found" if arguments.found else "as drawn"
+    print(pipes(["groups", "seeds", *found[0]], [[name, str(len(found)), *means]]))
 
 
 if __name__ == "__main__":

@@ -204,13 +204,14 @@ class PerPEFTTrainer(TellingTrainer):
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         """One pass over the users; gives the sum of the batches' losses."""
-        init_seed((self.config["seed"] * 100_003 + epoch_idx) % 2**32, self.config["reproducibility"])
+        seed = (self.config["seed"] * 100_003 + epoch_idx) % 2**32
+        init_seed(seed, self.config["reproducibility"])
         train_data.set_epoch(epoch_idx)
         self.epoch = epoch_idx
         self.stopping_step = patience(self)
         self._regroup(train_data, epoch_idx)
         if self._users_follow:
-            self.groups.draw(train_data, epoch_idx)
+            self.groups.draw(train_data, seed)
         self.model.fix_likeness(train_data.purchases)
         if epoch_idx == self.epochs - 1 and self.eval_step > 0:
             self.eval_step = 1  # a stage ends with a validation, or its last epochs would never be candidates

@@ -68,14 +68,15 @@ class UserGroups:
         """Rows of the purchases of some users, other ones in each ``epoch``; None: all, where they are few."""
         users = loader.purchases[self._model.USER_ID].numpy()
         turns = -(-len(users) // FOLLOWED)
-        return (
-            np.flatnonzero(users % turns == epoch // max(self._config["eval_step"], 1) % turns) if turns > 1 else None
-        )
+        if turns <= 1:
+            return None
+        turn = epoch // self._config["eval_step"]
+        return np.flatnonzero(users % turns == turn % turns)
 
-    def draw(self, loader: UserBatchLoader, epoch: int) -> None:
+    def draw(self, loader: UserBatchLoader, seed: int) -> None:
         """Let ``loader`` make the batches of an epoch of groups that are drawn, each as likely as it is the user's."""
-        generator = torch.Generator().manual_seed((self._config["seed"] * 100_003 + epoch) % 2**32)
-        loader.set_groups(self._model.drawn_groups(generator), self._config["group_negatives"])
+        groups = self._model.drawn_groups(torch.Generator().manual_seed(seed))
+        loader.set_groups(groups, self._config["group_negatives"])
 
     def use(self, loader: UserBatchLoader) -> None:
         """Let ``loader`` make batches of the model's groups; those that are too small are named, if they are new."""
