@@ -47,7 +47,7 @@ class Steps:
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None, config):
         self._model, self.optimizer, self.average, self._config = model, optimizer, average, config
-        self.shared, self._is_new_share = 0.0, False
+        self.shared, self._is_larger_share = 0.0, False
         self._device = config["device"]
         self._draws: OwnDraws | None = None
         self._share = 1.0  # of a window's items that is encoded ...
@@ -59,10 +59,10 @@ class Steps:
         It is what an evaluation of the weights as they are validated leaves or would, whether there was one or not: so
         a run that is resumed goes on from the same.
         """
-        if self._is_new_share and self.shared:
+        if self._is_larger_share:
             draw_together(self._model.item_tower, self._model.group_sizes(), self.shared, self.average)
             self._model.forget()
-        self._is_new_share = False
+            self._is_larger_share = False
         self._sampler.manual_seed(torch.initial_seed())
         tower, before = self._model.item_tower, self._share
         self._share = loader.encoding.share if self._may_sample and tower.can_carry_on else 1.0
@@ -79,8 +79,11 @@ class Steps:
         return self._config["batches_per_encoding"] is None and self._config["eval_step"] > 0
 
     def share(self, share: float) -> None:
-        """From the next epoch on, let groups take ``share`` of one another's steps, and begin by so much nearer."""
-        self.shared, self._is_new_share = share, True
+        """From the next epoch on, let groups take ``share`` of one another's steps.
+
+        If it is more than so far, they begin by so much nearer; else they are as near as they should be.
+        """
+        self._is_larger_share, self.shared = share > self.shared, share
 
     def train(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses.
@@ -155,7 +158,7 @@ class Steps:
         return {
             "optimizer": self.optimizer.state_dict(),
             "average": average,
-            "shared_steps": (self.shared, self._is_new_share),
+            "shared_steps": (self.shared, self._is_larger_share),
         }
 
     def load(self, state: dict) -> None:
@@ -168,7 +171,7 @@ class Steps:
         """
         if self.average and state["average"]:
             self.average.load(state["average"])
-        self.shared, self._is_new_share = state.get("shared_steps", (0.0, False))  # files of before have none
+        self.shared, self._is_larger_share = state.get("shared_steps", (0.0, False))  # files of before have none
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         set_learning_rates(self.optimizer, rates)

@@ -171,6 +171,9 @@ def test_groups_begin_as_much_nearer_as_they_share(prepare, averaging):
     sizes = np.bincount(model.user_groups[1:], minlength=3)
     before = of_groups(model)
     of_average = [value.clone() for value in average.values] if average else []
+    trainer.steps.share(0.2)  # less than they shared: they stay where they are
+    trainer.steps.begin_epoch(trainer._train_data)
+    assert all(map(torch.equal, *map(_flat, (before, of_groups(model)))))
     trainer.steps.share(0.7)
     trainer.steps.begin_epoch(trainer._train_data)
     for same, then in zip(zip(*of_groups(model), strict=True), zip(*before, strict=True), strict=True):
@@ -185,6 +188,8 @@ def test_groups_begin_as_much_nearer_as_they_share(prepare, averaging):
             torch.testing.assert_close(average.values[place], 0.3 * of_average[place] + 0.7 * common)
     nearer = of_groups(model)
     trainer.steps.begin_epoch(trainer._train_data)  # once for each validation
-    assert all(
-        torch.equal(*pair) for own in zip(nearer, of_groups(model), strict=True) for pair in zip(*own, strict=True)
-    )
+    assert all(map(torch.equal, *map(_flat, (nearer, of_groups(model)))))
+
+
+def _flat(groups):
+    return [value for own in groups for value in own]
