@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from logging import getLogger
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import TrainingError
 from recbole_perpeft.utils.random_state import OwnDraws
+
+_WORTH_SAYING = 0.1  # of a share that changes
 
 
 class Steps:
@@ -83,6 +86,8 @@ class Steps:
 
         If it is more than so far, they begin by so much nearer; else they are as near as they should be.
         """
+        if abs(share - self.shared) > _WORTH_SAYING:
+            getLogger().info(f"Groups take {share:.0%} of one another's steps from here on, {self.shared:.0%} before")
         self._is_larger_share, self.shared = share > self.shared, share
 
     def train(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:

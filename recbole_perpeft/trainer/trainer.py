@@ -29,7 +29,6 @@ from recbole_perpeft.utils.cores import single_threaded
 from recbole_perpeft.utils.stopwatch import Stopwatch
 
 _WINDOWS_BETWEEN_CHECKS = 50
-_WORTH_SAYING = 0.1
 
 
 class PerPEFTTrainer(TellingTrainer):
@@ -237,19 +236,12 @@ class PerPEFTTrainer(TellingTrainer):
         """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
         with self.steps.averaged():
             if self._users_follow:
-                self._share(self.groups.follow(self._train_data, valid_data, self.epoch))
+                self.steps.share(self.groups.follow(self._train_data, valid_data, self.epoch))
             find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):
                 self.groups.foresee(self._train_data)
         return found
-
-    def _share(self, share: float) -> None:
-        if abs(share - self.steps.shared) > _WORTH_SAYING:
-            self.logger.info(
-                f"Groups take {share:.0%} of one another's steps from here on, {self.steps.shared:.0%} before"
-            )
-        self.steps.share(share)
 
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         output = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

@@ -87,6 +87,24 @@ def test_backbone_and_ids_move_as_if_nothing_were_shared(prepare):
         torch.testing.assert_close(value, shared[name], msg=str(name))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"content_weight": 0, "averaging_epochs": 2},
+        {"eval_args": {"mode": "uni10"}},
+        {"peft_type": "IISAN", "peft_config": {}, "averaging_epochs": 2},
+        {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}}},
+    ],
+    ids=str,
+)
+def test_groups_share_whatever_makes_their_rows_and_however_is_validated(prepare, settings, caplog):
+    caplog.set_level("INFO")
+    trainer, result = fit(prepare, **{**SETTINGS, "grouping": "coherence", **settings})
+    assert trainer.steps.shared > 0
+    assert "of one another's steps" in caplog.text
+    assert all(np.isfinite(list(result.values())))
+
+
 def told_by_hand(losses, held_out):
     chances = np.exp(-losses / DRAWN_AT)
     chances /= chances.sum(axis=1, keepdims=True)
