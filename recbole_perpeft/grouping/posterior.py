@@ -1,11 +1,8 @@
 """How likely each group is to be a user's, by how well its module predicts what they bought."""
 
 import torch
-from torch.nn import functional as F
 
 DRAWN_AT = 2.0  # temperature of the posterior that groups are drawn from in training (docs/method.md)
-_BY_CHANCE = 0.01  # nats that groups may tell of a purchase where they tell nothing
-_LEAST_SHARED = 0.1  # a smaller share cannot be told from none by so few purchases
 _NEGLIGIBLE = 0.02  # a smaller share moves no item, and costs as much to compute as any
 
 
@@ -55,36 +52,6 @@ def tell_apart(losses: torch.Tensor) -> bool:
         As of :func:`posteriors`, ``[n, num_groups]``.
     """
     return bool(torch.softmax(-losses / DRAWN_AT, dim=1).max(dim=1).values.mean() > 0.5)
-
-
-def told(losses: torch.Tensor, held_out: torch.Tensor) -> float:
-    """How much of a held-out purchase's loss users' groups tell, in the mean, in nats.
-
-    It is by how much the loss falls if each group counts by how well it predicts what its user bought before, and not
-    as much as any other.
-
-    Parameters
-    ----------
-    losses
-        As of :func:`posteriors`, of the purchases before, ``[n, num_groups]``.
-    held_out
-        Losses of a held-out purchase of each user under each group's module, ``[n, num_groups]``.
-    """
-    groups = F.log_softmax(-losses / DRAWN_AT, dim=1)  # [n, num_groups]
-    any_group = F.log_softmax(torch.zeros_like(groups), dim=1)
-    return float(((groups - held_out).logsumexp(dim=1) - (any_group - held_out).logsumexp(dim=1)).mean())
-
-
-def common_share(told_by_content: float, told_by_scores: float) -> float:
-    """How much of what a group's module learns of the items' rows holds for all groups, from 0 to 1.
-
-    All, if users' groups tell nothing of what they buy by likeness, or tell it of likeness alone; nothing, if the
-    backbone's scores under the groups' modules tell as much (both as of :func:`told`).
-    """
-    if told_by_content < _BY_CHANCE:
-        return 1.0
-    share = 1 - min(max(told_by_scores / told_by_content, 0.0), 1.0)
-    return share if share >= _LEAST_SHARED else 0.0
 
 
 def drawn(posterior: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

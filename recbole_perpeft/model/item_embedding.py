@@ -71,13 +71,9 @@ class MultimodalItemEmbedding(ItemRows):
         self.register_load_state_dict_post_hook(_other_weights)
 
     def group_parameters(self, group: int) -> list[nn.Parameter]:
-        """:meth:`rows_parameters`, with what the group's users have learnt of likeness."""
+        """As of ``ItemRows``, with what the group's users have learnt of likeness."""
         has_bends = self.content_term is not None and self.encoder.num_groups > 1
-        return self.rows_parameters(group) + (self.content_term.bend_parameters(group) if has_bends else [])
-
-    def rows_parameters(self, group: int) -> list[nn.Parameter]:
-        """What is trained on the users of one group alone and makes its rows, as of ``ItemRows``."""
-        return super().group_parameters(group)
+        return super().group_parameters(group) + (self.content_term.bend_parameters(group) if has_bends else [])
 
     def personalise(self, num_groups: int) -> None:
         """Start stage 3: every group gets a copy of what is group 0's; users see items in their own way, if they do."""

@@ -87,11 +87,7 @@ class ReadsPurchases:
 
     @torch.no_grad()
     def losses_by_group(
-        self,
-        prefixes: Interaction,
-        batch_size: int = 1024,
-        groups: Iterable[int] | None = None,
-        by_backbone: bool = False,
+        self, prefixes: Interaction, batch_size: int = 1024, groups: Iterable[int] | None = None
     ) -> torch.Tensor:
         """How well each group's module predicts purchases: cross entropy of its scores over all items.
 
@@ -106,8 +102,6 @@ class ReadsPurchases:
             Rows with a target each, ``[n]``.
         groups
             Whose modules are asked; None: all.
-        by_backbone
-            Whether the backbone's scores are meant, whatever modules learn from.
 
         Returns
         -------
@@ -115,7 +109,7 @@ class ReadsPurchases:
             ``[n, num_groups]``; zeros for other groups.
         """
         self.eval()
-        by_content = self.groups_differ_by_content and not by_backbone
+        by_content = self.groups_differ_by_content
         drawn = self._drawn_items(by_content)
         batch_size = max(1, min(batch_size, _SCORES // (self.n_items if drawn is None else len(drawn))))
         losses = torch.zeros(len(prefixes), self.num_groups)

@@ -14,7 +14,7 @@ from recbole_perpeft.report.cost_probe import Rates
 from recbole_perpeft.report.cost_sizes import Batches, Sizes
 from recbole_perpeft.trainer import group_shares
 from recbole_perpeft.trainer.term_weights import AGAIN, FACTORS, FORMS, KEPT, MEASURED, NEAR, SHARES_OF, rounds
-from recbole_perpeft.trainer.user_groups import FOLLOWED, HELD_OUT
+from recbole_perpeft.trainer.user_groups import FOLLOWED
 from recbole_perpeft.utils.mapped_rows import IN_MEMORY
 
 # Bytes, as benchmarks/large_catalogue.py found them (docs/scale.md).
@@ -205,9 +205,7 @@ def _followed(sizes: Sizes, rates: Rates, groups: int) -> float:
     if groups == 1 or stay or not (_is_soft(sizes) and _learns_content(sizes)):
         return 0.0
     purchases = sizes.users * max(sizes.purchases - 1, 0)
-    drawn = min(sizes.items, DRAWN_BY_CONTENT)
-    held_out = min(sizes.users, HELD_OUT) * (drawn + sizes.items)  # by content and by scores
-    return groups * (min(purchases, FOLLOWED) * drawn + held_out) * rates.loss
+    return groups * min(purchases, FOLLOWED) * min(sizes.items, DRAWN_BY_CONTENT) * rates.loss
 
 
 def _encoded(sizes: Sizes, rates: Rates, groups: int) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from logging import getLogger
 
 import numpy as np
 import torch
@@ -14,13 +13,10 @@ from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.data.encoding_windows import FEWEST
 from recbole_perpeft.data.user_batch import UserBatch
 from recbole_perpeft.trainer.optimizer import peft_learning_rate, set_learning_rates, set_peft_learning_rate
-from recbole_perpeft.trainer.shared_steps import draw_together, shared_steps
 from recbole_perpeft.trainer.weight_average import WeightAverage
 from recbole_perpeft.utils import processes
 from recbole_perpeft.utils.errors import TrainingError
 from recbole_perpeft.utils.random_state import OwnDraws
-
-_WORTH_SAYING = 0.1  # of a share that changes
 
 
 class Steps:
@@ -44,13 +40,10 @@ class Steps:
     ----------
     optimizer, average
         As given.
-    shared : float
-        The part of a group's steps that all other groups take too; 0 at first.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None, config):
         self._model, self.optimizer, self.average, self._config = model, optimizer, average, config
-        self.shared, self._is_larger_share = 0.0, False
         self._device = config["device"]
         self._draws: OwnDraws | None = None
         self._share = 1.0  # of a window's items that is encoded ...
@@ -62,10 +55,6 @@ class Steps:
         It is what an evaluation of the weights as they are validated leaves or would, whether there was one or not: so
         a run that is resumed goes on from the same.
         """
-        if self._is_larger_share:
-            draw_together(self._model.item_tower, self._model.group_sizes(), self.shared, self.average)
-            self._model.forget()
-            self._is_larger_share = False
         self._sampler.manual_seed(torch.initial_seed())
         tower, before = self._model.item_tower, self._share
         self._share = loader.encoding.share if self._may_sample and tower.can_carry_on else 1.0
@@ -80,15 +69,6 @@ class Steps:
     def _may_sample(self) -> bool:
         """Not where a setting says what is encoded, or no evaluation says what the others were."""
         return self._config["batches_per_encoding"] is None and self._config["eval_step"] > 0
-
-    def share(self, share: float) -> None:
-        """From the next epoch on, let groups take ``share`` of one another's steps.
-
-        If it is more than so far, they begin by so much nearer; else they are as near as they should be.
-        """
-        if abs(share - self.shared) > _WORTH_SAYING:
-            getLogger().info(f"Groups take {share:.0%} of one another's steps from here on, {self.shared:.0%} before")
-        self._is_larger_share, self.shared = share > self.shared, share
 
     def train(self, loader: UserBatchLoader) -> Iterator[tuple[int, torch.Tensor]]:
         """Train on an epoch's batches, some at a time; gives how many these were, and the sum of their losses.
@@ -130,11 +110,8 @@ class Steps:
             If they do not fit into memory.
         """
         total = torch.zeros((), device=self._device)
-        items, group, tower = _items_of(batches), batches[0].group, self._model.item_tower
-        with (
-            shared_steps(tower, group, self._model.num_groups, self.shared, self.average),
-            self._window(items, group, self._portion(batches)) as backward_through_encoder,
-        ):
+        items = _items_of(batches)
+        with self._window(items, batches[0].group, self._portion(batches)) as backward_through_encoder:
             for batch in batches:
                 self.optimizer.zero_grad()
                 total += self._backward(batch)
@@ -160,11 +137,7 @@ class Steps:
     def state(self) -> dict:
         """What a checkpoint holds of them."""
         average = self.average.state() if self.average else None
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "average": average,
-            "shared_steps": (self.shared, self._is_larger_share),
-        }
+        return {"optimizer": self.optimizer.state_dict(), "average": average}
 
     def load(self, state: dict) -> None:
         """Go on from a :meth:`state`, at the learning rates of now, whatever its own were.
@@ -176,7 +149,6 @@ class Steps:
         """
         if self.average and state["average"]:
             self.average.load(state["average"])
-        self.shared, self._is_larger_share = state.get("shared_steps", (0.0, False))  # files of before have none
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         set_learning_rates(self.optimizer, rates)

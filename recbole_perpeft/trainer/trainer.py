@@ -236,7 +236,7 @@ class PerPEFTTrainer(TellingTrainer):
         """RecBole's, of the averaged weights if these are kept, with the terms' best weights for them."""
         with self.steps.averaged():
             if self._users_follow:
-                self.steps.share(self.groups.follow(self._train_data, valid_data, self.epoch))
+                self.groups.follow(self._train_data, self.epoch)
             find_term_weights(self, valid_data)
             found = super()._valid_epoch(valid_data, show_progress=show_progress)
             if self.epoch + 1 < self.epochs and self._regroups_before(self.epoch + 1):

@@ -8,12 +8,11 @@ from torch import nn
 
 from recbole_perpeft.data.dataloader import UserBatchLoader
 from recbole_perpeft.grouping.assignment import best_groups, losses_of_users, stage_2_groups
-from recbole_perpeft.grouping.posterior import common_share, tell_apart, told
+from recbole_perpeft.grouping.posterior import tell_apart
 from recbole_perpeft.trainer.stage_report import grouping_report, small_groups_report
 from recbole_perpeft.utils import processes
 
 FOLLOWED = 2**14  # by which users follow the modules, at a validation
-HELD_OUT = 1500  # by which a validation judges what groups have in common
 
 
 class UserGroups:
@@ -51,41 +50,19 @@ class UserGroups:
         self.use(loader)
         getLogger().info(f"{moved} users changed their group, sizes now {self._sizes(groups)}")
 
-    def follow(self, loader: UserBatchLoader, valid_data, epoch: int) -> float:
+    def follow(self, loader: UserBatchLoader, epoch: int) -> None:
         """Let users belong to the groups whose modules predict their purchases best, other ones of many each time.
 
-        Not as long as the modules are too alike to tell: users would be spread over the groups by chance. Gives how
-        much of what a group's module learns of the items' rows holds for all
-        (:func:`~recbole_perpeft.grouping.posterior.common_share`), by validation purchases of users who were asked.
+        Not as long as the modules are too alike to tell: users would be spread over the groups by chance.
         """
         users, sums, _ = losses_of_users(self._model, loader, self._of_some(loader, epoch))
         losses = processes.of_first(torch.from_numpy(sums))
-        share = processes.of_first(self._in_common(users, losses, valid_data._dataset))
-        if tell_apart(losses):
-            self._move(users, losses)
-        return share
-
-    def _move(self, users: np.ndarray, losses: torch.Tensor) -> None:
+        if not tell_apart(losses):
+            return
         before = self._model.user_groups.clone()
         self._model.follow(users, losses)
         moved = int((self._model.user_groups != before).sum())
         getLogger().info(f"{moved} of {len(users)} users belong to another group than before")
-
-    def _in_common(self, users: np.ndarray, losses: torch.Tensor, validation) -> float:
-        """The share that :meth:`follow` gives, of ``users [n]`` with ``losses [n, num_groups]`` so far."""
-        name, model = self._model.USER_ID, self._model
-        rows = np.flatnonzero(np.isin(validation.inter_feat[name].numpy(), users))
-        rows = rows[:: max(1, -(-len(rows) // HELD_OUT))]
-        if not len(rows):
-            return 0.0
-        held_out = validation.with_lists(validation.inter_feat[torch.from_numpy(rows)])
-        losses = losses[np.searchsorted(users, held_out[name].numpy())].double()
-        own = [group for group in range(model.num_groups) if processes.is_own(group)]
-        by_content, by_scores = (
-            told(losses, processes.total(model.losses_by_group(held_out, groups=own, by_backbone=backbone)).double())
-            for backbone in (False, True)
-        )
-        return common_share(by_content, by_scores)
 
     def _of_some(self, loader: UserBatchLoader, epoch: int) -> np.ndarray | None:
         """Rows of the purchases of some users, other ones in each ``epoch``; None: all, where they are few."""

@@ -39,7 +39,6 @@ class WeightAverage:
         self._trained, self._parameters = list(parameters), [parameter.data for parameter in parameters]
         self._forgets_start, self.horizon, self.steps = forgets_start, 1.0, 0
         self._values = [parameter.clone() for parameter in self._parameters]
-        self._number = {id(parameter): number for number, parameter in enumerate(self._trained)}
         self._left = np.ones(len(self._values))  # of the values' difference to the parameters, where it is not yet less
 
     @property
@@ -51,18 +50,6 @@ class WeightAverage:
     def before_step(self) -> None:
         """Take in what those parameters were that a step is about to move: they have a gradient."""
         self._take_in([number for number, parameter in enumerate(self._trained) if parameter.grad is not None])
-
-    def before_change(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Take in what ``parameters`` were that something else is about to move."""
-        self._take_in(self._numbers(parameters))
-
-    def of(self, parameters: Sequence[nn.Parameter]) -> list[torch.Tensor]:
-        """The average of some ``parameters``, in their order."""
-        self.before_change(parameters)
-        return [self._values[number] for number in self._numbers(parameters)]
-
-    def _numbers(self, parameters: Sequence[nn.Parameter]) -> list[int]:
-        return [self._number[id(parameter)] for parameter in parameters]
 
     def update(self) -> None:
         """Count the parameters as they are after a step."""

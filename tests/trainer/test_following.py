@@ -16,12 +16,6 @@ FIELDS = ("user_id", "item_id_list", "item_id")
 SETTINGS = {"grouping": "coherence", "epochs": 6, "global_epochs": 2, "learning_rate": 0.05}
 
 
-@pytest.fixture(autouse=True)
-def apart(monkeypatch):
-    """Modules of tiny data tell so little that groups would share all their steps."""
-    monkeypatch.setattr(user_groups, "common_share", lambda *told: 0.0)
-
-
 @pytest.fixture
 def told(monkeypatch):
     """Modules of tiny data tell little: users follow whatever they tell."""
@@ -119,7 +113,7 @@ def test_users_stay_as_long_as_modules_do_not_tell_them_apart(prepare):
     sizes = np.bincount(first[1:], minlength=model.num_groups)
     likelihoods = posteriors(model, train_data)[1:] / sizes
     assert (likelihoods / likelihoods.sum(axis=1, keepdims=True)).max(axis=1).mean() < 0.5
-    UserGroups({"eval_step": 1}, model).follow(train_data, prepare(**SETTINGS)[3], 3)
+    UserGroups({"eval_step": 1}, model).follow(train_data, 3)
     assert torch.equal(model.user_groups, first)
     assert not model.group_losses.any()
 
@@ -144,10 +138,10 @@ def test_of_many_users_some_follow_at_each_validation(prepare, told, monkeypatch
     turns = -(-len(train_data.purchases) // 100)
     assert turns > 1
     model.group_losses.zero_()
-    seen, valid_data = [], prepare(**SETTINGS)[3]
+    seen = []
     for epoch in range(turns):
         before = model.group_losses.any(dim=1)
-        trainer.groups.follow(train_data, valid_data, epoch)
+        trainer.groups.follow(train_data, epoch)
         seen.append((model.group_losses.any(dim=1) & ~before).sum())
     assert all(seen)
     assert sum(seen) == 40
