@@ -28,6 +28,11 @@ def registered(key: str) -> dict[str, Any]:
     return getattr(import_module(module), registry)
 
 
+def may_follow(config) -> bool:
+    """Whether users may follow the modules of their groups: not where all move at once, or groups are by chance."""
+    return not config["regroup_epochs"] and config["grouping"] != "random"
+
+
 def encoder_reads(config, key: str) -> bool:
     """Whether the item encoder that ``peft_type`` names reads the setting ``key``."""
     encoder = registered("peft_type").get(str(config["peft_type"] or "NONE").upper())

@@ -51,7 +51,8 @@ def tell_apart(losses: torch.Tensor) -> bool:
     losses
         As of :func:`posteriors`, ``[n, num_groups]``.
     """
-    return bool(torch.softmax(-losses / DRAWN_AT, dim=1).max(dim=1).values.mean() > 0.5)
+    alike = torch.ones(losses.shape[1], device=losses.device)  # sizes
+    return bool(posteriors(losses, alike, DRAWN_AT).max(dim=1).values.mean() > 0.5)
 
 
 def drawn(posterior: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

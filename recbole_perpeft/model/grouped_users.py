@@ -9,7 +9,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from torch.nn import functional as F
 
-from recbole_perpeft.config.choices import BY_USER
+from recbole_perpeft.config.choices import BY_USER, may_follow
 from recbole_perpeft.grouping.methods import GROUPINGS, best_predicted, summed_losses
 from recbole_perpeft.grouping.posterior import DRAWN_AT, drawn, posteriors, soft_shares
 from recbole_perpeft.model.read_purchases import ReadsPurchases
@@ -46,8 +46,7 @@ class GroupedUsersMixin(ReadsPurchases):
             self.register_buffer("group_losses", torch.zeros(n_users, self.num_groups))
             self.register_buffer("group_softness", torch.zeros(()))
             self.register_buffer("group_temperature", torch.ones(()))
-        stay = config["regroup_epochs"] or config["grouping"] == "random"
-        self.users_follow = hasattr(self, "group_losses") and not stay
+        self.users_follow = hasattr(self, "group_losses") and may_follow(config)
         self.group_rule = GROUPINGS[config["grouping"]](self.num_groups, config["seed"])
         self.register_load_state_dict_pre_hook(_shape_rule)
         self.register_load_state_dict_post_hook(_place_rule)

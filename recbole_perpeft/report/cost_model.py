@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from recbole_perpeft.config.choices import may_follow
 from recbole_perpeft.data.item_lists import LEAST_ROWS, SCORES_OF_A_BLOCK
 from recbole_perpeft.evaluation.rank_gain import ROWS
 from recbole_perpeft.grouping.likeness_groups import LENGTH, PURCHASES
@@ -201,8 +202,7 @@ def _validation(sizes: Sizes, rates: Rates, groups: int) -> float:
 
 def _followed(sizes: Sizes, rates: Rates, groups: int) -> float:
     """Seconds in which it is found what groups' modules some users' purchases go by."""
-    stay = sizes.settings["regroup_epochs"] or sizes.settings["grouping"] == "random"
-    if groups == 1 or stay or not (_is_soft(sizes) and _learns_content(sizes)):
+    if groups == 1 or not (may_follow(sizes.settings) and _is_soft(sizes) and _learns_content(sizes)):
         return 0.0
     purchases = sizes.users * max(sizes.purchases - 1, 0)
     return groups * min(purchases, FOLLOWED) * min(sizes.items, DRAWN_BY_CONTENT) * rates.loss

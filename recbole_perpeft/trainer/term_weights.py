@@ -64,15 +64,15 @@ def find_term_weights(trainer: Trainer, valid_data) -> None:
     with torch.no_grad(), model_scorer(trainer, valid_data) as score:
         views = views_of(terms.get(Part.CONTENT), model)
         if len(terms) > 1:
-            weights = [bool(term.weight) for term in terms.values()]
-            if not all(weights):  # else those of the validation before are near
+            weighed = [bool(term.weight) for term in terms.values()]
+            if not all(weighed):  # else those of the validation before are near
                 for term in terms.values():
                     term.weight.zero_()
                 search = _Round(model, terms, score, valid_data, first, k)
                 for part in terms:
                     search.find(part, FORMS[part])
                 search.scale()
-            for _ in range(1 if any(weights) else 2):  # the first time, for so few users can be wrong
+            for _ in range(1 if any(weighed) else 2):  # the first time, for so few users can be wrong
                 _Round(model, terms, score, valid_data, -(-second // 2), k).forms_together()
                 _Round(model, terms, score, valid_data, second, k).together(views)
         else:
